@@ -1,0 +1,90 @@
+"""The contract: what a component takes and gives, so that a wrong pairing is refused before anything runs."""
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.record import Record
+
+
+class Kind(StrEnum):
+    """What a component does in the chain."""
+
+    TEXT_ENCODER = "text_encoder"
+    DENOISER = "denoiser"
+    VAE_DECODER = "vae_decoder"
+    VAE_ENCODER = "vae_encoder"
+
+
+class TensorSpec(Record):
+    """One input or output of a graph: a dimension is a number, or the name of one that callers choose."""
+
+    name: str = Field(min_length=1)
+    dtype: Literal["float16", "float32", "int64"]
+    shape: tuple[int | str, ...]
+
+
+class LatentSpace(Record):
+    """The space that ties a denoiser to its VAE; two components with the same `id` can be chained.
+
+    The denoiser's latents are `(z - shift_factor) * scaling_factor` for the VAE's latents z. One latent pixel covers
+    `downscale` by `downscale` image pixels.
+    """
+
+    id: str = Field(min_length=1)
+    channels: int = Field(ge=1)
+    downscale: int = Field(ge=1)
+    scaling_factor: float = Field(gt=0)
+    shift_factor: float = 0.0
+
+
+class Conditioning(Record):
+    """One array that a text encoder hands to the denoiser: [batch, tokens, width]."""
+
+    name: str = Field(min_length=1)
+    width: int = Field(ge=1)
+    tokens: int = Field(ge=1, description="the most tokens of one prompt, start and end marks included")
+
+
+class NoiseSchedule(Record):
+    """How the denoiser was trained, and how its checkpoint's scheduler walks: the names are those of diffusers."""
+
+    prediction_type: Literal["epsilon", "v_prediction", "sample"]
+    num_train_timesteps: int = Field(ge=1)
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
+    beta_start: float = Field(gt=0, lt=1)
+    beta_end: float = Field(gt=0, lt=1)
+    rescale_betas_zero_snr: bool = False
+    timestep_spacing: Literal["leading", "trailing", "linspace"] | None = Field(
+        None, description="null: what the chosen sampler's scheduler takes when its config names none"
+    )
+    steps_offset: int = Field(0, ge=0)
+    set_alpha_to_one: bool = Field(True, description="false: the last DDIM step ends at the first training timestep")
+
+
+class Contract(Record):
+    """All that other components and the pipeline may rely on."""
+
+    kind: Kind
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    latent_space: LatentSpace | None = None
+    conditioning: tuple[Conditioning, ...] = ()
+    noise_schedule: NoiseSchedule | None = None
+    latent_size: tuple[int, int] | None = Field(None, description="the height and width of latents it was trained for")
+
+    @model_validator(mode="after")
+    def _holds_what_its_kind_needs(self) -> Self:
+        for part in _NEEDED[self.kind]:
+            if not getattr(self, part):
+                raise ValueError(f"{part}: missing, and a {self.kind} needs it")
+        return self
+
+
+_NEEDED = {
+    Kind.TEXT_ENCODER: ("inputs", "outputs", "conditioning"),
+    Kind.DENOISER: ("inputs", "outputs", "conditioning", "latent_space", "noise_schedule", "latent_size"),
+    Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
+    Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
+}

@@ -1,0 +1,66 @@
+"""`component.json`: the contract, the digest of every file, where the component came from, how exact it is."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from components.contract import Contract
+from components.record import Record
+
+MANIFEST_NAME = "component.json"
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or ":" in parts[0]:
+        raise ValueError(f"{path!r}: must be a relative path that stays inside the component's folder")
+    if str(PurePosixPath(path)) != path or path == MANIFEST_NAME:
+        raise ValueError(f"{path!r}: must be written in its shortest form and not be {MANIFEST_NAME} itself")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileRecord(Record):
+    """The size in bytes and the sha256 of one file."""
+
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class Origin(Record):
+    """Where a component came from: the model it was exported from and the versions that exported it."""
+
+    source: str
+    licence: str | None = None
+    exporter: dict[str, str] = Field(description="package name to version")
+
+
+class Parity(Record):
+    """How close the exported graph came to torch, in fp32, at shapes it was not exported at."""
+
+    max_absolute_error: float = Field(ge=0)
+    shapes: dict[str, tuple[int, ...]] = Field(description="the input shapes of the comparison")
+
+
+class GoldenCase(Record):
+    """Inputs and torch's outputs in one .npz file, with keys `input.<name>` and `output.<name>`."""
+
+    file: RelativePath
+    tolerance: float = Field(gt=0, description="maximum absolute error of a faithful copy in fp32")
+
+
+class Manifest(Record):
+    """The content of `component.json`."""
+
+    format: Literal[1] = 1
+    contract: Contract
+    graphs: dict[str, RelativePath] = Field(min_length=1, description="the graphs over the one weight file, by name")
+    weights: Literal["float16", "float32"] = Field(description="how the weights are stored; they are computed in fp32")
+    files: dict[RelativePath, FileRecord] = Field(min_length=1, description="every file of the folder but this one")
+    golden: tuple[GoldenCase, ...] = ()
+    parity: Parity
+    origin: Origin

@@ -1,0 +1,1 @@
+"""The mathematics of latent diffusion in NumPy: schedules, predictions, samplers, guidance, noise and latents."""

@@ -1,0 +1,145 @@
+"""Samplers: exact denoisers are recovered, noise is asked for in order, bad input is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from diffusion.arrays import Array
+from diffusion.drive import run
+from diffusion.errors import DiffusionError, UnknownNameError
+from diffusion.noise import noise
+from diffusion.samplers import SAMPLERS, Draw, Query, ddim, find_sampler
+from diffusion.schedule import NoiseSchedule
+from diffusion.spacing import Spacing
+from diffusion.trajectory import Trajectory
+
+SHAPE = (2, 4, 16, 16)
+SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+
+
+def walk(sampler: str, steps: int, schedule: NoiseSchedule = SCHEDULE) -> Trajectory:
+    return find_sampler(sampler).trajectory(schedule, Spacing("trailing"), steps)
+
+
+def draws(seed: int = 3) -> Draw:
+    numbers = iter(range(1, 1000))
+    return lambda: noise(seed, next(numbers), SHAPE)
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_a_point_mass_is_recovered(name: str, steps: int, zero_snr: bool) -> None:
+    point = noise(9, 0, SHAPE)
+    trajectory = walk(name, steps, replace(SCHEDULE, rescale_betas_zero_snr=zero_snr))
+    final = run(find_sampler(name).start(trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory), lambda _: point)
+    # Euler's first sigma is 4096 at zero terminal SNR; float32 latents of that size are 5e-4 apart
+    assert_allclose(final, point, atol=2e-3 if zero_snr else 1e-5)
+
+
+@pytest.mark.parametrize(("name", "eta"), [("euler", 0.0), ("ddim", 0.0), ("ddim", 1.0)])
+def test_a_gaussian_is_recovered(name: str, eta: float) -> None:
+    mean, deviation = 0.7, 0.5
+
+    def denoise(query: Query) -> Array:
+        share = deviation**2 / (deviation**2 + query.sigma**2)
+        return (mean + share * (query.latents - mean)).astype(np.float32)
+
+    trajectory = walk(name, 200)
+    start = trajectory.initial_latents(noise(1, 0, SHAPE))
+    final = run(find_sampler(name).start(start, trajectory, eta, draws() if eta else None), denoise)
+    assert final.mean() == pytest.approx(mean, abs=0.05)
+    assert final.std() == pytest.approx(deviation, abs=0.05)
+
+
+def test_without_noise_ddim_and_euler_are_one_method() -> None:
+    trajectory = walk("euler", 10)
+    start = trajectory.initial_latents(noise(1, 0, SHAPE))
+    finals = [
+        run(find_sampler(name).start(start, trajectory), lambda query: np.tanh(query.latents))
+        for name in ("euler", "ddim")
+    ]
+    assert_allclose(finals[0], finals[1], atol=1e-5)
+
+
+def test_the_start_is_left_as_it_was() -> None:
+    for name in SAMPLERS:
+        trajectory = walk(name, 3)
+        start = trajectory.initial_latents(noise(1, 0, SHAPE))
+        start.flags.writeable = False
+        run(find_sampler(name).start(start, trajectory), lambda query: np.tanh(query.latents))
+
+
+def test_queries_are_the_trajectory() -> None:
+    for name in SAMPLERS:
+        trajectory = walk(name, 4)
+        seen: list[tuple[float, float]] = []
+
+        def denoise(query: Query, seen: list[tuple[float, float]] = seen) -> Array:
+            seen.append((query.sigma, query.timestep))
+            assert query.latents.dtype == np.float32
+            return np.tanh(query.latents)
+
+        run(find_sampler(name).start(trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory), denoise)
+        assert seen == [(step.sigma, step.timestep) for step in trajectory.steps]
+
+
+@pytest.mark.parametrize(("eta", "expected"), [(0.0, 0), (0.5, 4)])
+def test_ddim_draws_once_for_each_step_only_if_eta(eta: float, expected: int) -> None:
+    calls: list[int] = []
+
+    def draw() -> Array:
+        calls.append(len(calls))
+        return noise(3, len(calls), SHAPE)
+
+    trajectory = walk("ddim", 4)
+    run(
+        ddim(trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory, eta, draw),
+        lambda query: np.tanh(query.latents),
+    )
+    assert len(calls) == expected
+
+
+def test_two_samplers_in_turns_give_what_each_gives_alone() -> None:
+    def denoise(query: Query) -> Array:
+        return np.tanh(query.latents)
+
+    def make(name: str) -> tuple[Array, Trajectory]:
+        trajectory = walk(name, 5)
+        return trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory
+
+    alone = {name: run(find_sampler(name).start(*make(name)), denoise) for name in SAMPLERS}
+    active = {name: find_sampler(name).start(*make(name)) for name in SAMPLERS}
+    queries = {name: next(sampler) for name, sampler in active.items()}
+    finals: dict[str, Array] = {}
+    while queries:
+        for name, query in list(queries.items()):
+            try:
+                queries[name] = active[name].send(denoise(query))
+            except StopIteration as finished:
+                finals[name] = finished.value
+                del queries[name]
+    for name, final in alone.items():
+        assert_array_equal(finals[name], final)
+
+
+def test_unknown_sampler_lists_the_choices() -> None:
+    with pytest.raises(UnknownNameError, match="sampler='plms': must be one of ddim, euler"):
+        find_sampler("plms")
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), float("inf")])
+def test_eta_is_checked_before_the_first_query(eta: float) -> None:
+    trajectory = walk("ddim", 3)
+    with pytest.raises(DiffusionError, match=r"eta=.*: must be between 0 and 1"):
+        find_sampler("ddim").start(noise(1, 0, SHAPE), trajectory, eta, draws())
+
+
+def test_eta_needs_noise_and_a_sampler_that_takes_it() -> None:
+    latents = noise(1, 0, SHAPE)
+    with pytest.raises(DiffusionError, match="draw=None"):
+        find_sampler("ddim").start(latents, walk("ddim", 3), 0.5)
+    with pytest.raises(DiffusionError, match=r"eta=0\.5: must be 0 for euler"):
+        find_sampler("euler").start(latents, walk("euler", 3), 0.5, draws())

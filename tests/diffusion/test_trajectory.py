@@ -1,0 +1,89 @@
+"""Trajectories: the pairs of sigma and timestep, and where walks start and end."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from diffusion.errors import DiffusionError
+from diffusion.samplers import find_sampler
+from diffusion.schedule import NoiseSchedule
+from diffusion.spacing import Spacing
+from diffusion.trajectory import ZERO_SNR_SIGMA, Trajectory
+
+SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+
+
+def walk(sampler: str, spacing: Spacing, steps: int, schedule: NoiseSchedule = SCHEDULE) -> Trajectory:
+    return find_sampler(sampler).trajectory(schedule, spacing, steps)
+
+
+def test_euler_lands_where_the_next_step_asks() -> None:
+    steps = walk("euler", Spacing(), 7).steps
+    assert all(step.sigma_next == following.sigma for step, following in pairwise(steps))
+    assert steps[-1].sigma_next == 0
+
+
+def test_euler_keeps_fractional_timesteps_and_ddim_rounds_them() -> None:
+    spacing = Spacing("linspace")
+    exact, rounded = walk("euler", spacing, 8), walk("ddim", spacing, 8)
+    assert (exact.timestep_rule, rounded.timestep_rule) == ("exact", "rounded")
+    assert any(not step.timestep.is_integer() for step in exact.steps)
+    assert [step.timestep for step in rounded.steps] == [round(step.timestep) for step in exact.steps]
+
+
+def test_ddim_counts_down_by_whole_strides() -> None:
+    steps = walk("ddim", Spacing("linspace"), 10).steps
+    assert steps[0].sigma_next == SCHEDULE.sigmas[999 - 100]
+    assert steps[1].sigma == SCHEDULE.sigmas[888]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [("ddim", Spacing(set_alpha_to_one=False)), ("euler", Spacing(final_sigmas_type="sigma_min"))],
+)
+def test_final_sigma_can_be_the_first_trained_one(sampler: str, spacing: Spacing) -> None:
+    assert walk(sampler, spacing, 5).steps[-1].sigma_next == pytest.approx(SCHEDULE.sigmas[0])
+    assert walk(sampler, Spacing(), 5).steps[-1].sigma_next == 0
+
+
+def test_initial_deviation_follows_sampler_and_spacing() -> None:
+    for sampler, spacing, plain in (
+        ("euler", "leading", False),
+        ("euler", "trailing", True),
+        ("ddim", "trailing", False),
+    ):
+        trajectory = walk(sampler, Spacing(spacing), 5)  # type: ignore[arg-type]
+        sigma = trajectory.steps[0].sigma
+        assert trajectory.initial_deviation == (sigma if plain else math.hypot(1, sigma))
+
+
+def test_initial_latents_are_scaled_noise_in_float32() -> None:
+    trajectory = walk("euler", Spacing(), 5)
+    latents = trajectory.initial_latents(np.ones((1, 4, 2, 2), dtype=np.float32))
+    assert latents.dtype == np.float32
+    assert latents[0, 0, 0, 0] == np.float32(trajectory.initial_deviation)
+
+
+def test_zero_terminal_snr_starts_at_a_finite_sigma() -> None:
+    schedule = NoiseSchedule(rescale_betas_zero_snr=True)
+    trajectory = walk("ddim", Spacing("trailing"), 5, schedule)
+    assert trajectory.steps[0].sigma == ZERO_SNR_SIGMA
+    assert trajectory.starts_at_zero_snr
+    assert not trajectory.starting_at(1).starts_at_zero_snr
+    assert not walk("ddim", Spacing("leading"), 5, schedule).starts_at_zero_snr
+
+
+def test_starting_at_leaves_out_the_first_steps() -> None:
+    trajectory = walk("ddim", Spacing(), 5)
+    assert trajectory.starting_at(3).steps == trajectory.steps[3:]
+    for step in (-1, 5):
+        with pytest.raises(DiffusionError, match=f"step={step}: must be a whole number between 0 and 4"):
+            trajectory.starting_at(step)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True])
+def test_number_of_steps_is_checked(steps: int) -> None:
+    with pytest.raises(DiffusionError, match=f"steps={steps}: must be a whole number between 1 and 1000"):
+        walk("ddim", Spacing(), steps)

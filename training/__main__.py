@@ -1,0 +1,96 @@
+"""The command line of training: the pictures, the VAE, the denoiser, and how good they are."""
+
+from pathlib import Path
+from typing import Annotated
+
+import mlflow
+import torch
+import typer
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from training import denoiser as denoiser_stage
+from training import evaluation
+from training import pictures as picture_set
+from training import vae as vae_stage
+from training.captions import learn_tokenizer
+from training.settings import DenoiserSettings, LoopSettings, VaeSettings, workspace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+BUNDLED = Path("models/emoji/checkpoint")
+Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every core")]
+Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
+
+
+@app.command()
+def data() -> None:
+    """Fetch the npm packages, check them and draw the captioned pictures."""
+    built = picture_set.build(workspace() / "packages", workspace() / "pictures")
+    typer.echo(f"{len(built.pictures)} pictures in {workspace() / 'pictures'}")
+
+
+@app.command()
+def vae(steps: Steps = None, threads: Threads = 0) -> None:
+    """Train the VAE, or go on training it."""
+    _prepare(threads)
+    settings = VaeSettings()
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    vae_stage.train(settings, picture_set.load(workspace() / "pictures"), workspace() / "vae")
+
+
+@app.command()
+def denoiser(
+    steps: Steps = None,
+    threads: Threads = 0,
+    start: Annotated[Path | None, typer.Option(help="a checkpoint whose weights to begin with")] = None,
+    memorise: Annotated[int | None, typer.Option(min=1, help="learn only so many pictures, as a trial")] = None,
+) -> None:
+    """Train text encoder and denoiser on the VAE's latents, or go on training them."""
+    _prepare(threads)
+    settings = DenoiserSettings(most_pictures=memorise)
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures = picture_set.load(workspace() / "pictures")
+    frozen_vae = AutoencoderKL.from_pretrained(workspace() / "vae" / "vae")
+    tokenizer = learn_tokenizer(pictures.pictures, settings.text_encoder.vocabulary)
+    frozen = denoiser_stage.Frozen(frozen_vae, tokenizer, denoiser_stage.scheduler_for(settings.noise))
+    latents = denoiser_stage.latent_set(settings, frozen_vae, pictures)
+    folder = workspace() / ("denoiser" if memorise is None else f"denoiser-{memorise}")
+    denoiser_stage.train(settings, frozen, latents, folder, start)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="a diffusers folder")] = BUNDLED,
+    guidance: float = 3.0,
+    threads: Threads = 0,
+    memorise: Annotated[int | None, typer.Option(min=1, help="the checkpoint learned only so many pictures")] = None,
+) -> None:
+    """Measure reconstruction and prompt fidelity, with the shuffled pairing beside it."""
+    _prepare(threads)
+    pictures = picture_set.load(workspace() / "pictures")
+    pipe = StableDiffusionPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+    quality = evaluation.reconstruction_psnr(pipe.vae, pictures)
+    typer.echo(f"reconstruction: {quality.mean():.2f} dB mean, {quality.median():.2f} dB median of {len(quality)}")
+    latents = denoiser_stage.latent_set(DenoiserSettings(most_pictures=memorise), pipe.vae, pictures)
+    count = min(200, len({picture.label for picture in latents.pictures}))
+    result = evaluation.fidelity(pipe, latents, guidance=guidance, count=count)
+    typer.echo(
+        f"prompt fidelity: {result.asked:.1%} of {result.count}, shuffled {result.shuffled:.1%} (guidance {guidance})"
+    )
+
+
+def _prolonged(loop: LoopSettings, steps: int | None) -> LoopSettings:
+    return loop if steps is None else loop.model_copy(update={"steps": steps})
+
+
+def _prepare(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    folder = workspace().resolve()
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    if mlflow.get_experiment_by_name("training") is None:
+        mlflow.create_experiment("training", artifact_location=(folder / "mlruns").as_uri())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,96 @@
+"""Every setting of the training of the bundled model, in one typed place."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def workspace() -> Path:
+    """The folder for everything that training makes and needs again: `LATENTWORKS_TRAINING`, or `.training` here."""
+    return Path(os.environ.get("LATENTWORKS_TRAINING", ".training"))
+
+
+class Settings(BaseModel):
+    """Frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoopSettings(Settings):
+    """How one network is optimised.
+
+    The learning rate rises linearly over `warmup` steps, stays, and falls linearly to `final_fraction` of itself over
+    the last `cooldown` steps, so that a run can be prolonged by raising `steps`.
+    """
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup: int = Field(200, ge=0)
+    cooldown: int = Field(0, ge=0)
+    final_fraction: float = Field(0.02, ge=0, le=1)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    gradient_clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    seed: int = 0
+    compile: bool = Field(True, description="torch.compile the blocks: over twice as fast, needs a C++ compiler")
+    log_every: int = Field(50, ge=1)
+    save_every: int = Field(500, ge=1)
+    sample_every: int = Field(2000, ge=1)
+
+
+class VaeSettings(Settings):
+    """The VAE: factor 8 (four levels), four latent channels, trained on random crops."""
+
+    channels: tuple[int, ...] = (24, 48, 96, 96)
+    latent_channels: int = 4
+    norm_groups: int = 8
+    crop: int = 64
+    squared_weight: float = Field(3.0, description="weight of the mean squared error beside the mean absolute one")
+    gradient_weight: float = Field(0.5, description="weight of the L1 difference of neighbouring pixels' differences")
+    kl_weight: float = Field(3e-4, description="weight of the KL divergence, per latent value")
+    loop: LoopSettings = LoopSettings(steps=13_000, batch=8, learning_rate=1e-3, cooldown=6_500, final_fraction=0.03)
+
+
+class TextEncoderSettings(Settings):
+    """The text encoder: CLIP's text architecture."""
+
+    vocabulary: int = 4000
+    width: int = 256
+    layers: int = 3
+    heads: int = 4
+
+
+class UNetSettings(Settings):
+    """The conditional U-Net; a level named in `attended` has self- and cross-attention."""
+
+    channels: tuple[int, ...] = (64, 128, 256)
+    attended: tuple[bool, ...] = (False, True, True)
+    layers: int = 1
+    head_width: int = 32
+    norm_groups: int = 32
+
+
+class NoiseSettings(Settings):
+    """The noise that the denoiser learns to remove, in the names of diffusers' scheduler configuration."""
+
+    num_train_timesteps: int = 1000
+    beta_schedule: str = "squaredcos_cap_v2"
+    prediction_type: str = "v_prediction"
+
+
+class DenoiserSettings(Settings):
+    """Text encoder and denoiser, trained together on cached latents."""
+
+    text_encoder: TextEncoderSettings = TextEncoderSettings()
+    unet: UNetSettings = UNetSettings()
+    noise: NoiseSettings = NoiseSettings()
+    styles: tuple[str, ...] = ("3d", "flat")
+    most_pictures: int | None = Field(None, description="learn only so many pictures: the memorisation trial")
+    tag_chance: float = Field(0.2, ge=0, le=1, description="how often a caption names tags beside the label")
+    empty_chance: float = Field(0.1, ge=0, le=1, description="how often the caption is empty, for guidance")
+    loop: LoopSettings = LoopSettings(
+        steps=20_000, batch=32, learning_rate=8e-4, cooldown=8_000, compile=False, save_every=100, sample_every=500
+    )

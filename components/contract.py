@@ -1,11 +1,22 @@
 """The contract: what a component takes and gives, so that a wrong pairing is refused before anything runs."""
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from components.record import Record
+
+# Far above any model that exists: a contract must not make whoever reads it allocate without bound.
+MAX_CHANNELS = 1024
+MAX_DOWNSCALE = 1024
+MAX_WIDTH = 65536
+MAX_TOKENS = 65536
+MAX_LATENT_SIDE = 16384
+MAX_TIMESTEPS = 100_000
+
+Dimension = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
+LatentSide = Annotated[int, Field(ge=1, le=MAX_LATENT_SIDE)]
 
 
 class Kind(StrEnum):
@@ -22,7 +33,7 @@ class TensorSpec(Record):
 
     name: str = Field(min_length=1)
     dtype: Literal["float16", "float32", "int64"]
-    shape: tuple[int | str, ...]
+    shape: tuple[Dimension, ...]
 
 
 class LatentSpace(Record):
@@ -33,25 +44,25 @@ class LatentSpace(Record):
     """
 
     id: str = Field(min_length=1)
-    channels: int = Field(ge=1)
-    downscale: int = Field(ge=1)
-    scaling_factor: float = Field(gt=0)
-    shift_factor: float = 0.0
+    channels: int = Field(ge=1, le=MAX_CHANNELS)
+    downscale: int = Field(ge=1, le=MAX_DOWNSCALE)
+    scaling_factor: float = Field(ge=1e-6, le=1e6)
+    shift_factor: float = Field(0.0, ge=-1e6, le=1e6)
 
 
 class Conditioning(Record):
     """One array that a text encoder hands to the denoiser: [batch, tokens, width]."""
 
     name: str = Field(min_length=1)
-    width: int = Field(ge=1)
-    tokens: int = Field(ge=1, description="the most tokens of one prompt, start and end marks included")
+    width: int = Field(ge=1, le=MAX_WIDTH)
+    tokens: int = Field(ge=1, le=MAX_TOKENS, description="the most tokens of one prompt, start and end marks included")
 
 
 class NoiseSchedule(Record):
     """How the denoiser was trained, and how its checkpoint's scheduler walks: the names are those of diffusers."""
 
     prediction_type: Literal["epsilon", "v_prediction", "sample"]
-    num_train_timesteps: int = Field(ge=1)
+    num_train_timesteps: int = Field(ge=1, le=MAX_TIMESTEPS)
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
     beta_start: float = Field(gt=0, lt=1)
     beta_end: float = Field(gt=0, lt=1)
@@ -59,7 +70,7 @@ class NoiseSchedule(Record):
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None = Field(
         None, description="null: what the chosen sampler's scheduler takes when its config names none"
     )
-    steps_offset: int = Field(0, ge=0)
+    steps_offset: int = Field(0, ge=0, le=MAX_TIMESTEPS)
     set_alpha_to_one: bool = Field(True, description="false: the last DDIM step ends at the first training timestep")
 
 
@@ -72,13 +83,23 @@ class Contract(Record):
     latent_space: LatentSpace | None = None
     conditioning: tuple[Conditioning, ...] = ()
     noise_schedule: NoiseSchedule | None = None
-    latent_size: tuple[int, int] | None = Field(None, description="the height and width of latents it was trained for")
+    latent_size: tuple[LatentSide, LatentSide] | None = Field(
+        None, description="the height and width of latents it was trained for"
+    )
 
     @model_validator(mode="after")
     def _holds_what_its_kind_needs(self) -> Self:
         for part in _NEEDED[self.kind]:
             if not getattr(self, part):
                 raise ValueError(f"{part}: missing, and a {self.kind} needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_array_once(self) -> Self:
+        for part in ("inputs", "outputs", "conditioning"):
+            names = [array.name for array in getattr(self, part)]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{part}: {', '.join(twice)} is there more than once")
         return self
 
 

@@ -1,19 +1,22 @@
 """`component.json`: the contract, the digest of every file, where the component came from, how exact it is."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from components.contract import Contract
 from components.record import Record
 
 MANIFEST_NAME = "component.json"
+MAX_PATH_BYTES = 255
 
 
 def _inside(path: str) -> str:
+    if len(path.encode("utf-8", "backslashreplace")) > MAX_PATH_BYTES or not path.isprintable():
+        raise ValueError(f"a path of {len(path)} characters: must be printable and at most {MAX_PATH_BYTES} bytes")
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path or ":" in parts[0]:
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in parts[0]:
         raise ValueError(f"{path!r}: must be a relative path that stays inside the component's folder")
     if str(PurePosixPath(path)) != path or path == MANIFEST_NAME:
         raise ValueError(f"{path!r}: must be written in its shortest form and not be {MANIFEST_NAME} itself")
@@ -64,3 +67,10 @@ class Manifest(Record):
     golden: tuple[GoldenCase, ...] = ()
     parity: Parity
     origin: Origin
+
+    @model_validator(mode="after")
+    def _lists_every_file_it_names(self) -> Self:
+        named = [*self.graphs.values(), *(case.file for case in self.golden)]
+        if missing := sorted(set(named) - self.files.keys()):
+            raise ValueError(f"files: {', '.join(missing)} is named but not listed")
+        return self

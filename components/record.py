@@ -4,6 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """Frozen, strict about types, and an unknown name is an error."""
+    """Frozen; an unknown name, NaN and infinity are errors. JSON from outside is read with `strict=True`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -3,7 +3,7 @@
 import re
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from components.contract import Kind
 from components.errors import ComponentError
@@ -23,6 +23,12 @@ class ComponentRef(Record):
     version: int = Field(ge=1)
     sha256: Sha256 = Field(description="the digest of its component.json")
 
+    @field_validator("name")
+    @classmethod
+    def _is_a_component(cls, name: str) -> str:
+        kind_of(name)
+        return name
+
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
@@ -33,6 +39,15 @@ class Selector(Record):
     name: str
     alias: str | None = None
     version: int | None = None
+
+    @model_validator(mode="after")
+    def _points_at_one(self) -> Self:
+        if (self.alias is None) == (self.version is None):
+            raise ValueError("a selector has either an alias or a version")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}" if self.alias is None else f"{self.name}@{self.alias}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -1,0 +1,74 @@
+"""What crosses a process: a request once checked, and what one stage hands to the next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """A request for `n` pictures, its defaults filled in and every field inside its limits.
+
+    `guidance` 0 ignores the prompt, 1 is the prompt alone; `width` and `height` are pixels. Picture k of the n is made
+    from seed + k.
+    """
+
+    prompt: str
+    negative_prompt: str
+    steps: int
+    guidance: float
+    sampler: str
+    seed: int
+    n: int
+    width: int
+    height: int
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What to encode: the prompt, and after it the negative prompt where guidance weighs the two."""
+        return (self.prompt,) if self.guidance == 1 else (self.prompt, self.negative_prompt)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedText:
+    """Conditioning of several texts: arrays by name, each [texts, tokens, width], and which text was cut off."""
+
+    arrays: Arrays
+    truncated: tuple[bool, ...]
+
+    def row(self, index: int) -> Arrays:
+        """The conditioning of one text, each array [1, tokens, width]."""
+        return {name: array[index : index + 1] for name, array in self.arrays.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DenoiseJob:
+    """One picture for the denoiser: what to draw and how to walk there.
+
+    Conditioning arrays are [1, tokens, width]; `negative` is None where guidance is 1. `height` and `width` are those
+    of the latents. `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise.
+    """
+
+    conditioning: Arrays
+    negative: Arrays | None
+    steps: int
+    guidance: float
+    sampler: str
+    seed: int
+    height: int
+    width: int
+    noise: FloatArray | None = None
+
+
+class LatentDistribution(NamedTuple):
+    """What the VAE encoder says of pictures, in the VAE's own scale: both [batch, channels, height, width]."""
+
+    mean: FloatArray
+    log_variance: FloatArray

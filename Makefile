@@ -1,7 +1,7 @@
 # `make setup` prepares .venv for everything; the other targets call it where it is needed.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := components diffusion runtime training
+PACKAGES := components diffusion pipeline registry runtime training
 
 .PHONY: help setup test check fix
 

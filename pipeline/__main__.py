@@ -1,0 +1,71 @@
+"""`python -m pipeline PROMPT --out FILE`: one picture of a bundle, without a server."""
+
+import enum
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from components.errors import ComponentError
+from diffusion.samplers import SAMPLERS
+from pipeline.errors import RequestError
+from pipeline.request import fresh_seed
+from pipeline.text_to_image import Options, TextToImage
+from runtime.errors import RuntimeFault
+from runtime.settings import SessionSettings
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class _Provider(enum.StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+def main(
+    prompt: Annotated[str, typer.Argument(help="what to draw")],
+    out: Annotated[Path, typer.Option(help=f"the picture's file, ending in {', '.join(_SUFFIXES)}")],
+    bundle: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji"),
+    seed: Annotated[int | None, typer.Option(help="which picture of the prompt; drawn afresh if not given")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="what to keep away from")] = None,
+    steps: Annotated[int | None, typer.Option(help="how many steps to walk")] = None,
+    guidance: Annotated[float | None, typer.Option(help="0 ignores the prompt, 1 is the prompt alone")] = None,
+    sampler: Annotated[str | None, typer.Option(help=f"one of {', '.join(sorted(SAMPLERS))}")] = None,
+    width: Annotated[int | None, typer.Option(help="in pixels; the bundle's own if not given")] = None,
+    height: Annotated[int | None, typer.Option(help="in pixels; the bundle's own if not given")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="every core if not given")] = None,
+    provider: Annotated[_Provider, typer.Option(help="where to run")] = _Provider.AUTO,
+) -> None:
+    """Draw one picture with a bundle of component folders."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise _failure(f"--out: its name must end in one of {', '.join(_SUFFIXES)}")
+    asked = {
+        "seed": fresh_seed() if seed is None else seed,
+        "negative_prompt": negative_prompt,
+        "steps": steps,
+        "guidance": guidance,
+        "sampler": sampler,
+        "width": width,
+        "height": height,
+    }
+    options = cast(Options, {name: value for name, value in asked.items() if value is not None})
+    try:
+        chain = TextToImage.load(bundle, SessionSettings(threads=threads, provider=provider.value))
+        image = chain.generate(prompt, **options)
+        image.save(out)
+    except (ComponentError, RequestError, RuntimeFault) as error:
+        raise _failure(str(error)) from None
+    except OSError as error:
+        raise _failure(f"--out: cannot be written: {error.strerror}") from None
+    typer.echo(f"{out}: seed {asked['seed']}")
+
+
+def _failure(sentence: str) -> typer.Exit:
+    typer.echo(sentence, err=True)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

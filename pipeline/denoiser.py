@@ -1,0 +1,123 @@
+"""The denoiser's stage: noise to latents, one U-Net run for all rows that wait."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from components.contract import Kind
+from components.folder import ComponentFolder
+from components.messages import Arrays, DenoiseJob, FloatArray
+from diffusion.noise import noise
+from diffusion.samplers import find_sampler
+from pipeline.errors import refuse
+from pipeline.stage import Interface, latent_space, open_session
+from pipeline.track import Track
+from pipeline.trajectories import Trajectories
+from runtime.settings import SessionSettings
+
+_INTERFACE = Interface(Kind.DENOISER, frozenset({"latents", "timestep"}), frozenset({"prediction"}))
+
+
+class Denoiser:
+    """Runs the U-Net for any mixture of tracks; usable from any number of threads at once, each track from one."""
+
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings) -> None:
+        """Open the component.
+
+        Raises:
+            ComponentError: it is no denoiser, or its noise schedule cannot be walked.
+            RuntimeFault: as `Session.open`.
+        """
+        self._trajectories = Trajectories.of(folder.manifest.contract)
+        self._session = open_session(folder, settings, _INTERFACE)
+        self.space = latent_space(self._session)
+        self.contract = self._session.contract
+        self.provider = self._session.provider
+
+    def begin(self, job: DenoiseJob) -> Track:
+        """Start a track: lay out its trajectory and take its first noise; nothing runs yet.
+
+        Raises:
+            RequestError: the sampler or number of steps is none of this checkpoint's, or the noise or conditioning
+                has another shape than the job and the contract say.
+        """
+        trajectory = self._trajectories.lay_out(job.sampler, job.steps)
+        latents = trajectory.initial_latents(self._initial_noise(job))
+        return Track(
+            find_sampler(job.sampler).start(latents, trajectory),
+            job.steps,
+            self._trajectories.prediction,
+            self._conditioning(job),
+            job.guidance,
+        )
+
+    def advance(self, tracks: Sequence[Track]) -> None:
+        """Run the U-Net once for all rows of `tracks`, and send each sampler its answer.
+
+        Every track is moved by one evaluation. They must be of one signature, not done, and each there once.
+
+        Raises:
+            RuntimeFault: the session could not run; no track has moved.
+        """
+        assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
+        assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
+        feeds = {name: _joined([track.conditioning[name] for track in tracks]) for name in tracks[0].conditioning}
+        feeds["latents"] = _joined([track.network_input() for track in tracks])
+        rows = [track.rows for track in tracks]
+        feeds["timestep"] = np.repeat(np.array([track.query.timestep for track in tracks], dtype=np.float32), rows)
+        prediction = self._session.run(feeds)["prediction"]
+        start = 0
+        for track in tracks:
+            track.answer(prediction[start : start + track.rows])
+            start += track.rows
+
+    def denoise(self, job: DenoiseJob, on_step: Callable[[Track], None] | None = None) -> FloatArray:
+        """Walk one job to its end and return its latents [1, channels, height, width], in the denoiser's scale.
+
+        `on_step` sees the track after each evaluation; what it raises ends the walk.
+
+        Raises:
+            RequestError: as `begin`.
+            RuntimeFault: as `advance`.
+        """
+        track = self.begin(job)
+        while not track.done:
+            self.advance([track])
+            if on_step is not None:
+                on_step(track)
+        return track.latents
+
+    def _initial_noise(self, job: DenoiseJob) -> FloatArray:
+        shape = (1, self.space.channels, job.height, job.width)
+        if job.noise is None:
+            return noise(job.seed, 0, shape)
+        if job.noise.shape != shape or job.noise.dtype != np.float32:
+            found = f"{job.noise.dtype} {list(job.noise.shape)}"
+            raise refuse("noise", found, f"float32 {list(shape)} for this size")
+        return job.noise
+
+    def _conditioning(self, job: DenoiseJob) -> Arrays:
+        negative = job.negative
+        if (negative is None) != (job.guidance == 1):
+            raise refuse("guidance", job.guidance, "1 without a negative conditioning, another number with one")
+        for field, arrays in (("conditioning", job.conditioning), ("negative", negative)):
+            if arrays is not None:
+                self._check_conditioning(field, arrays)
+        if negative is None:
+            return job.conditioning
+        if any(negative[name].shape != array.shape for name, array in job.conditioning.items()):
+            raise refuse("negative", "another token count", "of the conditioning's shape")
+        return {name: np.concatenate([negative[name], array]) for name, array in job.conditioning.items()}
+
+    def _check_conditioning(self, field: str, arrays: Arrays) -> None:
+        wanted = {array.name: array.width for array in self.contract.conditioning}
+        found = {name: array.shape[-1] for name, array in arrays.items()}
+        if found != wanted or any(array.ndim != 3 or array.shape[0] != 1 for array in arrays.values()):
+            shapes = {name: list(array.shape) for name, array in arrays.items()}
+            limit = ", ".join(f"{name} [1, tokens, {width}]" for name, width in wanted.items())
+            raise refuse(field, shapes, limit)
+
+
+def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
+    # one track alone is fed as it is: no copy
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

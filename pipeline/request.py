@@ -1,0 +1,151 @@
+"""What a request may ask for: the defaults, the limits, and the one place that checks them."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from components.contract import Contract, LatentSpace
+from components.errors import ComponentError
+from components.messages import ImageRequest
+from diffusion.errors import unknown_name
+from diffusion.noise import LARGEST_SEED
+from diffusion.samplers import SAMPLERS
+from pipeline.errors import RequestError, refuse
+from pipeline.trajectories import Trajectories
+
+Positive = Annotated[int, Field(ge=1)]
+
+# fresh seeds stay readable, and exact in JSON's numbers
+_FRESH_SEEDS = 2**32
+
+
+class RequestRules(BaseModel):
+    """The defaults and limits of a deployment; a bundle's contract adds its own: size, its multiple, timesteps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    default_steps: Positive = 25
+    default_guidance: float = Field(5.0, ge=0)
+    default_sampler: str = "ddim"
+    max_prompt_characters: Positive = 4000
+    max_steps: Positive = 150
+    max_guidance: float = Field(50.0, ge=0)
+    max_images: Positive = 10
+    min_side: Positive = 64
+    max_pixels: Positive = 1024 * 1024
+
+    @model_validator(mode="after")
+    def _defaults_are_within_limits(self) -> Self:
+        if self.default_sampler not in SAMPLERS:
+            raise ValueError(str(unknown_name("default_sampler", self.default_sampler, SAMPLERS)))
+        for name, value, most in (
+            ("default_steps", self.default_steps, self.max_steps),
+            ("default_guidance", self.default_guidance, self.max_guidance),
+        ):
+            if value > most:
+                raise ValueError(f"{name}={value:g}: must be at most {most:g}")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFields:
+    """A request as it came, types unchecked; None takes the default. A seed of None is drawn afresh."""
+
+    prompt: str
+    negative_prompt: str = ""
+    steps: int | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    seed: int | None = None
+    n: int = 1
+    width: int | None = None
+    height: int | None = None
+
+
+def check_request(fields: RequestFields, contract: Contract, rules: RequestRules) -> ImageRequest:
+    """Fill in the defaults and check every field, before anything is allocated.
+
+    `contract` is the denoiser's.
+
+    Raises:
+        RequestError: a field is outside its limits.
+        ComponentError: the contract is no denoiser's.
+    """
+    if contract.noise_schedule is None or contract.latent_space is None or contract.latent_size is None:
+        raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
+    _check_text("prompt", fields.prompt, 1, rules.max_prompt_characters)
+    _check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
+    most_steps = min(rules.max_steps, contract.noise_schedule.num_train_timesteps)
+    steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
+    _check_whole("steps", steps, 1, most_steps)
+    guidance = rules.default_guidance if fields.guidance is None else fields.guidance
+    _check_guidance(guidance, rules.max_guidance)
+    sampler = rules.default_sampler if fields.sampler is None else fields.sampler
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        raise refuse("sampler", sampler, unknown_name("sampler", "", SAMPLERS).limit)
+    _check_whole("n", fields.n, 1, rules.max_images)
+    seed = fresh_seed() if fields.seed is None else fields.seed
+    _check_whole("seed", seed, 0, LARGEST_SEED - (fields.n - 1))
+    width, height = _size(fields, contract.latent_space, contract.latent_size, rules)
+    Trajectories.of(contract).lay_out(sampler, steps)
+    return ImageRequest(
+        prompt=fields.prompt,
+        negative_prompt=fields.negative_prompt,
+        steps=steps,
+        guidance=float(guidance),
+        sampler=sampler,
+        seed=seed,
+        n=fields.n,
+        width=width,
+        height=height,
+    )
+
+
+def fresh_seed() -> int:
+    """A seed that nobody chose, 0..2^32 - 1."""
+    return secrets.randbelow(_FRESH_SEEDS)
+
+
+def _check_text(field: str, text: str, shortest: int, longest: int) -> None:
+    if not isinstance(text, str):
+        raise RequestError(field, f"{field}: is {type(text).__name__}, must be text")
+    if not shortest <= len(text) <= longest:
+        raise RequestError(field, f"{field}: has {len(text)} characters, must have {shortest} to {longest}")
+    if "\0" in text:
+        raise RequestError(field, f"{field}: holds a NUL character, which no text may")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(field, f"{field}: is not valid Unicode at character {error.start}") from None
+
+
+def _check_whole(field: str, value: int, lowest: int, highest: int) -> None:
+    # bool is an int to Python, and True would pass for 1
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise refuse(field, value, f"a whole number between {lowest} and {highest}")
+
+
+def _check_guidance(value: float, highest: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN lies between no two numbers, and the limit is finite
+    if not number or not 0 <= value <= highest:
+        raise refuse("guidance", value, f"a number between 0 and {highest:g}")
+
+
+def _size(
+    fields: RequestFields, space: LatentSpace, latent_size: tuple[int, int], rules: RequestRules
+) -> tuple[int, int]:
+    width = latent_size[1] * space.downscale if fields.width is None else fields.width
+    height = latent_size[0] * space.downscale if fields.height is None else fields.height
+    # a bundle made for less than the smallest side may still draw at its own size
+    smallest = min(rules.min_side, *(side * space.downscale for side in latent_size))
+    for field, side in (("width", width), ("height", height)):
+        _check_whole(field, side, smallest, rules.max_pixels)
+        if side % space.downscale:
+            raise refuse(field, side, f"a multiple of {space.downscale}")
+    if width * height > rules.max_pixels:
+        message = f"size={width}x{height}: must have at most {rules.max_pixels} pixels, not {width * height}"
+        raise RequestError("size", message)
+    return width, height

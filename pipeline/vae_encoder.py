@@ -1,0 +1,49 @@
+"""The VAE encoder's stage: pixels to latents."""
+
+import numpy as np
+
+from components.contract import Kind
+from components.folder import ComponentFolder
+from components.messages import LatentDistribution, Pixels
+from pipeline.errors import refuse
+from pipeline.stage import Interface, latent_space, open_session
+from runtime.settings import SessionSettings
+
+_INTERFACE = Interface(Kind.VAE_ENCODER, frozenset({"pixels"}), frozenset({"mean", "log_variance"}))
+
+
+class VaeEncoder:
+    """Encodes 8-bit pictures to latents; usable from any number of threads at once."""
+
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings) -> None:
+        """Open the component.
+
+        Raises:
+            ComponentError: it is no VAE encoder.
+            RuntimeFault: as `Session.open`.
+        """
+        self._session = open_session(folder, settings, _INTERFACE)
+        self.space = latent_space(self._session)
+        self.contract = self._session.contract
+        self.provider = self._session.provider
+
+    def encode(self, pixels: Pixels) -> LatentDistribution:
+        """Encode pixels [batch, H, W, 3], 0..255, to a normal distribution of latents in the VAE's own scale.
+
+        `diffusion.latents.to_model` brings a sample of it to the denoiser's scale.
+
+        Raises:
+            RequestError: the pixels are not such an array, or a side is no multiple of the VAE's downscale.
+            RuntimeFault: the session could not run.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+            raise refuse("image", f"{pixels.dtype} {list(pixels.shape)}", "uint8 [batch, height, width, 3]")
+        if any(side == 0 or side % self.space.downscale for side in pixels.shape[1:3]):
+            size = f"{pixels.shape[2]}x{pixels.shape[1]}"
+            raise refuse("image", size, f"of sides that are multiples of {self.space.downscale}")
+        scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        scaled /= np.float32(255)
+        scaled *= np.float32(2)
+        scaled -= np.float32(1)
+        outputs = self._session.run({"pixels": scaled})
+        return LatentDistribution(outputs["mean"], outputs["log_variance"])

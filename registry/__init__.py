@@ -1,0 +1,1 @@
+"""Components with versions, in MLflow: publish, promote, resolve, and fetch a checked copy."""

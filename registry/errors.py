@@ -1,0 +1,5 @@
+"""What can go wrong between us and the registry."""
+
+
+class RegistryError(Exception):
+    """The registry refuses, cannot be reached, or holds something that cannot be used; the message is one sentence."""

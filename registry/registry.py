@@ -1,0 +1,188 @@
+"""The registry: components with versions and aliases, kept by MLflow."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import ComponentError
+from components.folder import ComponentFolder
+from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, kind_of
+from registry.cache import ComponentCache
+from registry.errors import RegistryError
+from registry.fit import check_fit
+from registry.lock import locked
+from registry.settings import RegistrySettings
+from registry.store import aliased, every, missing_means, open_client, translated
+from registry.transfer import download, published, upload
+from registry.version import Version, read_version, readable, tags_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class Registry:
+    """Publishes, names and hands out components; safe to use from several threads and processes.
+
+    Every method that asks MLflow raises RegistryError when it does not answer within the settings' time.
+    """
+
+    def __init__(self, client: "MlflowClient", settings: RegistrySettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._cache = ComponentCache(settings.cache)
+
+    @classmethod
+    def connect(cls, settings: RegistrySettings) -> "Registry":
+        """Open the registry that the settings name, and create the embedded one where there is none.
+
+        Raises:
+            RegistryError: it cannot be reached or opened.
+        """
+        return cls(open_client(settings), settings)
+
+    def publish(self, path: Path, name: str, tags: Mapping[str, str] | None = None) -> ComponentRef:
+        """Put a component folder under a registered name, as a new version or the one that it is already.
+
+        Raises:
+            ComponentError: the folder is damaged, or the name is no component's.
+            RegistryError: the name's kind is not the contract's.
+        """
+        folder = ComponentFolder.open(path)
+        kind = folder.manifest.contract.kind
+        if kind_of(name) != kind:
+            raise RegistryError(f"{name}: names a {kind_of(name)}, and {path.absolute().name} is a {kind}")
+        folder.verify()
+        version_tags = tags_of(folder, {} if tags is None else tags)
+        with self.writing(), translated(self._settings):
+            found = published(self._client, name, version_tags["sha256"])
+            return upload(self._client, self._settings, path, name, version_tags) if found is None else found
+
+    def promote(self, name: str, version: int, alias: str = DEFAULT_ALIAS) -> ComponentRef:
+        """Point an alias at a version.
+
+        `production` moves only to a version that fits every other component of its bundle that is in production;
+        another alias, which nothing serves by itself, moves freely.
+
+        Raises:
+            ComponentError: the name or the alias is not of its form.
+            RegistryError: there is no such version, or it does not fit; every mismatch is said.
+        """
+        Selector.parse(f"{name}@{alias}")
+        with self.writing():
+            candidate = self.version(name, version)
+            if alias == DEFAULT_ALIAS:
+                check_fit(candidate, self._live_beside(name))
+            with translated(self._settings):
+                self._client.set_registered_model_alias(name, alias, str(version))
+        return candidate.ref
+
+    def resolve(self, selector: Selector) -> ComponentRef:
+        """The exact version that a selector means now.
+
+        Raises:
+            ComponentError: the name is no component's.
+            RegistryError: there is no such name, alias or version.
+        """
+        if selector.version is not None:
+            return self.version(selector.name, selector.version).ref
+        kind_of(selector.name)
+        with translated(self._settings):
+            found = aliased(self._client, selector.name, str(selector.alias))
+        if found is None:
+            known = ", ".join(sorted(self.aliases(selector.name))) or "none"
+            raise RegistryError(f"{selector.name} has no alias {selector.alias!r}; it has {known}")
+        return read_version(found).ref
+
+    def fetch(self, ref: ComponentRef) -> Path:
+        """A whole and checked copy of a component on this machine, downloaded when the cache has none.
+
+        Raises:
+            RegistryError: the registry does not hold it, or what it holds is not what the pin says.
+        """
+
+        def fill(folder: Path) -> None:
+            with translated(self._settings), missing_means(f"{ref} or one of its files is not in the registry"):
+                download(self._client, ref, folder)
+
+        found = self._cache.get(ref)
+        return self._cache.add(ref, fill) if found is None else found
+
+    def names(self) -> tuple[str, ...]:
+        """The registered names of all components, sorted; MLflow may hold other models beside them."""
+        return tuple(sorted(self._models()))
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """The aliases of a name and the version that each points at.
+
+        Raises:
+            ComponentError: the name is no component's.
+            RegistryError: nothing is published under that name.
+        """
+        kind_of(name)
+        with translated(self._settings), missing_means(f"{name} is not in the registry"):
+            return {alias: int(at) for alias, at in self._client.get_registered_model(name).aliases.items()}
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """All versions of a name, oldest first; one that we did not publish is left out, and logged.
+
+        Raises:
+            ComponentError: the name is no component's.
+            RegistryError: nothing is published under that name.
+        """
+        aliases = self.aliases(name)
+        with translated(self._settings):
+            found = list(every(self._client.search_model_versions, f"name = '{name}'"))
+        pointing: dict[int, list[str]] = {}  # a search does not say who points at what it finds
+        for alias, at in sorted(aliases.items()):
+            pointing.setdefault(at, []).append(alias)
+        versions = (
+            version.model_copy(update={"aliases": tuple(pointing.get(version.ref.version, ()))})
+            for version in readable(found)
+        )
+        return tuple(sorted(versions, key=lambda version: version.ref.version))
+
+    def version(self, name: str, version: int) -> Version:
+        """One version.
+
+        Raises:
+            ComponentError: the name is no component's.
+            RegistryError: there is none of that number, or it was not published by us.
+        """
+        kind_of(name)
+        absent = f"{name}/{version} is not in the registry"
+        if not 1 <= version <= MAX_VERSION:
+            raise RegistryError(absent)
+        with translated(self._settings), missing_means(absent):
+            return read_version(self._client.get_model_version(name, str(version)))
+
+    def writing(self) -> AbstractContextManager[None]:
+        """A block in which no other process of this machine publishes or promotes."""
+        return locked(self._settings.locks / "publish.lock")
+
+    def _models(self) -> dict[str, dict[str, int]]:
+        """The aliases of every component, by registered name."""
+        with translated(self._settings):
+            models = list(every(self._client.search_registered_models))
+        return {
+            model.name: {alias: int(version) for alias, version in model.aliases.items()}
+            for model in models
+            if _is_component(model.name)
+        }
+
+    def _live_beside(self, name: str) -> list[Version]:
+        """The versions in production of the other components of the same bundle."""
+        bundle = name.split(".")[0]
+        return [
+            self.version(other, aliases[DEFAULT_ALIAS])
+            for other, aliases in sorted(self._models().items())
+            if other != name and other.split(".")[0] == bundle and DEFAULT_ALIAS in aliases
+        ]
+
+
+def _is_component(name: str) -> bool:
+    try:
+        kind_of(name)
+    except ComponentError:
+        return False
+    return True

@@ -14,13 +14,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\.[a-z_]+(\.[a-z0-9][a-z0-9_-]*)?")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]+")
 _SELECTOR = re.compile(r"(?P<name>[^@/]+)(@(?P<alias>[^@/]+)|/(?P<version>[1-9][0-9]{0,8}))")
 DEFAULT_ALIAS = "production"
+MAX_VERSION = 999_999_999
 
 
 class ComponentRef(Record):
     """One exact version of a registered component: a pin."""
 
     name: str
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=MAX_VERSION)
     sha256: Sha256 = Field(description="the digest of its component.json")
 
     @field_validator("name")
@@ -38,7 +39,7 @@ class Selector(Record):
 
     name: str
     alias: str | None = None
-    version: int | None = None
+    version: int | None = Field(None, ge=1, le=MAX_VERSION)
 
     @model_validator(mode="after")
     def _points_at_one(self) -> Self:

@@ -28,8 +28,8 @@ class Denoiser:
             ComponentError: it is no denoiser, or its noise schedule cannot be walked.
             RuntimeFault: as `Session.open`.
         """
-        self._trajectories = Trajectories.of(folder.manifest.contract)
         self._session = open_session(folder, settings, _INTERFACE)
+        self._trajectories = Trajectories.of(self._session.contract)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
         self.provider = self._session.provider

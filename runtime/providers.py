@@ -49,8 +49,12 @@ def attached_provider(session: ort.InferenceSession, settings: SessionSettings) 
     first = session.get_providers()[0]
     attached = next(provider for provider, name in _NAMES.items() if name == first)
     if settings.provider not in ("auto", attached):
-        raise RuntimeFault(
-            f"provider {settings.provider}: asked for, but it did not attach and {attached} would run instead; "
-            "its driver or libraries are missing on this machine"
-        )
+        raise not_attached(settings.provider)
     return attached
+
+
+def not_attached(provider: str) -> RuntimeFault:
+    """Make the error of a provider that was asked for and that this machine cannot give."""
+    return RuntimeFault(
+        f"provider {provider}: asked for, but it did not attach; its driver or libraries are missing on this machine"
+    )

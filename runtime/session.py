@@ -11,7 +11,7 @@ from components.folder import MAIN_GRAPH, ComponentFolder
 from runtime.errors import RuntimeFault
 from runtime.feeds import Feeds, feed_differences, zero_feeds
 from runtime.graph_check import graph_differences
-from runtime.providers import attached_provider, wanted_providers
+from runtime.providers import attached_provider, not_attached, wanted_providers
 from runtime.settings import Provider, SessionSettings, thread_count
 
 _SEVERITY_ERROR = 3
@@ -34,6 +34,9 @@ _ORT_ERRORS = (
     ValueError,
     MemoryError,
 )
+
+# what TensorRT raises on a machine without it, before any model is read
+_PROVIDER_ERRORS = (ort_errors.EPFail, RuntimeError)
 
 
 class Session:
@@ -64,6 +67,8 @@ class Session:
                 str(folder.graph(graph)), _options(settings), providers=wanted_providers(settings), enable_fallback=0
             )
         except _ORT_ERRORS as error:
+            if settings.provider in ("cuda", "tensorrt") and isinstance(error, _PROVIDER_ERRORS):
+                raise not_attached(settings.provider) from None
             raise RuntimeFault(
                 f"{contract.kind}: ONNX Runtime cannot load graph {graph!r} ({type(error).__name__}); "
                 "the model is damaged, truncated or made for another version"

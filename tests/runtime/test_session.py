@@ -73,3 +73,14 @@ def test_a_free_dimension_must_be_free_in_the_model(make_folder: MakeFolder) -> 
     free = TensorSpec(name="latents", dtype="float32", shape=("batch", "channels", "height", "width"))
     with pytest.raises(RuntimeFault, match="input latents dimension 1: the contract says channels, the graph 4"):
         Session.open(make_folder(inputs=(free,)), CPU)
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_asked_for_attaches_or_the_start_fails(make_folder: MakeFolder, provider: str) -> None:
+    settings = SessionSettings.model_validate({"provider": provider})
+    try:
+        session = Session.open(make_folder(), settings)
+    except RuntimeFault as fault:
+        assert str(fault).startswith(f"provider {provider}: ")  # noqa: PT017 - with a GPU it attaches
+    else:
+        assert session.provider == provider

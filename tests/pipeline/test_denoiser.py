@@ -1,0 +1,208 @@
+"""Tracks: alone, together and in any mixture."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.contract import Kind
+from components.errors import ComponentError
+from components.folder import ComponentFolder
+from components.messages import DenoiseJob
+from diffusion.noise import noise
+from pipeline.denoiser import Denoiser
+from pipeline.errors import RequestError
+from pipeline.track import Track
+from runtime.feeds import Feeds
+from runtime.settings import SessionSettings
+from tests.pipeline.conftest import CONTRACTS, F32, SCHEDULE, TOKENS, WIDTH, Networks, write_component
+
+CPU = SessionSettings(threads=1, provider="cpu")
+
+
+def text(seed: int, tokens: int = TOKENS) -> dict[str, F32]:
+    return {"hidden_states": np.random.default_rng(seed).standard_normal((1, tokens, WIDTH), np.float32)}
+
+
+def job(kind: int = 0, **changes: Any) -> DenoiseJob:
+    base = DenoiseJob(
+        conditioning=text(2 * kind),
+        negative=text(2 * kind + 1),
+        steps=5,
+        guidance=4.0,
+        sampler="ddim",
+        seed=kind,
+        height=8,
+        width=8,
+    )
+    return replace(base, **changes)
+
+
+JOBS = [
+    job(0),
+    job(1, steps=9),
+    job(2, guidance=1.0, negative=None),
+    job(3, sampler="euler", steps=3),
+    job(4, sampler="euler", guidance=1.0, negative=None, steps=7),
+    job(5, guidance=0.0),
+]
+
+
+@pytest.fixture(scope="module")
+def denoiser(bundle: Path) -> Denoiser:
+    return Denoiser(ComponentFolder.open(bundle / "denoiser"), CPU)
+
+
+@pytest.fixture(scope="module")
+def alone(denoiser: Denoiser) -> list[bytes]:
+    return [denoiser.denoise(each).tobytes() for each in JOBS]
+
+
+def test_jobs_differ(alone: list[bytes]) -> None:
+    assert len(set(alone)) == len(JOBS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_mixture_gives_the_bytes_of_the_track_alone(
+    denoiser: Denoiser, alone: list[bytes], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(JOBS))))
+    tracks = {index: denoiser.begin(JOBS[index]) for index in order}
+    while waiting := [index for index in order if not tracks[index].done]:
+        chosen = data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True))
+        denoiser.advance([tracks[index] for index in chosen])
+    assert [tracks[index].latents.tobytes() for index in range(len(JOBS))] == alone
+
+
+def test_one_run_takes_two_rows_of_a_guided_track_and_one_of_another(
+    denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = denoiser._session
+    seen: list[Feeds] = []
+    run = session.run
+
+    def recorded(feeds: Feeds) -> dict[str, Any]:
+        seen.append(feeds)
+        return run(feeds)
+
+    monkeypatch.setattr(session, "run", recorded)
+    guided, plain, other = denoiser.begin(JOBS[0]), denoiser.begin(JOBS[2]), denoiser.begin(JOBS[3])
+    denoiser.advance([guided, plain, other])
+    (feeds,) = seen
+    assert [track.rows for track in (guided, plain, other)] == [2, 1, 2]
+    assert feeds["latents"].shape == (5, 4, 8, 8)
+    assert feeds["timestep"].dtype == np.float32
+    assert feeds["timestep"].tolist() == [800.0, 800.0, 800.0, 999.0, 999.0]
+    unconditional = JOBS[0].negative
+    assert unconditional is not None
+    np.testing.assert_array_equal(feeds["hidden_states"][0], unconditional["hidden_states"][0])
+    np.testing.assert_array_equal(feeds["hidden_states"][1], JOBS[0].conditioning["hidden_states"][0])
+
+
+def test_guidance_zero_ignores_the_prompt(denoiser: Denoiser) -> None:
+    base = denoiser.denoise(job(5, guidance=0.0))
+    np.testing.assert_array_equal(denoiser.denoise(job(5, guidance=0.0, conditioning=text(77))), base)
+    assert not np.array_equal(denoiser.denoise(job(5, guidance=0.0, negative=text(77))), base)
+
+
+def test_given_noise_stands_in_for_the_seeds(denoiser: Denoiser) -> None:
+    given_noise = noise(9, 0, (1, 4, 8, 8))
+    np.testing.assert_array_equal(denoiser.denoise(job(0, noise=given_noise)), denoiser.denoise(job(0, seed=9)))
+
+
+def test_the_first_prediction_is_the_networks(denoiser: Denoiser, networks: Networks) -> None:
+    track = denoiser.begin(job(0, guidance=1.0, negative=None, steps=1))
+    query = track.query
+    x = query.latents / np.sqrt(query.sigma**2 + 1)
+    denoiser.advance([track])
+    told = torch.tensor([query.timestep], dtype=torch.float32)
+    v = networks.predict(torch.from_numpy(x.astype(np.float32)), told, torch.from_numpy(text(0)["hidden_states"]))
+    alpha = 1 / np.sqrt(query.sigma**2 + 1)
+    expected = alpha * x - query.sigma * alpha * v.numpy()
+    assert track.done
+    # the walk of one step ends at the estimate of x0
+    np.testing.assert_allclose(track.latents, expected, atol=1e-5)
+
+
+def test_on_step_sees_every_step_and_can_end_the_walk(denoiser: Denoiser) -> None:
+    seen: list[tuple[int, bool]] = []
+    denoiser.denoise(job(0), lambda track: seen.append((track.step, track.done)))
+    assert seen == [(1, False), (2, False), (3, False), (4, False), (5, True)]
+
+    def stop(track: Track) -> None:
+        if track.step == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        denoiser.denoise(job(0), stop)
+
+
+def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
+    small, large = denoiser.begin(job(0)), denoiser.begin(job(0, width=9))
+    fewer = denoiser.begin(job(0, conditioning=text(1, 5), negative=text(2, 5)))
+    assert len({small.signature, large.signature, fewer.signature}) == 3
+    for other in (large, fewer):
+        with pytest.raises(AssertionError, match="several signatures"):
+            denoiser.advance([small, other])
+    with pytest.raises(AssertionError, match="twice"):
+        denoiser.advance([small, small])
+    with pytest.raises(AssertionError, match="or none"):
+        denoiser.advance([])
+    assert (small.step, large.step) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampler": "magic"}, "sampler='magic': must be one of ddim, euler"),
+        ({"steps": 0}, "steps=0"),
+        ({"noise": np.zeros((1, 4, 8, 9), np.float32)}, "noise="),
+        ({"noise": np.zeros((1, 4, 8, 8))}, "float64"),
+        ({"guidance": 1.0}, "guidance=1.0"),
+        ({"negative": None}, "guidance=4.0"),
+        ({"negative": text(1, 5)}, "negative="),
+        ({"conditioning": {}}, "conditioning="),
+        ({"conditioning": {"other": text(1)["hidden_states"]}}, "conditioning="),
+        ({"conditioning": {"hidden_states": text(1)["hidden_states"][..., :3]}}, "conditioning="),
+        ({"conditioning": {"hidden_states": text(1)["hidden_states"][0]}}, "conditioning="),
+    ],
+)
+def test_a_job_that_does_not_fit_is_refused(denoiser: Denoiser, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        denoiser.begin(job(0, **changes))
+    assert words in str(caught.value)
+
+
+def test_it_takes_arrays_that_cannot_be_written(denoiser: Denoiser, alone: list[bytes]) -> None:
+    # Ray hands every array over read-only
+    locked = job(0)
+    assert locked.negative is not None
+    for array in (*locked.conditioning.values(), *locked.negative.values()):
+        array.flags.writeable = False
+    assert denoiser.denoise(locked).tobytes() == alone[0]
+
+
+def test_a_component_of_another_kind_or_interface_is_refused(bundle: Path, networks: Networks, tmp_path: Path) -> None:
+    with pytest.raises(ComponentError, match="must be a denoiser"):
+        Denoiser(ComponentFolder.open(bundle / "vae_decoder"), CPU)
+    contract = CONTRACTS[Kind.DENOISER]
+    renamed = contract.model_copy(update={"outputs": (contract.outputs[0].model_copy(update={"name": "noise"}),)})
+    write_component(tmp_path / "renamed", contract, networks)
+    folder = ComponentFolder.open(tmp_path / "renamed")
+    odd = replace(folder, manifest=folder.manifest.model_copy(update={"contract": renamed}))
+    with pytest.raises(ComponentError, match="outputs are noise, must be prediction"):
+        Denoiser(odd, CPU)
+
+
+def test_a_schedule_that_cannot_be_walked_is_refused_at_the_start(networks: Networks, tmp_path: Path) -> None:
+    wrong = SCHEDULE.model_copy(update={"beta_end": 0.99999})
+    contract = CONTRACTS[Kind.DENOISER].model_copy(update={"noise_schedule": wrong})
+    write_component(tmp_path / "wrong", contract, networks)
+    with pytest.raises(ComponentError, match="beta_end"):
+        Denoiser(ComponentFolder.open(tmp_path / "wrong"), CPU)

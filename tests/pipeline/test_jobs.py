@@ -1,0 +1,38 @@
+import pickle
+
+import numpy as np
+
+from components.messages import EncodedText, ImageRequest
+from pipeline.jobs import denoise_jobs
+from tests.pipeline.conftest import SPACE
+
+REQUEST = ImageRequest(
+    prompt="a", negative_prompt="b", steps=3, guidance=2.0, sampler="ddim", seed=40, n=3, width=16, height=8
+)
+ENCODED = EncodedText({"hidden_states": np.arange(2 * 8 * 6, dtype=np.float32).reshape(2, 8, 6)}, (False, False))
+
+
+def test_picture_k_takes_seed_plus_k() -> None:
+    jobs = denoise_jobs(REQUEST, ENCODED, SPACE)
+    assert [job.seed for job in jobs] == [40, 41, 42]
+    assert {(job.height, job.width) for job in jobs} == {(4, 8)}
+    assert jobs[0].negative is not None
+    np.testing.assert_array_equal(jobs[0].conditioning["hidden_states"], ENCODED.arrays["hidden_states"][:1])
+    np.testing.assert_array_equal(jobs[0].negative["hidden_states"], ENCODED.arrays["hidden_states"][1:])
+
+
+def test_guidance_one_encodes_the_prompt_alone() -> None:
+    plain = ImageRequest(
+        prompt="a", negative_prompt="b", steps=3, guidance=1.0, sampler="ddim", seed=0, n=1, width=16, height=8
+    )
+    assert REQUEST.texts == ("a", "b")
+    assert plain.texts == ("a",)
+    (job,) = denoise_jobs(plain, EncodedText(ENCODED.row(0), (False,)), SPACE)
+    assert job.negative is None
+
+
+def test_jobs_cross_processes() -> None:
+    job = denoise_jobs(REQUEST, ENCODED, SPACE)[1]
+    copy = pickle.loads(pickle.dumps(job))
+    assert (copy.seed, copy.guidance, copy.height) == (41, 2.0, 4)
+    np.testing.assert_array_equal(copy.conditioning["hidden_states"], job.conditioning["hidden_states"])

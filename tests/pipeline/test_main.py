@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipeline.__main__ import main
+from pipeline.text_to_image import TextToImage
+from runtime.settings import SessionSettings
+
+app = typer.Typer()
+app.command()(main)
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_it_writes_the_picture_of_the_chain(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    code, output = run("a red apple", "--bundle", bundle, "--out", out, "--seed", "3", "--steps", "4", "--threads", "1")
+    assert (code, output) == (0, f"{out}: seed 3\n")
+    expected = TextToImage.load(bundle, SessionSettings(threads=1)).generate("a red apple", seed=3, steps=4)
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["a", "--steps", "0"], "steps=0: must be a whole number between 1 and 150\n"),
+        (["a", "--guidance", "nan"], "guidance=nan: must be a number between 0 and 50\n"),
+        ([""], "prompt: has 0 characters, must have 1 to 4000\n"),
+        (["a", "--bundle", "nowhere"], "nowhere: no such folder; a bundle holds text_encoder, denoiser, vae_decoder\n"),
+        (["a", "--out", "x.tiff"], "--out: its name must end in one of .png, .jpg, .jpeg, .webp\n"),
+        (["a", "--out", "no/such/folder/x.png"], "--out: cannot be written: No such file or directory\n"),
+    ],
+)
+def test_an_error_is_one_sentence(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output = run("--bundle", bundle, "--out", "x.png", *arguments)
+    assert (code, output) == (1, sentence)
+    assert not (tmp_path / "x.png").exists()

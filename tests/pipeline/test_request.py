@@ -1,0 +1,142 @@
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.contract import Kind
+from components.errors import ComponentError
+from pipeline.errors import RequestError
+from pipeline.request import RequestFields, RequestRules, check_request
+from tests.pipeline.conftest import CONTRACTS, SCHEDULE
+
+DENOISER = CONTRACTS[Kind.DENOISER]
+RULES = RequestRules(max_pixels=64 * 64)
+FIELDS = RequestFields(prompt="a boat")
+
+
+def test_defaults_are_the_rules_and_the_bundles() -> None:
+    request = check_request(FIELDS, DENOISER, RULES)
+    assert (request.steps, request.guidance, request.sampler, request.n) == (25, 5.0, "ddim", 1)
+    assert (request.width, request.height) == (16, 16)
+    assert 0 <= request.seed < 2**32
+
+
+def test_a_seed_is_drawn_afresh_and_zero_is_a_seed() -> None:
+    seeds = {check_request(FIELDS, DENOISER, RULES).seed for _ in range(8)}
+    assert len(seeds) == 8
+    assert check_request(replace(FIELDS, seed=0), DENOISER, RULES).seed == 0
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"steps": 1},
+        {"steps": 150},
+        {"guidance": 0},
+        {"guidance": 1.0},
+        {"guidance": 50},
+        {"seed": 2**63 - 1},
+        {"seed": 2**63 - 10, "n": 10},
+        {"width": 64, "height": 64},
+        {"width": 128, "height": 32},
+        {"prompt": "x" * 4000},
+        {"prompt": "\N{RED APPLE} \u202eright to left\u200b"},
+        {"negative_prompt": ""},
+        {"sampler": "euler"},
+    ],
+)
+def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
+    request = check_request(replace(FIELDS, **inside), DENOISER, RULES)
+    assert {name: getattr(request, name) for name in inside} == inside
+
+
+@pytest.mark.parametrize(
+    ("outside", "field", "words"),
+    [
+        ({"prompt": ""}, "prompt", "has 0 characters, must have 1 to 4000"),
+        ({"prompt": "x" * 10**6}, "prompt", "has 1000000 characters, must have 1 to 4000"),
+        ({"prompt": "caf\ud8e9"}, "prompt", "not valid Unicode at character 3"),
+        ({"prompt": "a\0b"}, "prompt", "NUL"),
+        ({"prompt": b"a boat"}, "prompt", "is bytes, must be text"),
+        ({"negative_prompt": "x" * 4001}, "negative_prompt", "has 4001 characters, must have 0 to 4000"),
+        ({"steps": 0}, "steps", "steps=0: must be a whole number between 1 and 150"),
+        ({"steps": 151}, "steps", "steps=151"),
+        ({"steps": 2.5}, "steps", "steps=2.5"),
+        ({"steps": True}, "steps", "steps=True"),
+        ({"steps": 10**5000}, "steps", "a number of 16610 bits"),
+        ({"guidance": float("nan")}, "guidance", "guidance=nan: must be a number between 0 and 50"),
+        ({"guidance": float("inf")}, "guidance", "guidance=inf"),
+        ({"guidance": -0.1}, "guidance", "guidance=-0.1"),
+        ({"guidance": 10**400}, "guidance", "a number of 1329 bits"),
+        ({"guidance": "7"}, "guidance", "guidance='7'"),
+        ({"seed": -1}, "seed", "seed=-1"),
+        ({"seed": 2**63}, "seed", f"between 0 and {2**63 - 1}"),
+        ({"seed": 2**63 - 9, "n": 10}, "seed", f"between 0 and {2**63 - 10}"),
+        ({"n": 0}, "n", "n=0: must be a whole number between 1 and 10"),
+        ({"n": 11}, "n", "n=11"),
+        ({"width": 17}, "width", "width=17: must be a multiple of 2"),
+        ({"height": 0}, "height", "height=0"),
+        ({"height": -16}, "height", "height=-16"),
+        ({"width": 10**9}, "width", "width=1000000000"),
+        ({"width": 66, "height": 64}, "size", "size=66x64: must have at most 4096 pixels, not 4224"),
+        ({"sampler": "magic"}, "sampler", "sampler='magic': must be one of ddim, euler"),
+        ({"sampler": "x" * 10**6}, "sampler", "x'...: must be one of"),
+        ({"sampler": ["ddim"]}, "sampler", "must be one of"),
+    ],
+)
+def test_what_lies_outside_is_refused_by_field_limit_and_value(outside: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_request(replace(FIELDS, **outside), DENOISER, RULES)
+    assert caught.value.field == field
+    assert words in caught.value.message
+    assert len(str(caught.value)) < 300
+
+
+def test_steps_are_bound_by_the_training_timesteps_too() -> None:
+    few = DENOISER.model_copy(update={"noise_schedule": SCHEDULE.model_copy(update={"num_train_timesteps": 20})})
+    assert check_request(FIELDS, few, RULES).steps == 20
+    with pytest.raises(RequestError, match="between 1 and 20"):
+        check_request(replace(FIELDS, steps=21), few, RULES)
+
+
+def test_a_walk_that_the_schedule_has_not_is_refused() -> None:
+    shifted = SCHEDULE.model_copy(update={"timestep_spacing": "leading", "steps_offset": 20})
+    contract = DENOISER.model_copy(update={"noise_schedule": shifted})
+    assert check_request(replace(FIELDS, steps=10), contract, RULES).steps == 10
+    with pytest.raises(RequestError, match="steps_offset"):
+        check_request(replace(FIELDS, steps=100), contract, RULES)
+
+
+def test_only_a_denoisers_contract_will_do() -> None:
+    with pytest.raises(ComponentError, match="vae_decoder"):
+        check_request(FIELDS, CONTRACTS[Kind.VAE_DECODER], RULES)
+
+
+def test_the_prompt_is_in_no_message() -> None:
+    for prompt in ("canary" * 1000, "canary\0", "canary\ud800"):
+        with pytest.raises(RequestError) as caught:
+            check_request(replace(FIELDS, prompt=prompt), DENOISER, RULES)
+        assert "canary" not in str(caught.value)
+
+
+def test_an_error_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(RequestError("steps", "steps=0: too few")))
+    assert (error.field, error.message, str(error)) == ("steps", "steps=0: too few", "steps=0: too few")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"default_steps": 200},
+        {"default_guidance": 51},
+        {"default_sampler": "magic"},
+        {"max_pixels": 0},
+        {"max_guidance": float("inf")},
+        {"most_steps": 3},
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(rules))):
+        RequestRules(**rules)

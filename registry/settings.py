@@ -1,10 +1,11 @@
 """Where the registry, its artifacts and the cache are: the one place that maps the environment to settings."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from registry.errors import RegistryError
 
@@ -16,56 +17,51 @@ def _absolute(path: Path) -> Path:
 # Ray starts replicas in folders of its own: a relative path would mean another place in each of them.
 Folder = Annotated[Path, AfterValidator(_absolute)]
 
+VARIABLES = {
+    "LATENTWORKS_HOME": "home",
+    "LATENTWORKS_CACHE": "cache_folder",
+    "LATENTWORKS_ARTIFACTS": "artifacts_folder",
+    "LATENTWORKS_REGISTRY_TIMEOUT_S": "timeout_s",
+    "LATENTWORKS_REGISTRY_RETRIES": "retries",
+    "MLFLOW_TRACKING_URI": "tracking_uri",
+}
 
-class RegistrySettings(BaseSettings):
-    """Read once where a process starts, then handed on; the alias of each field is its environment variable."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True, env_ignore_empty=True)
+class RegistrySettings(BaseModel):
+    """Read from the environment once, where a process starts, then handed on."""
 
-    home: Folder = Field(
-        Path("~/.latentworks"), validation_alias="LATENTWORKS_HOME", validate_default=True, description="our own folder"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    home: Folder = Field(Path("~/.latentworks"), description="our own folder")
     tracking_uri: str | None = Field(
-        None,
-        validation_alias="MLFLOW_TRACKING_URI",
-        description="an MLflow server or database; unset: an sqlite file in `home`",
+        None, min_length=1, description="an MLflow server or database; null: an sqlite file in `home`"
     )
-    cache_folder: Folder | None = Field(
-        None, validation_alias="LATENTWORKS_CACHE", description="checked copies of components; unset: in `home`"
-    )
+    cache_folder: Folder | None = Field(None, description="checked copies of components; null: in `home`")
     artifacts_folder: Folder | None = Field(
-        None,
-        validation_alias="LATENTWORKS_ARTIFACTS",
-        description="published files where no MLflow server keeps them; unset: in `home`",
+        None, description="published files where no MLflow server keeps them; null: in `home`"
     )
     timeout_s: int = Field(
         15,
         ge=1,
         le=3600,
-        validation_alias="LATENTWORKS_REGISTRY_TIMEOUT_S",
-        description="the longest wait for one answer of an MLflow server; an upload is answered when it is stored",
+        description="the longest wait for an answer of a server; an upload is answered once it is stored",
     )
-    retries: int = Field(
-        1,
-        ge=0,
-        le=10,
-        validation_alias="LATENTWORKS_REGISTRY_RETRIES",
-        description="how often a request is tried again",
-    )
+    retries: int = Field(1, ge=0, le=10, description="how often a request to a server is tried again")
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """The settings that the environment gives.
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The settings that the variables of `VARIABLES` give; an empty one counts as unset.
 
         Raises:
             RegistryError: a variable's value cannot be used.
         """
+        given = {field: value for name, field in VARIABLES.items() if (value := environment.get(name, ""))}
         try:
-            return cls()
+            return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RegistryError(f"{where}={first['input']!r}: {first['msg']}") from None
+            names = {field: name for name, field in VARIABLES.items()}
+            raise RegistryError(f"{names[str(first['loc'][0])]}={first['input']!r}: {first['msg']}") from None
 
     @property
     def cache(self) -> Path:

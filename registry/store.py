@@ -146,6 +146,8 @@ def _sentence(error: Exception, settings: RegistrySettings) -> str | None:
         return f"{where} refused: {said}" if said else f"{where} failed with {error.error_code}"
     if isinstance(error, SQLAlchemyError):
         return f"{where} cannot be opened: {type(error).__name__}"
+    if isinstance(error, ImportError):
+        return f"{where} needs the package {error.name}, which is not installed"
     if isinstance(error, OSError):
         return f"{where} cannot be used: {error.strerror or type(error).__name__}"
     return None

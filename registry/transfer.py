@@ -38,12 +38,12 @@ def upload(
     client.log_artifacts(run, str(path), ARTIFACT_FOLDER)
     client.set_terminated(run)
     _register(client, name)
-    made = int(client.create_model_version(name, source=_source_of(run), run_id=run, tags=tags).version)
+    made = client.create_model_version(name, source=_source_of(run), run_id=run, tags=tags, await_creation_for=0)
     first = published(client, name, tags["sha256"])
     if first is None:
-        raise RegistryError(f"{name}/{made} was removed while it was being published")
-    if first.version < made:  # another machine was faster; no lock spans the two
-        client.delete_model_version(name, str(made))
+        raise RegistryError(f"{name}/{made.version} was removed while it was being published")
+    if first.version < int(made.version):  # another machine was faster; no lock spans the two
+        client.delete_model_version(name, str(made.version))
     return first
 
 

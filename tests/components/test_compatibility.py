@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.compatibility import compatible
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
@@ -44,6 +46,35 @@ def test_every_latent_field_counts_in_both_directions(decoder: Contract, field: 
     other = denoiser(SPACE.model_copy(update={field: value}))
     assert [words for words in compatible(other, decoder) if field in words and str(value) in words]
     assert len(compatible(decoder, other)) == 1
+
+
+_spaces = st.builds(
+    LatentSpace,
+    id=st.sampled_from(["emoji-1", "sd15"]),
+    channels=st.sampled_from([4, 16]),
+    downscale=st.just(8),
+    scaling_factor=st.sampled_from([0.5, 0.18215]),
+    shift_factor=st.sampled_from([0.0, 0.1]),
+)
+_any_contract = (
+    st.builds(denoiser, _spaces, st.sampled_from([256, 512]), st.sampled_from(["hidden_states", "pooled"]))
+    | st.builds(text_encoder, st.sampled_from([256, 512]))
+    | st.builds(
+        lambda kind, space: Contract(kind=kind, inputs=_ANY, outputs=_ANY, latent_space=space),
+        st.sampled_from([Kind.VAE_DECODER, Kind.VAE_ENCODER]),
+        _spaces,
+    )
+)
+
+
+@given(_any_contract, _any_contract)
+def test_fitting_is_mutual_and_each_mismatch_is_said_once(a: Contract, b: Contract) -> None:
+    there, back = compatible(a, b), compatible(b, a)
+    assert len(there) == len(back) == len(set(there))
+    if a.kind == b.kind:
+        assert there == []
+    elif a.latent_space is not None and b.latent_space is not None:
+        assert (a.latent_space == b.latent_space) == (not [words for words in there if words.startswith("latent")])
 
 
 def test_conditioning_must_agree() -> None:

@@ -1,0 +1,111 @@
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.folder import record_files, write_manifest
+from components.manifest import GoldenCase, Manifest, Origin, Parity
+from registry.registry import Registry
+from registry.settings import RegistrySettings
+
+WriteComponent = Callable[..., Path]
+
+_SPACE = LatentSpace(id="emoji-1", channels=4, downscale=8, scaling_factor=0.5)
+_CONDITIONING = (Conditioning(name="hidden_states", width=16, tokens=32),)
+_NOISE = NoiseSchedule(
+    prediction_type="v_prediction",
+    num_train_timesteps=1000,
+    beta_schedule="squaredcos_cap_v2",
+    beta_start=1e-4,
+    beta_end=0.02,
+)
+
+
+def _contract(kind: Kind, space: LatentSpace = _SPACE) -> Contract:
+    tensors = (TensorSpec(name="x", dtype="float32", shape=("batch", 4, "height", "width")),)
+    meets_latents = kind != Kind.TEXT_ENCODER
+    meets_text = kind in (Kind.TEXT_ENCODER, Kind.DENOISER)
+    return Contract(
+        kind=kind,
+        inputs=tensors,
+        outputs=tensors,
+        latent_space=space if meets_latents else None,
+        conditioning=_CONDITIONING if meets_text else (),
+        noise_schedule=_NOISE if kind == Kind.DENOISER else None,
+        latent_size=(16, 16) if kind == Kind.DENOISER else None,
+    )
+
+
+def _write_component(path: Path, kind: Kind = Kind.VAE_DECODER, content: bytes = b"weights", **space: object) -> Path:
+    """A component folder that has everything but a graph that runs; nothing in the registry opens one."""
+    (path / "golden").mkdir(parents=True)
+    (path / "model.onnx").write_bytes(b"graph")
+    (path / "model.onnx.data").write_bytes(content)
+    (path / "model.onnx.data").chmod(0o600)  # as onnx.save_model leaves it
+    (path / "golden" / "0.npz").write_bytes(b"case")
+    manifest = Manifest(
+        contract=_contract(kind, _SPACE.model_copy(update=space)),
+        graphs={"main": "model.onnx"},
+        weights="float16",
+        files=record_files(path),
+        golden=(GoldenCase(file="golden/0.npz", tolerance=1e-4),),
+        parity=Parity(max_absolute_error=3e-6, shapes={"x": (2, 4, 8, 8)}),
+        origin=Origin(source="a test", licence="MIT", exporter={"torch": "2"}),
+    )
+    return write_manifest(path, manifest).path
+
+
+def _write_bundle(path: Path) -> Path:
+    for kind in (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER):
+        _write_component(path / kind, kind)
+    return path
+
+
+@pytest.fixture
+def write_component() -> WriteComponent:
+    return _write_component
+
+
+@pytest.fixture
+def write_bundle() -> Callable[[Path], Path]:
+    return _write_bundle
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    return _write_component(tmp_path / "vae_decoder")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Connecting sets MLflow's variables for the life of a process; here that life is one test."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(("MLFLOW_", "LATENTWORKS_"))]:
+        del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose database has its tables; making them takes seconds."""
+    home = tmp_path_factory.mktemp("empty") / "home"
+    Registry.connect(RegistrySettings(home=home))
+    return home
+
+
+@pytest.fixture
+def settings(tmp_path: Path, empty_home: Path) -> RegistrySettings:
+    home = tmp_path / "a home"
+    home.mkdir()
+    shutil.copy(empty_home / "mlflow.db", home / "mlflow.db")
+    return RegistrySettings(home=home)
+
+
+@pytest.fixture
+def registry(settings: RegistrySettings) -> Registry:
+    return Registry.connect(settings)

@@ -1,7 +1,7 @@
 # `make setup` prepares .venv for everything; the other targets call it where it is needed.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := components diffusion pipeline registry runtime training
+PACKAGES := components diffusion pipeline registry runtime services training
 
 .PHONY: help setup test check fix
 
@@ -22,6 +22,7 @@ check: .venv/.complete ## format, lint, types, layers and the quick tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/mypy ray_app.py
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m 'not slow'

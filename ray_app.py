@@ -1,0 +1,123 @@
+"""The composition root: the whole graph from typed arguments; nothing else knows how the deployments hang together."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from ray import serve
+from ray.serve import Application, Deployment
+
+from components.errors import ComponentError
+from pipeline.bundle import open_bundle
+from registry.bundle import PARTS
+from registry.errors import RegistryError
+from services.catalog import CatalogDeployment, CatalogSettings
+from services.denoiser import DenoiserDeployment
+from services.graph import GraphDeployment
+from services.ingress.deployment import IngressDeployment, IngressSettings
+from services.launch import launch
+from services.settings import DeploymentArgs, GraphArgs, StageArgs
+from services.stage_host import StageSettings
+from services.text_encoder import TextEncoderDeployment
+from services.vae_decoder import VaeDecoderDeployment
+from services.vae_encoder import VaeEncoderDeployment
+
+_MODELS = Path(__file__).resolve().parent / "models"
+
+graph: Application
+
+
+def __getattr__(name: str) -> Any:
+    """Make `graph`, the application of the environment's arguments, when it is asked for: importing does nothing."""
+    if name == "graph":
+        return build(arguments({}))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def arguments(given: dict[str, Any]) -> GraphArgs:
+    """Check arguments, by name or by dotted name, and fill in the rest from the environment and the defaults.
+
+    Raises:
+        click.ClickException: one is unknown or has a value outside its limits.
+    """
+    try:
+        return GraphArgs(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise click.ClickException(f"{where}={first['input']!r}: {first['msg']}") from None
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def build(args: GraphArgs) -> Application:
+    """Make the application; the bundle's folder is read and checked, nothing starts and nothing is written.
+
+    Raises:
+        click.ClickException: the folder's components are not whole or do not fit together. `serve run` shows this
+            error, and no other, as one sentence.
+    """
+    folder = _folder(args)
+    if folder is not None:
+        try:
+            open_bundle(folder, PARTS)
+        except ComponentError as error:
+            raise click.ClickException(f"bundle {args.bundle}: {error}") from None
+    settings = CatalogSettings(bundle=args.bundle, folder=folder, registry=args.registry)
+    catalog = _deployment(CatalogDeployment, "catalog", args.catalog).bind(settings)
+    encoder = _deployment(TextEncoderDeployment, "text_encoder", args.text_encoder)
+    denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
+    vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
+    vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
+    chain = _deployment(GraphDeployment, "graph", args.graph).bind(
+        text_encoder=encoder.bind(catalog, _stage(args, args.text_encoder)),
+        denoiser=denoiser.bind(catalog, _stage(args, args.denoiser)),
+        vae_decoder=vae_decoder.bind(catalog, _stage(args, args.vae_decoder)),
+        vae_encoder=vae_encoder.bind(catalog, _stage(args, args.vae_encoder)),
+    )
+    front = IngressSettings(
+        rules=args.rules, max_images=args.ingress.max_images, retry_after_s=args.ingress.retry_after_s
+    )
+    return _deployment(IngressDeployment, "ingress", args.ingress).bind(catalog, chain, front)
+
+
+def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:
+    return serve.deployment(
+        shell,
+        name=name,
+        num_replicas=args.replicas,
+        max_ongoing_requests=args.max_ongoing_requests,
+        graceful_shutdown_timeout_s=args.graceful_shutdown_timeout_s,
+        ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
+    )
+
+
+def _stage(args: GraphArgs, stage: StageArgs) -> StageSettings:
+    return StageSettings(registry=args.registry, session=stage.session, workers=stage.max_ongoing_requests)
+
+
+def _folder(args: GraphArgs) -> Path | None:
+    if args.folder is not None:
+        return args.folder.expanduser().absolute()
+    bundled = _MODELS / args.bundle
+    return bundled if bundled.is_dir() else None
+
+
+@click.command()
+@click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
+@click.option("--host", default="127.0.0.1", show_default=True, help="where to listen")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+def main(given: tuple[str, ...], host: str, port: int) -> None:
+    """Start the graph on this machine and serve until a signal comes; arguments are such as denoiser.replicas=2.
+
+    Like `serve run ray_app:graph`; but it says in one sentence why it cannot start, and lets requests finish when it
+    is stopped.
+    """
+    pairs = (pair.partition("=") for pair in given)
+    named = {name: value for name, _, value in pairs}
+    launch(lambda: build(arguments(named)), host, port)
+
+
+if __name__ == "__main__":
+    main()

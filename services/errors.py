@@ -1,0 +1,92 @@
+"""What serving refuses or fails on purpose; each error owns its HTTP status, and its `type` and `code` for OpenAI."""
+
+from http import HTTPStatus
+
+
+class ServingError(Exception):
+    """The base: something of ours failed.
+
+    `param` names the field of the request that is at fault. The parts are also the exception's `args`: an error with
+    another constructor cannot be unpickled on the far side of a process.
+    """
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+        self.message = message
+        self.param = param
+
+    def __str__(self) -> str:
+        """Say the sentence alone."""
+        return self.message
+
+
+class StartError(ServingError):
+    """A component, the registry or the port makes it impossible to start."""
+
+
+class CallerError(ServingError):
+    """The base of what the caller can mend."""
+
+    status = HTTPStatus.BAD_REQUEST
+    type = "invalid_request_error"
+    code: str | None = None
+
+
+class UnreadableBodyError(CallerError):
+    """The body is no JSON object."""
+
+    code = "invalid_json"
+
+
+class BodyTooLargeError(CallerError):
+    """The body is longer than this server reads."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "request_too_large"
+
+
+class ContentTypeError(CallerError):
+    """The body is not of the type that the route reads."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    code = "unsupported_media_type"
+
+
+class NotAcceptableError(CallerError):
+    """No media type that the caller accepts can be given."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    code = "not_acceptable"
+
+
+class FieldError(CallerError):
+    """A field has a value outside its limits, is unknown, or asks for what does nothing here."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "invalid_value"
+
+
+class UnknownModelError(CallerError):
+    """No model of that name is served."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "model_not_found"
+
+
+class OverloadedError(ServingError):
+    """As much waits as may wait; try again later."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class UnavailableError(ServingError):
+    """A deployment has no replica just now, or the server is about to stop."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "unavailable"

@@ -1,0 +1,42 @@
+"""The HTTP application: the faces, one translation of errors, and the document that describes them."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from services.errors import ServingError
+from services.ingress.envelope import Envelope
+from services.ingress.errors import answer
+from services.ingress.health import HealthFace
+from services.ingress.openai import ImagesFace, add_body_schema
+from services.metrics import IngressMetrics
+
+_DESCRIPTION = """Text becomes pictures by latent diffusion, each network its own service.
+
+Status codes: 400 for a body that is no JSON object, 404 for an unknown route or model, 405, 406, 413, 415, 422 for a
+field that is unknown or outside its limits, 429 and 503 with `retry-after`. Every error has OpenAI's shape."""
+
+
+def create_app(images: ImagesFace, health: HealthFace, metrics: IngressMetrics, retry_after_s: int) -> FastAPI:
+    """Put the faces together."""
+    app = FastAPI(title="Latentworks", description=_DESCRIPTION, version="1", redirect_slashes=False)
+    app.include_router(images.router())
+    app.include_router(health.router())
+
+    async def translate(_request: Request, error: Exception) -> Response:
+        return answer(error, retry_after_s)
+
+    app.add_exception_handler(ServingError, translate)
+    app.add_exception_handler(HTTPException, translate)
+    app.add_middleware(Envelope, metrics=metrics, retry_after_s=retry_after_s)
+
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generated()
+        add_body_schema(schema)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

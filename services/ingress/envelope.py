@@ -1,0 +1,57 @@
+"""What happens to every request, whatever its route: figures, and an answer even when something breaks.
+
+The request's id, `x-request-id`, is the work of Serve's proxy: it takes the caller's or makes one, and answers with it.
+"""
+
+import time
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.ingress.errors import answer
+from services.metrics import IngressMetrics
+
+_UNKNOWN_ROUTE = "unknown"
+# nginx's status of a request whose client went away
+_CLIENT_CLOSED = 499
+
+
+class Envelope:
+    """ASGI middleware around the whole app; the last resort of an exception, of which nothing reaches Serve's log."""
+
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics, retry_after_s: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._retry_after_s = retry_after_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other scopes pass untouched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = _CLIENT_CLOSED
+        started = time.perf_counter()
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception as error:
+            if status != _CLIENT_CLOSED:  # half an answer is out already; only breaking off tells the client
+                raise
+            await answer(error, self._retry_after_s)(scope, receive, watched_send)
+        finally:
+            self._count(scope, status, time.perf_counter() - started)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # the route's pattern, never the path: a path is the caller's text, and each would be a new series
+        route = getattr(scope.get("route"), "path", _UNKNOWN_ROUTE)
+        method = scope["method"] if route != _UNKNOWN_ROUTE else _UNKNOWN_ROUTE
+        self._metrics.requests.inc(tags={"route": route, "method": method, "status": str(status)})
+        self._metrics.request_seconds.observe(seconds, tags={"route": route})
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            self._metrics.refused.inc(tags={"reason": HTTPStatus(status).phrase.lower().replace(" ", "_")})

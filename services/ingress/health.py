@@ -1,0 +1,64 @@
+"""What operators ask: is the process alive, can it draw, what do its figures say."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from services.errors import UnavailableError
+from services.ingress.admission import Admission
+from services.ingress.schemas import ErrorAnswer
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": ErrorAnswer, "description": "a deployment has no replica, or the server is stopping"}
+}
+PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Health(BaseModel):
+    """An answer with nothing more to say."""
+
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """How many replicas of each deployment take requests."""
+
+    status: str = "ready"
+    replicas: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFace:
+    """`replicas` counts the running replicas of every deployment; `metrics_page` is the node's Prometheus page."""
+
+    replicas: Callable[[], Awaitable[dict[str, int]]]
+    metrics_page: Callable[[], Awaitable[bytes]]
+    admission: Admission
+
+    def router(self) -> APIRouter:
+        """The face's routes."""
+        router = APIRouter(tags=["operation"])
+        router.add_api_route("/healthz", self.healthz, methods=["GET"], response_model=Health)
+        router.add_api_route("/readyz", self.readyz, methods=["GET"], response_model=Readiness, responses=_NOT_READY)
+        router.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=Response)
+        return router
+
+    async def healthz(self) -> Health:
+        """Answer while this process is alive."""
+        return Health()
+
+    async def readyz(self) -> Readiness:
+        """Answer 200 while every deployment has a running replica and new requests are taken."""
+        if self.admission.draining:
+            raise UnavailableError("the server is about to stop")
+        replicas = await self.replicas()
+        if missing := sorted(name for name, running in replicas.items() if running == 0):
+            raise UnavailableError(f"no running replica of {', '.join(missing)}")
+        return Readiness(replicas=replicas)
+
+    async def metrics(self) -> Response:
+        """Prometheus figures of every process on this node: ours start with `ray_latentworks_`."""
+        return Response(await self.metrics_page(), media_type=PROMETHEUS_TYPE)

@@ -1,0 +1,155 @@
+"""Starting the graph on this machine from one process, and stopping it without losing a request."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import click
+import ray
+from ray import serve
+from ray._private import auto_init_hook
+from ray.serve import Application
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import DeploymentStatus
+
+from services.errors import StartError
+
+_NAME = "default"
+_DRAIN_S = 120.0
+_LOOK_S = 0.1
+_FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
+# how Python writes an exception under its trace
+_EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
+
+
+def launch(make: Callable[[], Application], host: str, port: int) -> None:
+    """Start Ray, run the application that `make` builds, and return after SIGTERM or SIGINT and a drain.
+
+    Raises:
+        click.ClickException: it cannot start; the message is one sentence.
+    """
+    signals = _Signals()
+    start = _Start(make, host, port)
+    start.start()
+    while not start.ended.is_set():
+        # Ray puts handlers of its own in place while it starts, which end the process with a stack on screen
+        signals.catch()
+        if signals.stop.wait(_LOOK_S):
+            return _end("Stopped before it was ready.")
+    signals.catch()
+    if start.error is not None:
+        ray.shutdown()
+        raise start.error
+    click.echo(f"Latentworks is ready at http://{host}:{port} (describes itself at /docs); Ctrl-C ends it.")
+    signals.stop.wait()
+    signals.stop.clear()
+    click.echo("Stopping: no new requests, those under way may finish; a second signal does not wait for them.")
+    drain = _Drain()
+    drain.start()
+    while drain.is_alive():
+        if signals.stop.wait(_LOOK_S):
+            return _end("Stopped at once.")
+    return _end("Stopped." if drain.left == 0 else f"Stopped with {drain.left} pictures unfinished.")
+
+
+def _end(sentence: str) -> None:
+    # The cluster is ours alone, so it may go as a whole; Serve's own shutdown would end with complaints on screen.
+    ray.shutdown()
+    click.echo(sentence)
+
+
+class _Signals:
+    """Remembers a signal; an exception out of a handler would break whatever Ray is at."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.catch()
+
+    def catch(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._remember)
+
+    def _remember(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop.set()
+
+
+class _Start(threading.Thread):
+    """Starts everything and stays: Linux ends Ray's processes with the thread that started them.
+
+    `ended` is set when everything is ready, or `error` says why not.
+    """
+
+    def __init__(self, make: Callable[[], Application], host: str, port: int) -> None:
+        super().__init__(daemon=True)
+        self._make = make
+        self._host = host
+        self._port = port
+        self.ended = threading.Event()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except StartError as error:
+            self.error = click.ClickException(str(error))
+        except Exception as error:  # noqa: BLE001 - raised again in the main thread
+            self.error = error
+        self.ended.set()
+        threading.Event().wait()
+
+    def _run(self) -> None:
+        _require_free(self._host, self._port)
+        application = self._make()
+        click.echo("Starting Ray and the deployments; this takes some twenty seconds.")
+        # a choice of this launcher; the user may ask for Ray's reports
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # After a stop, what this thread still asks of Ray must fail: by itself Ray would start anew for it. Its own
+        # variable for this, RAY_ENABLE_AUTO_CONNECT, is read when it is imported.
+        auto_init_hook.enable_auto_connect = False
+        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
+        serve.start(http_options={"host": self._host, "port": self._port})
+        try:
+            serve.run(application, name=_NAME)
+        except RuntimeError:
+            raise StartError(_reason()) from None
+
+
+class _Drain(threading.Thread):
+    """Lets what is under way finish; `left` counts the pictures that did not."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.left = 0
+
+    def run(self) -> None:
+        try:
+            ingress = serve.get_app_handle(_NAME)
+            self.left = sum(ingress.broadcast("drain", _DRAIN_S).results(timeout_s=_DRAIN_S + 10))
+        except RayServeException as error:
+            click.echo(f"The ingress could not be asked to finish: {error}", err=True)
+
+
+def _reason() -> str:
+    """The last line of what Serve kept of the first deployment that failed: the exception's own sentence."""
+    deployments = serve.status().applications[_NAME].deployments
+    for name, deployment in deployments.items():
+        lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
+        if deployment.status in _FAILED and lines:
+            match = _EXCEPTION.fullmatch(lines[-1])
+            return f"{name}: {lines[-1] if match is None else match['sentence']}"
+    return "the deployments did not start; Ray's logs say why"
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartError(f"{host}:{port} cannot be listened on: {error.strerror}") from None

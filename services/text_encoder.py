@@ -1,0 +1,27 @@
+"""The text encoder's deployment: texts to conditioning."""
+
+from collections.abc import Sequence
+
+from ray.serve.handle import DeploymentHandle
+
+from components.contract import Kind
+from components.messages import EncodedText
+from components.reference import ComponentRef
+from pipeline.text_encoder import TextEncoder
+from services.stage_host import StageHost, StageSettings
+
+
+class TextEncoderDeployment:
+    """Encodes the texts of one request in one run."""
+
+    async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, settings)
+        await self._host.start(catalog)
+
+    async def encode(self, pin: ComponentRef, texts: Sequence[str]) -> EncodedText:
+        """Encode checked texts by a pinned version."""
+        return await self._host.run(pin, lambda stage: stage.encode(texts))
+
+    async def check_health(self) -> None:
+        """Tell Serve whether this replica can still work."""
+        self._host.check_health()

@@ -1,0 +1,77 @@
+"""The HTTP application on a graph that draws at once."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from pipeline.request import RequestRules
+from services.encoding import describe, encode_picture
+from services.ingress.admission import Admission
+from services.ingress.app import create_app
+from services.ingress.health import HealthFace
+from services.ingress.openai import ImagesFace
+from services.messages import Drawn, LiveModel, Order, Picture
+from services.metrics import IngressMetrics
+
+RETRY_AFTER_S = 3
+GENERATIONS = "/v1/images/generations"
+
+
+@dataclass
+class Server:
+    """The application, and what a test may set or look at."""
+
+    app: FastAPI
+    admission: Admission
+    orders: list[Order] = field(default_factory=list)
+    draw: Callable[[Order], Awaitable[Drawn]] | None = None
+    replicas: dict[str, int] = field(default_factory=lambda: {"denoiser": 1, "graph": 2})
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        return asyncio.run(self.arequest(method, path, **arguments))
+
+    async def arequest(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **arguments)
+
+    def generate(self, accept: str = "*/*", **body: Any) -> httpx.Response:
+        headers = {"accept": accept, "content-type": "application/json"}
+        return self.request("POST", GENERATIONS, content=json.dumps(body), headers=headers)
+
+
+async def draw_at_once(order: Order) -> Drawn:
+    """Pictures of one colour, which the seed chooses; prompts of more than five words count as cut."""
+    request, pictures = order.request, []
+    for image in range(request.n):
+        seed = request.seed + image
+        pixels = np.full((request.height, request.width, 3), seed % 256, np.uint8)
+        pictures.append(Picture(encode_picture(pixels, order.encoding, describe(request, order.pins, seed)), seed))
+    return Drawn(tuple(pictures), len(request.prompt.split()) > 5, len(request.negative_prompt.split()) > 5)
+
+
+@pytest.fixture
+def server(live: LiveModel) -> Server:
+    async def draw(order: Order) -> Drawn:
+        made.orders.append(order)
+        return await (draw_at_once if made.draw is None else made.draw)(order)
+
+    async def replicas() -> dict[str, int]:
+        return made.replicas
+
+    async def metrics_page() -> bytes:
+        return b"ray_latentworks_images_total 1.0\n"
+
+    metrics = IngressMetrics()
+    admission = Admission(4, metrics.admitted_images.set)
+    images = ImagesFace(live, RequestRules(), draw, admission, metrics)
+    health = HealthFace(replicas, metrics_page, admission)
+    made = Server(create_app(images, health, metrics, RETRY_AFTER_S), admission)
+    return made

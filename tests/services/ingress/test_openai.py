@@ -1,0 +1,288 @@
+"""The images face on a graph that draws at once: forms of answers, and everything that is refused."""
+
+import asyncio
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from components.contract import Kind
+from pipeline.errors import RequestError
+from services.errors import ServingError
+from services.messages import Drawn, Order, Picture
+
+Server = Any
+GENERATIONS = "/v1/images/generations"
+JSON = {"content-type": "application/json"}
+CANARY = "canary-7f3a"
+
+
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+def test_json_answer(server: Server) -> None:
+    response = server.generate(prompt="a red apple", seed=7, n=2)
+    assert response.status_code == 200
+    answer = response.json()
+    assert [one["seed"] for one in answer["data"]] == [7, 8]
+    assert (answer["seed"], answer["size"], answer["output_format"], answer["model"]) == (7, "64x64", "png", "toy")
+    assert answer["components"]["vae_decoder"] == {"name": "toy.vae_decoder", "version": 1, "sha256": f"{2:064x}"}
+    assert answer["components"].keys() == set(Kind)
+    picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][1]["b64_json"])))
+    assert (picture.format, picture.size, picture.getpixel((0, 0))) == ("PNG", (64, 64), (8, 8, 8))
+    assert "vae_decoder=toy.vae_decoder/1" in response.headers["x-component-versions"]
+
+
+@pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
+def test_raw_picture(server: Server, accept: str, kind: str) -> None:
+    response = server.generate(accept, prompt="a red apple", seed=0)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == accept
+    assert Image.open(io.BytesIO(response.content)).format == kind
+    assert response.headers["x-seed"] == "0"
+    assert response.headers["x-truncated"] == "false"
+    assert "denoiser=toy.denoiser/1" in response.headers["x-component-versions"]
+
+
+def test_any_picture_comes_in_the_output_format(server: Server) -> None:
+    response = server.generate("image/*", prompt="a red apple", output_format="webp", output_compression=40)
+    assert response.headers["content-type"] == "image/webp"
+    assert server.orders[0].encoding.quality == 40
+
+
+def test_truncation_is_told(server: Server) -> None:
+    answer = server.generate(prompt="one two three four five six", negative_prompt="a").json()
+    assert (answer["prompt_truncated"], answer["negative_prompt_truncated"]) == (True, False)
+
+
+def test_fields_reach_the_order(server: Server) -> None:
+    server.generate(
+        prompt="a", negative_prompt="b", seed=0, steps=3, guidance=0, sampler="euler", size="128x64", model="toy"
+    )
+    request = server.orders[0].request
+    assert (request.prompt, request.negative_prompt, request.seed, request.steps) == ("a", "b", 0, 3)
+    assert (request.guidance, request.sampler, request.width, request.height) == (0.0, "euler", 128, 64)
+
+
+@pytest.mark.parametrize(
+    "inert",
+    [
+        {"quality": "auto"},
+        {"quality": "standard"},
+        {"style": None},
+        {"background": "opaque"},
+        {"moderation": "auto"},
+        {"stream": False},
+        {"partial_images": 0},
+        {"user": "somebody"},
+        {"size": "auto"},
+        {"response_format": "b64_json"},
+        {"output_compression": 100},
+        {"seed": None, "steps": None, "guidance": None, "sampler": None, "n": None, "negative_prompt": None},
+    ],
+)
+def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, Any]) -> None:
+    assert server.generate(prompt="a", **inert).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({}, "prompt", "required"),
+        ({"prompt": ""}, "prompt", "1 to"),
+        ({"prompt": "x" * 10**6}, "prompt", "1000000"),
+        ({"prompt": None}, "prompt", "text"),
+        ({"prompt": 5}, "prompt", "text"),
+        ({"prompt": "\ud800"}, "prompt", "Unicode"),
+        ({"prompt": "a\0b"}, "prompt", "NUL"),
+        ({"prompt": "a", "negative_prompt": "x" * 5000}, "negative_prompt", "5000"),
+        ({"prompt": "a", "n": 0}, "n", "n=0"),
+        ({"prompt": "a", "n": 16384}, "n", "10"),
+        ({"prompt": "a", "n": True}, "n", "whole"),
+        ({"prompt": "a", "n": 1.5}, "n", "whole"),
+        ({"prompt": "a", "steps": 0}, "steps", "steps=0"),
+        ({"prompt": "a", "steps": 10**9}, "steps", "150"),
+        ({"prompt": "a", "steps": "25"}, "steps", "whole"),
+        ({"prompt": "a", "steps": 10**4000}, "steps", "150"),
+        ({"prompt": "a", "guidance": -1}, "guidance", "guidance=-1"),
+        ({"prompt": "a", "guidance": 1e9}, "guidance", "50"),
+        ({"prompt": "a", "guidance": "high"}, "guidance", "number"),
+        ({"prompt": "a", "seed": -1}, "seed", "seed=-1"),
+        ({"prompt": "a", "seed": 2**80}, "seed", "between"),
+        ({"prompt": "a", "sampler": "magic"}, "sampler", "ddim"),
+        ({"prompt": "a", "size": "100x64"}, "size", "multiple of 8"),
+        ({"prompt": "a", "size": "0x64"}, "size", "0"),
+        ({"prompt": "a", "size": "-64x64"}, "size", "WIDTHxHEIGHT"),
+        ({"prompt": "a", "size": "999999992x999999992"}, "size", "999999992"),
+        ({"prompt": "a", "size": "64"}, "size", "WIDTHxHEIGHT"),
+        ({"prompt": "a", "size": "٦٤x64"}, "size", "WIDTHxHEIGHT"),
+        ({"prompt": "a", "size": 64}, "size", "text"),
+        ({"prompt": "a", "response_format": "url"}, "response_format", "b64_json"),
+        ({"prompt": "a", "output_format": "gif"}, "output_format", "webp"),
+        ({"prompt": "a", "output_format": "webp", "output_compression": 101}, "output_compression", "101"),
+        ({"prompt": "a", "output_compression": 50}, "output_compression", "png"),
+        ({"prompt": "a", "quality": "hd"}, "quality", "standard"),
+        ({"prompt": "a", "style": "vivid"}, "style", "null"),
+        ({"prompt": "a", "background": "transparent"}, "background", "opaque"),
+        ({"prompt": "a", "moderation": "low"}, "moderation", "auto"),
+        ({"prompt": "a", "stream": True}, "stream", "False"),
+        ({"prompt": "a", "partial_images": 2}, "partial_images", "0"),
+        ({"prompt": "a", "num_inference_steps": 3}, "num_inference_steps", "steps"),
+        ({"prompt": "a", "y" * 500: 1}, "y" * 64, "no such field"),
+    ],
+)
+def test_refused_fields_are_named_with_their_limit(server: Server, body: Any, param: str, said: str) -> None:
+    error = error_of(server.generate(**body), 422)
+    assert (error["param"], error["type"], error["code"]) == (param, "invalid_request_error", "invalid_value")
+    assert said in error["message"]
+    assert len(error["message"]) < 600
+    assert not server.orders, "it was drawn all the same"
+    assert server.generate(prompt="a").status_code == 200
+
+
+def test_unknown_model(server: Server) -> None:
+    error = error_of(server.generate(prompt="a", model="dall-e-3"), 404)
+    assert (error["param"], error["code"]) == ("model", "model_not_found")
+
+
+def test_a_raw_answer_holds_one_picture(server: Server) -> None:
+    assert error_of(server.generate("image/png", prompt="a", n=2), 422)["param"] == "n"
+    refused = error_of(server.generate("image/png", prompt="a", output_format="jpeg"), 422)
+    assert refused["param"] == "output_format"
+    assert error_of(server.generate("text/html", prompt="a"), 406)["code"] == "not_acceptable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"prompt"',
+        b"null",
+        b'{"prompt": "a", "prompt": "b"}',
+        b'{"prompt": "a", "guidance": NaN}',
+        b'{"prompt": "a", "guidance": -Infinity}',
+        b'{"prompt": "a", "guidance": 1e400}',
+        b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}",
+        b"\xef\xbb\xbf" + b'{"prompt": "a"}',
+        b'{"prompt": "\xff\xfe"}',
+        b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        '{"prompt": "a"}'.encode("utf-16"),
+    ],
+)
+def test_what_is_no_json_object(server: Server, body: bytes) -> None:
+    error = error_of(server.request("POST", GENERATIONS, content=body, headers=JSON), 400)
+    assert error["code"] == "invalid_json"
+    assert server.generate(prompt="a").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/json; charset=latin-1", "multipart/form-data"]
+)
+def test_wrong_content_type(server: Server, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"content-type": content_type}
+    error_of(server.request("POST", GENERATIONS, content=b'{"prompt": "a"}', headers=headers), 415)
+
+
+def test_long_bodies_are_not_read_to_the_end(server: Server) -> None:
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while True:
+            sent += 2**16
+            yield b" " * 2**16
+
+    error = error_of(server.request("POST", GENERATIONS, content=endless(), headers=JSON), 413)
+    assert error["code"] == "request_too_large"
+    assert sent < 2**21
+    announced = {**JSON, "content-length": "9" * 30}
+    error_of(server.request("POST", GENERATIONS, content=b"{}", headers=announced), 413)
+
+
+def test_unknown_routes_and_methods(server: Server) -> None:
+    assert error_of(server.request("GET", "/v1/nothing"), 404)["code"] == "not_found"
+    error_of(server.request("GET", "/v1/models/"), 404)
+    response = server.request("GET", GENERATIONS)
+    assert error_of(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "POST"
+
+
+def test_too_much_at_a_time_is_refused(server: Server) -> None:
+    async def overlapping() -> tuple[Any, Any]:
+        begun, free = asyncio.Event(), asyncio.Event()
+
+        async def slowly(_order: Order) -> Drawn:
+            begun.set()
+            await free.wait()
+            return Drawn((Picture(b"", 0),), False, False)
+
+        server.draw = slowly
+        body = json.dumps({"prompt": "a", "n": 4})
+        first = asyncio.create_task(server.arequest("POST", GENERATIONS, content=body, headers=JSON))
+        await begun.wait()
+        second = await server.arequest("POST", GENERATIONS, content=body, headers=JSON)
+        free.set()
+        return await first, second
+
+    first, second = asyncio.run(overlapping())
+    assert first.status_code == 200
+    error = error_of(second, 429)
+    assert (error["type"], second.headers["retry-after"]) == ("rate_limit_error", "3")
+    assert server.admission.images == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (KeyError(CANARY), 500, "our side"),
+        (ServingError("vae_decoder: gave pixels that are not numbers"), 500, "not numbers"),
+        (RequestError("steps", "steps=3: must be even"), 422, "even"),
+    ],
+)
+def test_failures_while_drawing(
+    server: Server, raised: Exception, status: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_order: Order) -> Drawn:
+        raise raised
+
+    server.draw = fail
+    error = error_of(server.generate(prompt=CANARY), status)
+    assert said in error["message"]
+    assert CANARY not in json.dumps(error) + caplog.text
+    assert server.admission.images == 0
+    server.draw = None
+    assert server.generate(prompt="a").status_code == 200
+
+
+def test_no_answer_quotes_the_prompt(server: Server) -> None:
+    for body in ({"prompt": CANARY, "n": 0}, {"prompt": [CANARY]}, {"prompt": "a", "negative_prompt": {CANARY: 1}}):
+        assert CANARY not in server.generate(**body).text
+
+
+def test_models(server: Server) -> None:
+    listed = server.request("GET", "/v1/models").json()
+    assert listed["object"] == "list"
+    assert [one["id"] for one in listed["data"]] == ["toy"]
+
+
+def test_openapi_describes_the_body(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json()
+    route = document["paths"][GENERATIONS]["post"]
+    reference = route["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+    schema = document["components"]["schemas"][reference]
+    assert schema["required"] == ["prompt"]
+    assert schema["examples"][0]["prompt"]
+    assert {"200", "400", "404", "413", "415", "422", "429", "503"} <= route["responses"].keys()
+    assert server.request("GET", "/docs").status_code == 200

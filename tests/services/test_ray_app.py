@@ -1,0 +1,139 @@
+"""The composition root: what starting it does before Ray, and how a start that cannot succeed ends."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import onnx
+import pytest
+
+import ray_app
+from components.contract import Kind
+from components.folder import ComponentFolder, record_files, write_manifest
+from services.settings import GraphArgs
+
+ROOT = Path(__file__).parents[2]
+SERVE = str(Path(sys.executable).with_name("serve"))
+MODULES = """
+import importlib, json, pathlib, sys
+for file in sorted(pathlib.Path("services").rglob("*.py")):
+    importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+import ray, ray_app
+print(json.dumps({"modules": sorted(sys.modules), "started": ray.is_initialized()}))
+"""
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """Nothing of the developer's own registry, Ray or MLflow."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "LATENTWORKS_"))
+    }
+    return {**kept, "HOME": str(home), "LATENTWORKS_HOME": str(home / "registry"), **variables}
+
+
+def run(arguments: list[str], home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, cwd=ROOT, env=environment(home, **variables), capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def damaged(toy_bundle: Path, tmp_path: Path) -> Path:
+    copy = Path(shutil.copytree(toy_bundle, tmp_path / "damaged"))
+    with (copy / "denoiser" / "model.onnx").open("r+b") as model:
+        model.seek(2000)
+        model.write(b"damage")
+    return copy
+
+
+def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> None:
+    ended = run([sys.executable, "-c", MODULES], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert not found["started"]
+    loaded = {module.partition(".")[0] for module in found["modules"]}
+    assert "onnxruntime" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers", "safetensors", "onnx", "onnxscript", "mlflow"}
+    assert not (tmp_path / "registry").exists()
+
+
+def test_wrong_arguments_are_one_sentence() -> None:
+    with pytest.raises(click.ClickException, match=r"denoiser.replicas=0: Input should be greater"):
+        ray_app.arguments({"denoiser.replicas": 0})
+    with pytest.raises(click.ClickException, match="denoisr"):
+        ray_app.arguments({"denoisr.replicas": 1})
+
+
+def test_a_damaged_bundle_is_refused_before_anything_starts(damaged: Path, toy_bundle: Path) -> None:
+    with pytest.raises(click.ClickException, match="bundle toy: denoiser: the content of model.onnx is not what"):
+        ray_app.build(GraphArgs(bundle="toy", folder=damaged))
+    (damaged / "denoiser" / "model.onnx").unlink()
+    with pytest.raises(click.ClickException, match="denoiser: model.onnx is missing"):
+        ray_app.build(GraphArgs(bundle="toy", folder=damaged))
+    ray_app.build(GraphArgs(bundle="toy", folder=toy_bundle))
+
+
+def test_other_attributes_are_missing_as_usual() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        ray_app.nothing  # noqa: B018
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["launcher", "serve run graph", "serve run build"])
+def test_a_start_with_a_damaged_bundle_ends_in_one_sentence(how: str, damaged: Path, tmp_path: Path) -> None:
+    named = {"LATENTWORKS_BUNDLE": "toy", "LATENTWORKS_FOLDER": str(damaged)}
+    commands = {
+        "launcher": [sys.executable, "ray_app.py"],
+        "serve run graph": [SERVE, "run", "ray_app:graph"],
+        "serve run build": [SERVE, "run", "ray_app:build", "denoiser.replicas=1"],
+    }
+    ended = run(commands[how], tmp_path, **named)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    sentence = "Error: bundle toy: denoiser: the content of model.onnx is not what component.json says"
+    assert ended.stderr.splitlines()[-1] == sentence
+
+
+@pytest.mark.slow
+def test_a_model_that_breaks_its_contract_ends_in_one_sentence(
+    toy_bundle: Path, tmp_path: Path, free_port: str
+) -> None:
+    """What only ONNX Runtime can find is found in a replica, and said by the launcher."""
+    copy = Path(shutil.copytree(toy_bundle, tmp_path / "other"))
+    folder = ComponentFolder.open(copy / Kind.VAE_DECODER)
+    model = onnx.load(folder.path / "model.onnx")
+    model.graph.output[0].name = model.graph.node[0].output[0] = "picture"
+    onnx.save(model, folder.path / "model.onnx")
+    write_manifest(folder.path, folder.manifest.model_copy(update={"files": record_files(folder.path)}))
+    ended = run([sys.executable, "ray_app.py", "bundle=toy", f"folder={copy}", "--port", free_port], tmp_path)
+    assert ended.returncode == 1
+    (sentence,) = ended.stderr.splitlines()
+    assert sentence.startswith("Error: vae_decoder: toy.vae_decoder/1: ")
+    assert "picture" in sentence
+
+
+@pytest.mark.slow
+def test_sigterm_while_ray_starts_ends_cleanly(toy_bundle: Path, tmp_path: Path, free_port: str) -> None:
+    arguments = [sys.executable, "-u", "ray_app.py", "bundle=toy", f"folder={toy_bundle}", "--port", free_port]
+    with subprocess.Popen(
+        arguments, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as starting:
+        assert starting.stdout is not None
+        assert starting.stdout.readline().startswith("Starting Ray")
+        time.sleep(3)
+        starting.terminate()
+        assert starting.stdout.read() == "Stopped before it was ready.\n"
+        assert starting.wait(timeout=60) == 0

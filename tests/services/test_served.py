@@ -1,0 +1,265 @@
+"""The whole path on a real local Ray cluster, started as `make run` does and asked over real sockets."""
+
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from pipeline.text_to_image import TextToImage
+from services.encoding import METADATA_KEY
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+GENERATIONS = "/v1/images/generations"
+CANARY = "canary-5b21"
+LONG = {"prompt": "a boat", "steps": 150, "size": "1024x1024"}
+
+
+@dataclass
+class Served:
+    """A running server: its process, where it answers, what it prints, where Ray logs."""
+
+    process: subprocess.Popen[str]
+    url: str
+    output: Path
+    logs: Path
+
+    def generate(self, accept: str = "*/*", **body: Any) -> httpx.Response:
+        return httpx.post(self.url + GENERATIONS, json=body, headers={"accept": accept}, timeout=120)
+
+    def metric(self, name: str, *labels: str) -> float:
+        """The sum of a metric's samples that carry all labels, over every process of the node."""
+        page = httpx.get(self.url + "/metrics", timeout=30).text
+        samples = (line for line in page.splitlines() if line.startswith(f"ray_{name}{{"))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in labels))
+
+    def metric_reaches(self, least: float, name: str, *labels: str) -> bool:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.metric(name, *labels) >= least:
+                return True
+            time.sleep(0.5)
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Nothing of the developer's own registry, Ray or MLflow; figures come every second instead of every ten."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "LATENTWORKS_"))
+    }
+    # Ray's sockets have the longest path that the system takes: their folder must be near the root
+    ours = {"HOME": str(home), "RAY_TMPDIR": str(home), "RAY_metrics_report_interval_ms": "1000"}
+    return {**kept, **ours, "LATENTWORKS_HOME": str(home / "registry")}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "ray_app.py", *arguments]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lw", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def served(toy_bundle: Path, home: Path) -> Iterator[Served]:
+    port = free_port()
+    output = home / "output.txt"
+    arguments = command("bundle=toy", f"folder={toy_bundle}", "--port", str(port))
+    with output.open("w") as out:
+        process = subprocess.Popen(arguments, cwd=ROOT, env=environment(home), stdout=out, stderr=out, text=True)
+    server = Served(process, f"http://127.0.0.1:{port}", output, home / "ray")
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=180)
+
+
+def wait_until_ready(server: Served) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert server.process.poll() is None, server.output.read_text()
+        try:
+            if httpx.get(server.url + "/readyz", timeout=10).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass  # nobody listens yet
+        time.sleep(0.5)
+    raise AssertionError(server.output.read_text())
+
+
+@pytest.fixture(scope="module")
+def in_process(toy_bundle: Path) -> TextToImage:
+    return TextToImage.load(toy_bundle)
+
+
+def test_every_deployment_is_ready(served: Served) -> None:
+    replicas = httpx.get(served.url + "/readyz").json()["replicas"]
+    stages = {"text_encoder", "denoiser", "vae_decoder", "vae_encoder"}
+    assert replicas == dict.fromkeys({"catalog", "graph", "ingress", *stages}, 1)
+
+
+def test_a_picture_over_http_is_that_of_the_chain_in_one_process(served: Served, in_process: TextToImage) -> None:
+    response = served.generate("image/png", prompt="a red apple", seed=3, steps=7, guidance=4, size="128x64")
+    assert response.status_code == 200
+    picture = Image.open(io.BytesIO(response.content))
+    expected = in_process.generate("a red apple", seed=3, steps=7, guidance=4, width=128, height=64)
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
+    metadata = json.loads(picture.info[METADATA_KEY])
+    assert metadata["seed"] == 3
+    pins = [f"{kind}={pin['name']}/{pin['version']}" for kind, pin in metadata["components"].items()]
+    assert response.headers["x-component-versions"] == ", ".join(pins)
+
+
+def test_the_official_sdk_generates_a_picture(served: Served) -> None:
+    client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+    answer = client.images.generate(
+        model="toy", prompt="a blue boat", n=2, output_format="webp", extra_body={"seed": 5}
+    )
+    assert answer.data is not None
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one.b64_json or ""))) for one in answer.data]
+    assert [(one.format, one.size) for one in pictures] == [("WEBP", (64, 64))] * 2
+    assert [model.id for model in client.models.list()] == ["toy"]
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.images.generate(model="dall-e-3", prompt="a blue boat")
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    client.close()
+
+
+def test_image_k_of_n_is_the_picture_of_seed_plus_k_alone(served: Served) -> None:
+    together = served.generate(prompt="a red apple", seed=11, n=3, steps=5).json()["data"]
+    alone = [served.generate(prompt="a red apple", seed=seed, steps=5).json()["data"][0] for seed in (11, 12, 13)]
+    assert together == alone
+
+
+def test_overlapping_requests_give_the_bytes_of_single_ones(served: Served) -> None:
+    bodies = [{"prompt": "a red apple", "seed": seed, "steps": 5 + seed % 3} for seed in range(12)]
+    alone = [served.generate("image/png", **body).content for body in bodies]
+    with ThreadPoolExecutor(12) as clients:
+        overlapping = list(clients.map(lambda body: served.generate("image/png", **body).content, bodies))
+    assert overlapping == alone
+    assert len(set(alone)) == 12
+
+
+def test_a_truncated_prompt_is_told_and_counted(served: Served) -> None:
+    answer = served.generate(prompt="red " * 20).json()
+    assert (answer["prompt_truncated"], answer["negative_prompt_truncated"]) == (True, False)
+    assert served.metric_reaches(1, "latentworks_truncated_prompts_total", 'field="prompt"')
+
+
+def test_metrics_come_from_the_denoisers_process(served: Served) -> None:
+    name, label = "latentworks_denoiser_evaluations_total", 'version="toy.denoiser/1"'
+    served.generate(prompt="a red apple", steps=2)
+    assert served.metric_reaches(1, name, label)
+    time.sleep(3)  # until everything counted so far has arrived
+    before = served.metric(name, label)
+    served.generate(prompt="a red apple", steps=9)
+    assert served.metric_reaches(before + 9, name, label)
+    assert served.metric(name, label) == before + 9
+    for stage in ("text_encoder", "denoiser", "vae_decoder"):
+        assert served.metric_reaches(1, "latentworks_stage_seconds_count", f'stage="{stage}"')
+    assert served.metric_reaches(1, "latentworks_requests_total", f'route="{GENERATIONS}"', 'status="200"')
+
+
+def test_bad_requests_are_answered_and_the_next_one_works(served: Served) -> None:
+    def status(body: bytes, content_type: str = "application/json") -> int:
+        headers = {"content-type": content_type}
+        response = httpx.post(served.url + GENERATIONS, content=body, headers=headers, timeout=60)
+        assert response.json()["error"].keys() == {"message", "type", "param", "code"}
+        return response.status_code
+
+    assert status(b'{"prompt": "\xff"}') == 400
+    assert status(b'{"prompt": "a", "guidance": NaN}') == 400
+    assert status(b"[" * 500_000) == 400
+    assert status(b'{"prompt": "a", "size": "8192x8192"}') == 422
+    assert status(b'{"prompt": "a", "colour": "red"}') == 422
+    assert status(b'{"prompt": "a"}', "text/plain") == 415
+    assert status(json.dumps({"prompt": "x" * 10**6}).encode()) == 422
+    assert status(b" " * 2**21) == 413
+    assert httpx.get(served.url + "/nothing").json()["error"]["code"] == "not_found"
+    assert served.generate(prompt="a red apple").status_code == 200
+
+
+def test_the_request_id_comes_back_once(served: Served) -> None:
+    given = httpx.get(served.url + "/healthz", headers={"x-request-id": "mine-1"})
+    assert given.headers.get_list("x-request-id") == ["mine-1"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", httpx.get(served.url + "/healthz").headers["x-request-id"])
+
+
+def test_a_client_that_goes_away_stops_the_walk(served: Served) -> None:
+    abandoned = "latentworks_stage_abandoned_total"
+    before = served.metric(abandoned, 'stage="denoiser"')
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"))
+    connection.request("POST", GENERATIONS, json.dumps(LONG), {"content-type": "application/json"})
+    time.sleep(1)
+    connection.close()
+    assert served.metric_reaches(before + 1, abandoned, 'stage="denoiser"')
+
+
+def test_prompts_reach_no_log_and_no_metric(served: Served) -> None:
+    assert served.generate(prompt=f"a {CANARY}", negative_prompt=CANARY, user=CANARY).status_code == 200
+    assert served.generate(prompt=CANARY, negative_prompt=CANARY, n=0).status_code == 422
+    assert httpx.get(f"{served.url}/{CANARY}").status_code == 404
+    time.sleep(2)
+    logs = [file for file in served.logs.rglob("*") if file.is_file() and "logs" in file.parts]
+    assert len(logs) > 10
+    assert [file.name for file in logs if CANARY.encode() in file.read_bytes()] == []
+    assert CANARY not in httpx.get(served.url + "/metrics", timeout=30).text
+    assert CANARY not in served.output.read_text()
+
+
+def test_a_busy_port_is_said_in_one_sentence(served: Served, toy_bundle: Path, home: Path) -> None:
+    port = served.url.rsplit(":", 1)[1]
+    arguments = command("bundle=toy", f"folder={toy_bundle}", "--port", port)
+    ended = subprocess.run(arguments, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr == f"Error: 127.0.0.1:{port} cannot be listened on: Address already in use\n"
+
+
+def test_sigterm_lets_requests_finish_and_ends_cleanly(served: Served) -> None:
+    """The last test of this server."""
+    with ThreadPoolExecutor(1) as client:
+        long = client.submit(served.generate, "image/png", **LONG)
+        time.sleep(1.5)
+        served.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert not long.done(), "the request was too short to be under way"
+        assert httpx.get(served.url + "/readyz").status_code == 503
+        refused = served.generate(prompt="a")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert long.result().status_code == 200
+    assert served.process.wait(timeout=60) == 0
+    printed = served.output.read_text()
+    assert printed.splitlines()[-1] == "Stopped."
+    assert len(printed.splitlines()) == 4
+    assert "Traceback" not in printed

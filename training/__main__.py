@@ -6,13 +6,15 @@ from typing import Annotated
 import mlflow
 import torch
 import typer
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL
 
+from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
 from training import evaluation
 from training import pictures as picture_set
 from training import vae as vae_stage
 from training.captions import learn_tokenizer
+from training.latents import Frozen, latent_set
 from training.settings import DenoiserSettings, LoopSettings, VaeSettings, workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -50,10 +52,8 @@ def denoiser(
     settings = DenoiserSettings(most_pictures=memorise)
     settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
     pictures = picture_set.load(workspace() / "pictures")
-    frozen_vae = AutoencoderKL.from_pretrained(workspace() / "vae" / "vae")
-    tokenizer = learn_tokenizer(pictures.pictures, settings.text_encoder.vocabulary)
-    frozen = denoiser_stage.Frozen(frozen_vae, tokenizer, denoiser_stage.scheduler_for(settings.noise))
-    latents = denoiser_stage.latent_set(settings, frozen_vae, pictures)
+    frozen = _frozen(settings, pictures, start)
+    latents = latent_set(settings, frozen.vae, pictures)
     folder = workspace() / ("denoiser" if memorise is None else f"denoiser-{memorise}")
     denoiser_stage.train(settings, frozen, latents, folder, start)
 
@@ -68,15 +68,24 @@ def evaluate(
     """Measure reconstruction and prompt fidelity, with the shuffled pairing beside it."""
     _prepare(threads)
     pictures = picture_set.load(workspace() / "pictures")
-    pipe = StableDiffusionPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+    pipe = checkpoint_folder.load(checkpoint)
     quality = evaluation.reconstruction_psnr(pipe.vae, pictures)
     typer.echo(f"reconstruction: {quality.mean():.2f} dB mean, {quality.median():.2f} dB median of {len(quality)}")
-    latents = denoiser_stage.latent_set(DenoiserSettings(most_pictures=memorise), pipe.vae, pictures)
+    latents = latent_set(DenoiserSettings(most_pictures=memorise), pipe.vae, pictures)
     count = min(200, len({picture.label for picture in latents.pictures}))
     result = evaluation.fidelity(pipe, latents, guidance=guidance, count=count)
     typer.echo(
         f"prompt fidelity: {result.asked:.1%} of {result.count}, shuffled {result.shuffled:.1%} (guidance {guidance})"
     )
+
+
+def _frozen(settings: DenoiserSettings, pictures: picture_set.PictureSet, start: Path | None) -> Frozen:
+    scheduler = denoiser_stage.scheduler_for(settings.noise)
+    if start is not None:
+        pipe = checkpoint_folder.load(start)
+        return Frozen(pipe.vae, pipe.tokenizer, scheduler)
+    trained = AutoencoderKL.from_pretrained(workspace() / "vae" / "vae")
+    return Frozen(trained, learn_tokenizer(pictures.pictures, settings.text_encoder.vocabulary), scheduler)
 
 
 def _prolonged(loop: LoopSettings, steps: int | None) -> LoopSettings:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from tokenizers import pre_tokenizers
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from training.pictures import STYLES, Picture
@@ -42,3 +43,10 @@ def learn_tokenizer(pictures: Iterable[Picture], size: int) -> CLIPTokenizer:
     return CLIPTokenizer(
         vocab={token: number for number, token in enumerate(tokens)}, merges=merges, model_max_length=TOKENS
     )
+
+
+def tokenise(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """[B, 32] token numbers, cut and padded."""
+    ids = tokenizer(captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
+    assert isinstance(ids, Tensor)
+    return ids

@@ -1,7 +1,6 @@
 """The second stage: a text encoder and a U-Net that removes noise from latents under cross-attention."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +9,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from training.captions import TOKENS, caption
+from training import checkpoint
+from training.captions import caption, tokenise
+from training.latents import LATENT_SIZE, Frozen, LatentSet, draw_captions
 from training.loop import Loop
-from training.pictures import Picture, PictureSet
-from training.settings import DenoiserSettings, NoiseSettings, TextEncoderSettings, UNetSettings
-from training.vae import grid, pixels_to_tensor
-
-LATENT_SIZE = 16
-
-
-@dataclass(frozen=True)
-class LatentSet:
-    """What the denoiser learns: pictures, and the mean and deviation of their scaled latents, both [N, C, H, W]."""
-
-    pictures: list[Picture]
-    mean: Tensor
-    deviation: Tensor
+from training.settings import DenoiserSettings, NoiseSettings, UNetSettings
+from training.text_encoder import new_text_encoder, pretrain
+from training.vae import grid
 
 
 class ConditionalDenoiser(nn.Module):
@@ -43,15 +33,6 @@ class ConditionalDenoiser(nn.Module):
         prediction = self.unet(latents, timesteps, encoder_hidden_states=hidden_states).sample
         assert isinstance(prediction, Tensor)
         return prediction
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What the denoiser's training takes as given."""
-
-    vae: AutoencoderKL
-    tokenizer: CLIPTokenizer
-    scheduler: DDIMScheduler
 
 
 class DenoiserTask:
@@ -91,43 +72,45 @@ class DenoiserTask:
         # Evenly spread over the batch, with one random shift: less noise in the gradient than independent draws.
         total = self._frozen.scheduler.config.num_train_timesteps
         spread = (torch.arange(batch) + torch.rand(1, generator=generator)) / batch
-        return (spread * total).long().clamp(max=total - 1)
+        return (spread**self._settings.timestep_power * total).long().clamp(max=total - 1)
 
     def _tokens(self, which: Tensor, generator: torch.Generator) -> Tensor:
-        random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        captions = [
-            ""
-            if random.random() < self._settings.empty_chance
-            else caption(self._latents.pictures[i], random, self._settings.tag_chance)
-            for i in which.tolist()
-        ]
+        settings = self._settings
+        captions = draw_captions(self._latents, which, generator, settings.tag_chance, settings.empty_chance)
         return tokenise(self._frozen.tokenizer, captions)
 
 
 def train(settings: DenoiserSettings, frozen: Frozen, latents: LatentSet, folder: Path, start: Path | None) -> None:
-    """Train (or go on training) text encoder and denoiser; the averaged weights end in `folder`/checkpoint.
+    """Train (or go on training) text encoder and denoiser; the averaged weights lie in `folder`/checkpoint.
 
-    Where `folder` holds no state, training begins with the averaged weights of the checkpoint `start`, or at random.
+    Where `folder` holds no state, training begins with the averaged weights of the checkpoint `start`, or at random
+    with the pretraining of the text encoder.
     """
     torch.manual_seed(settings.loop.seed)
     module = new_denoiser(settings, frozen) if start is None else load_denoiser(start)
-    loop = Loop(DenoiserTask(settings, frozen, latents, module), settings.loop, folder)
-    loop.run(settings)
-    assert isinstance(loop.averaged, ConditionalDenoiser)
-    pipeline(loop.averaged, frozen).save_pretrained(folder / "checkpoint")
+    if start is None:
+        before = pretrain(module.text_encoder, settings, frozen, latents, folder / "text_encoder")
+    else:
+        before = checkpoint.history(start)
+    loop = Loop(DenoiserTask(settings, frozen, latents, module), settings.loop, folder, before)
+
+    def keep() -> None:
+        assert isinstance(loop.averaged, ConditionalDenoiser)
+        checkpoint.save(pipeline(loop.averaged, frozen), loop.history, folder / "checkpoint")
+
+    loop.run(settings, keep)
 
 
 def new_denoiser(settings: DenoiserSettings, frozen: Frozen) -> ConditionalDenoiser:
     """Text encoder and U-Net at random."""
-    text_encoder = _new_text_encoder(settings.text_encoder, frozen.tokenizer)
+    text_encoder = new_text_encoder(settings.text_encoder, frozen.tokenizer)
     return ConditionalDenoiser(text_encoder, _new_unet(settings.unet, frozen.vae, settings.text_encoder.width))
 
 
-def load_denoiser(checkpoint: Path) -> ConditionalDenoiser:
-    """Text encoder and U-Net of a diffusers folder, in float32."""
-    text_encoder = CLIPTextModel.from_pretrained(checkpoint / "text_encoder", dtype=torch.float32)
-    unet = UNet2DConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch.float32)
-    return ConditionalDenoiser(text_encoder, unet)
+def load_denoiser(start: Path) -> ConditionalDenoiser:
+    """Text encoder and U-Net of a checkpoint, in float32 and ready to learn."""
+    pipe = checkpoint.load(start)
+    return ConditionalDenoiser(pipe.text_encoder.train(), pipe.unet.train())
 
 
 def scheduler_for(settings: NoiseSettings) -> DDIMScheduler:
@@ -138,43 +121,14 @@ def scheduler_for(settings: NoiseSettings) -> DDIMScheduler:
         prediction_type=settings.prediction_type,
         clip_sample=False,
         timestep_spacing="trailing",
+        # StableDiffusionPipeline insists on it; trailing timesteps have no offset
+        steps_offset=1,
     )
-
-
-@torch.no_grad()
-def latent_set(settings: DenoiserSettings, vae: AutoencoderKL, pictures: PictureSet) -> LatentSet:
-    """Encode, once, the pictures that the denoiser learns."""
-    kept = [i for i, p in enumerate(pictures.pictures) if p.drawn and p.style in settings.styles]
-    if settings.most_pictures is not None:
-        kept = kept[:: len(kept) // settings.most_pictures][: settings.most_pictures]
-    means, deviations = [], []
-    for part in np.array_split(np.array(kept), max(1, len(kept) // 32)):
-        posterior = vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist
-        means.append(posterior.mean)
-        deviations.append(posterior.std)
-    factor = vae.config.scaling_factor
-    return LatentSet([pictures.pictures[i] for i in kept], torch.cat(means) * factor, torch.cat(deviations) * factor)
-
-
-def tokenise(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """[B, 32] token numbers, cut and padded."""
-    ids = tokenizer(captions, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt").input_ids
-    assert isinstance(ids, Tensor)
-    return ids
 
 
 def pipeline(module: ConditionalDenoiser, frozen: Frozen) -> StableDiffusionPipeline:
     """All parts as diffusers' pipeline: what is saved as the checkpoint."""
-    return StableDiffusionPipeline(
-        vae=frozen.vae,
-        text_encoder=module.text_encoder,
-        tokenizer=frozen.tokenizer,
-        unet=module.unet,
-        scheduler=frozen.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    return checkpoint.assemble(frozen.vae, module.text_encoder, frozen.tokenizer, module.unet, frozen.scheduler)
 
 
 @torch.no_grad()
@@ -196,23 +150,6 @@ def draw(
     return pictures * 2 - 1
 
 
-def _new_text_encoder(settings: TextEncoderSettings, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.width,
-            intermediate_size=4 * settings.width,
-            projection_dim=settings.width,
-            num_hidden_layers=settings.layers,
-            num_attention_heads=settings.heads,
-            max_position_embeddings=TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
 def _new_unet(settings: UNetSettings, vae: AutoencoderKL, conditioning_width: int) -> UNet2DConditionModel:
     down = tuple("CrossAttnDownBlock2D" if attended else "DownBlock2D" for attended in settings.attended)
     up = tuple("CrossAttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(settings.attended))
@@ -227,4 +164,7 @@ def _new_unet(settings: UNetSettings, vae: AutoencoderKL, conditioning_width: in
         cross_attention_dim=conditioning_width,
         attention_head_dim=tuple(channels // settings.head_width for channels in settings.channels),
         norm_num_groups=settings.norm_groups,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=settings.summary_heads,
     )

@@ -10,7 +10,8 @@ from rich.progress import track
 from torch import Tensor
 
 from training.captions import caption
-from training.denoiser import LatentSet, draw
+from training.denoiser import draw
+from training.latents import LatentSet
 from training.pictures import Picture, PictureSet
 from training.vae import pixels_to_tensor, psnr, reconstruct
 

@@ -2,7 +2,9 @@
 
 import copy
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -30,14 +32,26 @@ class Task(Protocol):
         """A grid of pictures made with the averaged weights."""
 
 
+@dataclass(frozen=True)
+class History:
+    """How much training weights have behind them: samples, and hours of steps alone."""
+
+    samples: int
+    hours: float
+
+
+_NO_HISTORY = History(0, 0.0)
+
+
 class Loop:
     """Trains a task for a number of steps and can go on where an earlier process stopped.
 
     The state (weights, averaged weights, optimiser, step) is written to `folder`/state.pt. The batch of a step is a
     function of the seed and the step alone, so that a resumed run sees what an uninterrupted one would have seen.
+    `before` is what the weights that it begins with have behind them.
     """
 
-    def __init__(self, task: Task, settings: LoopSettings, folder: Path) -> None:
+    def __init__(self, task: Task, settings: LoopSettings, folder: Path, before: History = _NO_HISTORY) -> None:
         self._task, self._settings = task, settings
         self._state_file = folder / "state.pt"
         self._samples = folder / "samples"
@@ -48,12 +62,23 @@ class Loop:
             _groups(task.module, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas
         )
         self._step = 0
+        self._seconds = 0.0
+        self._before = before
         self._run_id: str | None = None
         if self._state_file.exists():
             self._load()
 
-    def run(self, record: Settings) -> None:
-        """Train up to the settings' number of steps, logging to MLflow under the task's name."""
+    @property
+    def history(self) -> History:
+        """What the averaged weights have seen so far."""
+        own = History(self._step * self._settings.batch, self._seconds / 3600)
+        return History(own.samples + self._before.samples, own.hours + self._before.hours)
+
+    def run(self, record: Settings, keep: Callable[[], None] = lambda: None) -> None:
+        """Train up to the settings' number of steps, logging to MLflow under the task's name.
+
+        `keep` is called whenever samples were drawn, and at the end.
+        """
         self._samples.mkdir(parents=True, exist_ok=True)
         mlflow.set_experiment("training")
         with mlflow.start_run(run_id=self._run_id, run_name=self._task.name) as run, _progress() as progress:
@@ -69,11 +94,13 @@ class Loop:
                     progress.update(bar, completed=self._step, loss=values["loss"])
                 if self._step % self._settings.sample_every == 0:
                     self._sample()
+                    keep()
                 if self._step % self._settings.save_every == 0 or self._step == self._settings.steps:
                     self._save()
+        keep()
 
     def _advance(self) -> Mapping[str, Tensor]:
-        settings = self._settings
+        settings, begun = self._settings, time.perf_counter()
         generator = torch.Generator().manual_seed(settings.seed * 1_000_000_007 + self._step)
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate()
@@ -86,6 +113,7 @@ class Loop:
         self._optimiser.step()
         self._step += 1
         self._average()
+        self._seconds += time.perf_counter() - begun
         return {name: value.detach() for name, value in losses.items()}
 
     def _rate(self) -> float:
@@ -114,6 +142,8 @@ class Loop:
             "averaged": self.averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "step": self._step,
+            "seconds": self._seconds,
+            "before": asdict(self._before),
             "run_id": self._run_id,
         }
         torch.save(state, partial)
@@ -124,7 +154,8 @@ class Loop:
         self._task.module.load_state_dict(state["module"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._step, self._run_id = state["step"], state["run_id"]
+        self._step, self._seconds, self._run_id = state["step"], state["seconds"], state["run_id"]
+        self._before = History(**state["before"])
 
 
 def compile_blocks(module: nn.Module) -> None:

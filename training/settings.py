@@ -55,22 +55,33 @@ class VaeSettings(Settings):
 
 
 class TextEncoderSettings(Settings):
-    """The text encoder: CLIP's text architecture."""
+    """The text encoder: CLIP's text architecture.
+
+    `loop` is that of its pretraining, in which it alone learns to foretell a picture's latents from the caption.
+    """
 
     vocabulary: int = 4000
     width: int = 256
     layers: int = 3
     heads: int = 4
+    loop: LoopSettings = LoopSettings(
+        steps=1500, batch=64, learning_rate=1e-3, warmup=100, cooldown=1000, ema=0.99, compile=False
+    )
 
 
 class UNetSettings(Settings):
-    """The conditional U-Net; a level named in `attended` has self- and cross-attention."""
+    """The conditional U-Net; a level named in `attended` has self- and cross-attention.
 
-    channels: tuple[int, ...] = (64, 128, 256)
+    Beside the cross-attention, a summary of the conditioning joins the time embedding, which scales and shifts the
+    features of every residual block: a small U-Net learns much sooner what is asked for.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 192)
     attended: tuple[bool, ...] = (False, True, True)
     layers: int = 1
     head_width: int = 32
     norm_groups: int = 32
+    summary_heads: int = Field(8, description="heads of the attention that sums up the conditioning")
 
 
 class NoiseSettings(Settings):
@@ -91,6 +102,9 @@ class DenoiserSettings(Settings):
     most_pictures: int | None = Field(None, description="learn only so many pictures: the memorisation trial")
     tag_chance: float = Field(0.2, ge=0, le=1, description="how often a caption names tags beside the label")
     empty_chance: float = Field(0.1, ge=0, le=1, description="how often the caption is empty, for guidance")
+    timestep_power: float = Field(
+        0.7, gt=0, description="timesteps are u^power of the way, u uniform: below 1, more of them are noisy"
+    )
     loop: LoopSettings = LoopSettings(
-        steps=20_000, batch=32, learning_rate=8e-4, cooldown=8_000, compile=False, save_every=100, sample_every=500
+        steps=9_000, batch=32, learning_rate=8e-4, cooldown=3_000, compile=False, save_every=100, sample_every=500
     )

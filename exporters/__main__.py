@@ -1,0 +1,52 @@
+"""`python -m exporters FOLDER --bundle NAME --out DIR`: a diffusers folder becomes four component folders."""
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import ComponentError
+from components.folder import ComponentFolder
+from exporters.bundle import export_bundle
+from exporters.errors import ExportError
+from runtime.errors import RuntimeFault
+
+
+class _Weights(enum.StrEnum):
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="a diffusers folder: SD 1.x, SD 2.x or one like them")],
+    bundle: Annotated[str, typer.Option(help="the first part of the components' names")],
+    out: Annotated[Path, typer.Option(help="where the component folders go")],
+    weights: Annotated[_Weights, typer.Option(help="how weights are stored; float32 computes them")] = _Weights.FLOAT16,
+    latent_space: Annotated[str | None, typer.Option(help="its name, if other bundles share it")] = None,
+    licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
+) -> None:
+    """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
+    try:
+        export_bundle(
+            folder,
+            bundle,
+            out,
+            weights=weights.value,
+            space=latent_space,
+            licence=licence,
+            on_component=_tell,
+        )
+    except (ComponentError, ExportError, RuntimeFault) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+def _tell(folder: ComponentFolder) -> None:
+    size = sum(record.size for record in folder.manifest.files.values()) / 1e6
+    error = folder.manifest.parity.max_absolute_error
+    typer.echo(f"{folder.path}: {size:.1f} MB, off from torch by at most {error:.1e}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

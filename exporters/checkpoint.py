@@ -1,0 +1,166 @@
+"""A diffusers folder: which networks it holds, and how its scheduler walks."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from pydantic import ValidationError
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from components.contract import NoiseSchedule
+from exporters.errors import ExportError
+
+INDEX_NAME = "model_index.json"
+_PARTS = {
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+}
+_NETWORKS = ("text_encoder", "unet", "vae")
+_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+_SCHEDULERS = (
+    "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+# What would change the walk and is not in a contract yet: the value that leaves it as it is.
+_UNSUPPORTED = {"trained_betas": None, "thresholding": False, "use_karras_sigmas": False, "sigma_min": None}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in the layout of diffusers' StableDiffusionPipeline, whose parts are all of kinds that we export.
+
+    Weights are read from safetensors files alone, a network at a time, in float32.
+    """
+
+    path: Path
+    index: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "Checkpoint":
+        """Read the index and look at every file name; no weights are read.
+
+        Raises:
+            ExportError: the index is missing or wrong, a part is of another class, or weights are not safetensors.
+        """
+        index = _read_json(path, INDEX_NAME)
+        if index.get("_class_name") != "StableDiffusionPipeline":
+            raise ExportError(
+                f"{INDEX_NAME}: is for {index.get('_class_name')}; StableDiffusionPipeline can be exported"
+            )
+        for part, classes in _PARTS.items():
+            entry = index.get(part)
+            found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+            if found not in classes:
+                raise ExportError(f"{part}: is {found}; {' or '.join(classes)} can be exported")
+        for part in _NETWORKS:
+            _require_safetensors(path, part)
+        return cls(path, index)
+
+    def text_encoder(self) -> CLIPTextModel:
+        """The text encoder."""
+        encoder = self._load(CLIPTextModel, "text_encoder")
+        if getattr(encoder.config, "use_attention_mask", False):
+            raise ExportError("text_encoder: use_attention_mask is true; encoders that mask their padding are unknown")
+        return encoder
+
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer."""
+        try:
+            return CLIPTokenizer.from_pretrained(self.path / "tokenizer")
+        except (OSError, ValueError, TypeError) as error:
+            raise ExportError(f"tokenizer: cannot be read ({type(error).__name__})") from None
+
+    def unet(self) -> UNet2DConditionModel:
+        """The denoiser."""
+        return self._load(UNet2DConditionModel, "unet")
+
+    def vae(self) -> AutoencoderKL:
+        """Decoder and encoder."""
+        return self._load(AutoencoderKL, "vae")
+
+    def noise_schedule(self) -> NoiseSchedule:
+        """How the denoiser was trained and how its scheduler walks, from the scheduler's configuration.
+
+        Raises:
+            ExportError: the scheduler is of an unknown class, or asks for something that no contract can say.
+        """
+        config = _read_json(self.path / "scheduler", "scheduler_config.json")
+        name = config.get("_class_name")
+        if name not in _SCHEDULERS:
+            raise ExportError(f"scheduler: is {name}; one of {', '.join(_SCHEDULERS)} can be exported")
+        # the class fills in its own defaults for what the file leaves out
+        try:
+            full = getattr(diffusers, name).from_config(config).config
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ExportError(f"scheduler: diffusers refuses its configuration: {error}") from None
+        for field, neutral in _UNSUPPORTED.items():
+            if full.get(field, neutral) != neutral:
+                raise ExportError(f"scheduler: {field}={full[field]!r} is not supported")
+        try:
+            return NoiseSchedule(
+                prediction_type=full.get("prediction_type", "epsilon"),
+                num_train_timesteps=full["num_train_timesteps"],
+                beta_schedule=full["beta_schedule"],
+                beta_start=full["beta_start"],
+                beta_end=full["beta_end"],
+                rescale_betas_zero_snr=full.get("rescale_betas_zero_snr", False),
+                timestep_spacing=config.get("timestep_spacing"),
+                # StableDiffusionPipeline walks with an offset of 1, whatever the configuration says
+                steps_offset=1,
+                set_alpha_to_one=full.get("set_alpha_to_one", True),
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ExportError(f"scheduler: {first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+    def _load(self, network: Any, part: str) -> Any:
+        try:
+            module = network.from_pretrained(
+                self.path / part, use_safetensors=True, variant=_variant(self.path / part), torch_dtype=torch.float32
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ExportError(f"{part}: its weights or configuration cannot be read ({type(error).__name__})") from None
+        return module.eval().requires_grad_(False)
+
+
+def _require_safetensors(path: Path, part: str) -> None:
+    folder = path / part
+    if not folder.is_dir():
+        raise ExportError(f"{part}: no such folder in {path.absolute().name}")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLED)
+    if pickled:
+        raise ExportError(
+            f"{part}: {', '.join(pickled)} is a pickle, which can run code when it is read; convert it to safetensors"
+        )
+    raise ExportError(f"{part}: has no .safetensors file")
+
+
+def _variant(folder: Path) -> str | None:
+    """The fp16 files where a folder has no others: published checkpoints come as either."""
+    return "fp16" if all(".fp16." in file.name for file in folder.glob("*.safetensors")) else None
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((path / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{name}: cannot be read ({type(error).__name__}); is this a diffusers folder?") from None
+    except ValueError:
+        raise ExportError(f"{name}: is not JSON") from None
+    if not isinstance(content, dict):
+        raise ExportError(f"{name}: is not an object")
+    return content

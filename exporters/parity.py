@@ -1,0 +1,48 @@
+"""How exact an exported graph is: ONNX Runtime against torch, and the golden cases that test any copy of it later."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from components.manifest import GoldenCase, Parity
+from exporters.errors import ExportError
+from exporters.network import Network
+
+LIMIT = 1e-4
+# Other processors add up in other orders; a damaged or wrongly tuned copy is off by far more.
+GOLDEN_TOLERANCE = 5e-4
+
+
+def measure(network: Network, graph: Path) -> Parity:
+    """Compare a saved graph with torch at a batch and sizes that it was not exported at.
+
+    Raises:
+        ExportError: the largest absolute error of an output is over 1e-4, or is not a number.
+    """
+    inputs = network.arrays(network.sizes[1], seed=1)
+    expected = network.outputs(inputs)
+    session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    computed = session.run(list(expected), {name: array.numpy() for name, array in inputs.items()})
+    errors = [
+        np.abs(array - torch_array.numpy()).max()
+        for array, torch_array in zip(computed, expected.values(), strict=True)
+    ]
+    # np.max, because Python's would drop a NaN that is not the first
+    error = float(np.max(errors))
+    if not error <= LIMIT:
+        raise ExportError(f"{network.contract.kind}: is off by {error:g} from torch, at most {LIMIT:g} is allowed")
+    return Parity(max_absolute_error=error, shapes={name: tuple(array.shape) for name, array in inputs.items()})
+
+
+def write_golden_cases(network: Network, folder: Path) -> tuple[GoldenCase, ...]:
+    """Write inputs and torch's outputs of four cases into `folder`."""
+    cases = []
+    for number, sizes in enumerate(network.sizes[2:]):
+        inputs = network.arrays(sizes, seed=2 + number)
+        arrays = {f"input.{name}": array.numpy() for name, array in inputs.items()}
+        arrays |= {f"output.{name}": array.numpy() for name, array in network.outputs(inputs).items()}
+        file = f"golden-{number}.npz"
+        np.savez_compressed(folder / file, **arrays)  # type: ignore[arg-type] # its stub takes the names for flags
+        cases.append(GoldenCase(file=file, tolerance=GOLDEN_TOLERANCE))
+    return tuple(cases)

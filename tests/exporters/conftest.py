@@ -1,0 +1,134 @@
+"""Tiny pipelines of random weights in the shape of SD 1.x and SD 2.x, as diffusers saves them."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+TOKENS = 77
+_WIDTH = 16
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets a family apart."""
+
+    name: str
+    text: dict[str, Any]
+    unet: dict[str, Any]
+    scheduler: PNDMScheduler | DDIMScheduler
+
+
+def _families() -> tuple[Family, ...]:
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return (
+        Family(
+            "sd1",
+            {"hidden_act": "quick_gelu"},
+            {"attention_head_dim": 2},
+            PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1),
+        ),
+        Family(
+            "sd2",
+            {"hidden_act": "gelu", "pad_token_id": 0},
+            {"attention_head_dim": (2, 4), "use_linear_projection": True},
+            DDIMScheduler(**betas, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False),
+        ),
+        # as the bundled model: the U-Net also sums up its conditioning
+        Family(
+            "summary",
+            {},
+            {
+                "attention_head_dim": 2,
+                "addition_embed_type": "text",
+                "addition_embed_type_num_heads": 2,
+                "resnet_time_scale_shift": "scale_shift",
+            },
+            DDIMScheduler(
+                beta_schedule="squaredcos_cap_v2",
+                prediction_type="v_prediction",
+                clip_sample=False,
+                timestep_spacing="trailing",
+                steps_offset=1,
+            ),
+        ),
+    )
+
+
+FAMILIES = {family.name: family for family in _families()}
+
+
+def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
+    torch.manual_seed(0)
+    tokenizer = _tokenizer(pad="!" if family.name == "sd2" else None)
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 16),
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=32,
+            scaling_factor=0.18215,
+        ),
+        text_encoder=CLIPTextModel(
+            CLIPTextConfig(
+                **{
+                    "vocab_size": len(tokenizer),
+                    "hidden_size": _WIDTH,
+                    "intermediate_size": 32,
+                    "projection_dim": _WIDTH,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "max_position_embeddings": TOKENS,
+                    "bos_token_id": tokenizer.bos_token_id,
+                    "eos_token_id": tokenizer.eos_token_id,
+                    "pad_token_id": tokenizer.pad_token_id,
+                    **family.text,
+                }
+            )
+        ),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(
+            sample_size=16,
+            in_channels=4,
+            out_channels=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            norm_num_groups=8,
+            cross_attention_dim=_WIDTH,
+            **family.unet,
+        ),
+        scheduler=family.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _tokenizer(pad: str | None) -> CLIPTokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet), "re", "red</w>"]
+    merges = [("r", "e"), ("re", "d</w>")]
+    more = {} if pad is None else {"pad_token": pad}
+    return CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)}, merges=merges, model_max_length=TOKENS, **more
+    )
+
+
+@pytest.fixture(scope="session", params=list(FAMILIES))
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of each family's pipeline."""
+    path: Path = tmp_path_factory.mktemp("checkpoint") / request.param
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny_pipeline(FAMILIES[request.param]).save_pretrained(path)
+    return path

@@ -1,0 +1,60 @@
+"""What the second stage learns from: the latents of the captioned pictures, made once with the frozen VAE."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from training.captions import caption
+from training.pictures import Picture, PictureSet
+from training.settings import DenoiserSettings
+from training.vae import pixels_to_tensor
+
+LATENT_SIZE = 16
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """What the denoiser learns: pictures, and the mean and deviation of their scaled latents, both [N, C, H, W]."""
+
+    pictures: list[Picture]
+    mean: Tensor
+    deviation: Tensor
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What the denoiser's training takes as given."""
+
+    vae: AutoencoderKL
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
+
+
+@torch.no_grad()
+def latent_set(settings: DenoiserSettings, vae: AutoencoderKL, pictures: PictureSet) -> LatentSet:
+    """Encode, once, the pictures that the denoiser learns."""
+    kept = [i for i, p in enumerate(pictures.pictures) if p.drawn and p.style in settings.styles]
+    if settings.most_pictures is not None:
+        kept = kept[:: len(kept) // settings.most_pictures][: settings.most_pictures]
+    means, deviations = [], []
+    for part in np.array_split(np.array(kept), max(1, len(kept) // 32)):
+        posterior = vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist
+        means.append(posterior.mean)
+        deviations.append(posterior.std)
+    factor = vae.config.scaling_factor
+    return LatentSet([pictures.pictures[i] for i in kept], torch.cat(means) * factor, torch.cat(deviations) * factor)
+
+
+def draw_captions(
+    latents: LatentSet, which: Tensor, generator: torch.Generator, tag_chance: float, empty_chance: float = 0.0
+) -> list[str]:
+    """A caption for each of the pictures `which`, with tags or empty by chance."""
+    random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
+    return [
+        "" if random.random() < empty_chance else caption(latents.pictures[i], random, tag_chance)
+        for i in which.tolist()
+    ]

@@ -24,7 +24,7 @@ def export_graph(network: Network) -> ir.Model:
     Raises:
         ExportError: torch cannot trace the network, or only for fixed sizes.
     """
-    inputs = network.arrays(network.sizes[0], seed=0)
+    inputs = network.arrays(network.trials.traced, seed=0)
     open_dimensions = tuple(_open_dimensions(spec) for spec in network.contract.inputs)
     # torch speaks of packages that are not there, and of its own deprecations
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -8,21 +8,31 @@ from torch import Tensor, nn
 
 from components.contract import Contract, TensorSpec
 
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The open dimensions, by their names in the contract, at which a network is traced, compared and kept golden."""
+
+    traced: Sizes
+    compared: Sizes
+    golden: tuple[Sizes, ...]
+
 
 @dataclass(frozen=True)
 class Network:
     """A torch module whose positional inputs and tuple of outputs are the contract's, in its order.
 
-    `sizes` gives each open dimension, by its name in the contract, for the export, for the comparison with torch and
-    for four golden cases. `bound` is the number of possible values of an integer input.
+    `bound` is the number of possible values of an integer input.
     """
 
     module: nn.Module
     contract: Contract
-    sizes: tuple[Mapping[str, int], ...]
+    trials: Trials
     bound: int = 1
 
-    def arrays(self, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+    def arrays(self, sizes: Sizes, seed: int) -> dict[str, Tensor]:
         """Random inputs of these sizes: standard normal, timesteps in 0..999, token numbers below `bound`."""
         generator = torch.Generator().manual_seed(seed)
         return {spec.name: self._array(spec, sizes, generator) for spec in self.contract.inputs}
@@ -33,7 +43,7 @@ class Network:
         computed = self.module(*inputs.values())
         return dict(zip((spec.name for spec in self.contract.outputs), computed, strict=True))
 
-    def _array(self, spec: TensorSpec, sizes: Mapping[str, int], generator: torch.Generator) -> Tensor:
+    def _array(self, spec: TensorSpec, sizes: Sizes, generator: torch.Generator) -> Tensor:
         shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
         if spec.dtype == "int64":
             return torch.randint(self.bound, shape, generator=generator)
@@ -46,22 +56,16 @@ def _timesteps(contract: Contract) -> int:
     return 1 if contract.noise_schedule is None else contract.noise_schedule.num_train_timesteps
 
 
-def trials(small: Mapping[str, int], whole: Mapping[str, int]) -> tuple[Mapping[str, int], ...]:
-    """Sizes for the export, the comparison and the golden cases, from a small picture's and the network's own.
+def trials(small: Sizes, whole: Sizes) -> Trials:
+    """Lay out the trials from the sizes of a small input and of the network's own.
 
-    The comparison is at a batch and at sizes that the export has not seen.
+    The comparison is at a batch and at sizes that the trace has not seen; the golden cases are small but for one.
     """
-    other = {name: size * 3 if name in ("height", "width") else size for name, size in small.items()}
-    wide = {**other, **({"width": small["width"] * 2} if "width" in small else {})}
-    return (
-        {**small, "batch": 2},
-        {**wide, **_shorter(wide), "batch": 3},
-        {**whole, "batch": 1},
-        {**small, "batch": 2},
-        {**wide, "batch": 1},
-        {**other, "batch": 4},
+    tall = {name: size * 3 if name in ("height", "width") else size for name, size in small.items()}
+    uneven = {**tall, **({"width": small["width"] * 2} if "width" in small else {})}
+    short = {"tokens": max(2, small["tokens"] // 2)} if "tokens" in small else {}
+    return Trials(
+        traced={**small, "batch": 2},
+        compared={**uneven, **short, "batch": 3},
+        golden=({**whole, "batch": 1}, {**small, "batch": 2}, {**uneven, "batch": 1}, {**tall, "batch": 4}),
     )
-
-
-def _shorter(sizes: Mapping[str, int]) -> dict[str, int]:
-    return {"tokens": max(2, sizes["tokens"] // 2)} if "tokens" in sizes else {}

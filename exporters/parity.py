@@ -20,7 +20,7 @@ def measure(network: Network, graph: Path) -> Parity:
     Raises:
         ExportError: the largest absolute error of an output is over 1e-4, or is not a number.
     """
-    inputs = network.arrays(network.sizes[1], seed=1)
+    inputs = network.arrays(network.trials.compared, seed=1)
     expected = network.outputs(inputs)
     session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     computed = session.run(list(expected), {name: array.numpy() for name, array in inputs.items()})
@@ -38,7 +38,7 @@ def measure(network: Network, graph: Path) -> Parity:
 def write_golden_cases(network: Network, folder: Path) -> tuple[GoldenCase, ...]:
     """Write inputs and torch's outputs of four cases into `folder`."""
     cases = []
-    for number, sizes in enumerate(network.sizes[2:]):
+    for number, sizes in enumerate(network.trials.golden):
         inputs = network.arrays(sizes, seed=2 + number)
         arrays = {f"input.{name}": array.numpy() for name, array in inputs.items()}
         arrays |= {f"output.{name}": array.numpy() for name, array in network.outputs(inputs).items()}

@@ -36,8 +36,8 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
         outputs=(TensorSpec(name=CONDITIONING, dtype="float32", shape=("batch", "tokens", width)),),
         conditioning=(Conditioning(name=CONDITIONING, width=width, tokens=tokens),),
     )
-    sizes = trials({"tokens": max(2, tokens // 2 - 1)}, {"tokens": tokens})
-    return Network(_TextEncoder(encoder), contract, sizes, bound=encoder.config.vocab_size)
+    layout = trials({"tokens": max(2, tokens // 2 - 1)}, {"tokens": tokens})
+    return Network(_TextEncoder(encoder), contract, layout, bound=encoder.config.vocab_size)
 
 
 def tokenizer_json(tokenizer: CLIPTokenizer) -> str:

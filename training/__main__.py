@@ -10,17 +10,19 @@ from diffusers import AutoencoderKL
 
 from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
-from training import evaluation
 from training import pictures as picture_set
 from training import vae as vae_stage
 from training.captions import learn_tokenizer
 from training.latents import Frozen, latent_set
+from training.release import Quality, measure
+from training.release import release as make_release
 from training.settings import DenoiserSettings, LoopSettings, VaeSettings, workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 BUNDLED = Path("models/emoji/checkpoint")
 Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every core")]
+Guidance = Annotated[float, typer.Option(min=0, help="0 ignores the prompt, 1 is the prompt alone")]
 Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
 
 
@@ -61,21 +63,36 @@ def denoiser(
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a diffusers folder")] = BUNDLED,
-    guidance: float = 3.0,
+    guidance: Guidance = 3.0,
     threads: Threads = 0,
     memorise: Annotated[int | None, typer.Option(min=1, help="the checkpoint learned only so many pictures")] = None,
 ) -> None:
     """Measure reconstruction and prompt fidelity, with the shuffled pairing beside it."""
     _prepare(threads)
-    pictures = picture_set.load(workspace() / "pictures")
     pipe = checkpoint_folder.load(checkpoint)
-    quality = evaluation.reconstruction_psnr(pipe.vae, pictures)
-    typer.echo(f"reconstruction: {quality.mean():.2f} dB mean, {quality.median():.2f} dB median of {len(quality)}")
-    latents = latent_set(DenoiserSettings(most_pictures=memorise), pipe.vae, pictures)
-    count = min(200, len({picture.label for picture in latents.pictures}))
-    result = evaluation.fidelity(pipe, latents, guidance=guidance, count=count)
+    settings = DenoiserSettings(most_pictures=memorise)
+    _tell(measure(pipe, picture_set.load(workspace() / "pictures"), settings, guidance))
+
+
+@app.command()
+def release(
+    checkpoint: Annotated[Path | None, typer.Argument(help="a checkpoint; the one last trained if not given")] = None,
+    guidance: Guidance = 3.0,
+    threads: Threads = 0,
+) -> None:
+    """Make the bundled model of a checkpoint: float16 weights, components, golden cases, grid and figures."""
+    _prepare(threads)
+    trained = workspace() / "denoiser" / "checkpoint" if checkpoint is None else checkpoint
+    pictures = picture_set.load(workspace() / "pictures")
+    _tell(make_release(trained, pictures, Path("models"), Path("docs"), guidance))
+
+
+def _tell(quality: Quality) -> None:
+    psnr, found = quality.psnr, quality.fidelity
+    typer.echo(f"reconstruction: {psnr.mean():.2f} dB mean, {psnr.median():.2f} dB median of {len(psnr)}")
     typer.echo(
-        f"prompt fidelity: {result.asked:.1%} of {result.count}, shuffled {result.shuffled:.1%} (guidance {guidance})"
+        f"prompt fidelity: {found.asked:.1%} of {found.count}, shuffled {found.shuffled:.1%} "
+        f"(guidance {found.guidance:g}, {found.steps} steps)"
     )
 
 

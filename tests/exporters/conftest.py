@@ -66,7 +66,7 @@ FAMILIES = {family.name: family for family in _families()}
 
 def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
     torch.manual_seed(0)
-    tokenizer = _tokenizer(pad="!" if family.name == "sd2" else None)
+    tokenizer = tiny_tokenizer(pad="!" if family.name == "sd2" else None)
     return StableDiffusionPipeline(
         vae=AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 2,
@@ -114,7 +114,7 @@ def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
     )
 
 
-def _tokenizer(pad: str | None) -> CLIPTokenizer:
+def tiny_tokenizer(pad: str | None = None) -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet), "re", "red</w>"]
     merges = [("r", "e"), ("re", "d</w>")]

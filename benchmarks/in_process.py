@@ -1,0 +1,93 @@
+"""`TextToImage` with a stopwatch at each of its stages."""
+
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from benchmarks.stopwatch import StageTimes, Stopwatch
+from benchmarks.task import Task
+from components.contract import Kind
+from components.folder import ComponentFolder
+from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels
+from pipeline.denoiser import Denoiser
+from pipeline.request import RequestRules
+from pipeline.text_encoder import TextEncoder
+from pipeline.text_to_image import TextToImage
+from pipeline.track import Track
+from pipeline.vae_decoder import VaeDecoder
+from runtime.settings import SessionSettings
+
+
+class InProcess:
+    """The whole chain as a user of the library has it, with the sessions of the task."""
+
+    def __init__(self, task: Task) -> None:
+        """Open the stages.
+
+        Raises:
+            ComponentError: a stage cannot drive its component.
+            RuntimeFault: as `Session.open`.
+        """
+        self._request = task.request
+        self._stopwatch = Stopwatch()
+        folders, sessions = task.folders, task.sessions
+        self._chain = TextToImage(
+            _TimedTextEncoder(folders[Kind.TEXT_ENCODER], sessions[Kind.TEXT_ENCODER], self._stopwatch),
+            _TimedDenoiser(folders[Kind.DENOISER], sessions[Kind.DENOISER], self._stopwatch),
+            _TimedVaeDecoder(folders[Kind.VAE_DECODER], sessions[Kind.VAE_DECODER], self._stopwatch),
+            RequestRules(),
+        )
+
+    def draw(self) -> tuple[StageTimes, Image.Image]:
+        """Draw the task's picture.
+
+        Raises:
+            RuntimeFault: a session could not run.
+        """
+        request = self._request
+        with self._stopwatch.span("whole"):
+            image = self._chain.generate(
+                request.prompt,
+                seed=request.seed,
+                negative_prompt=request.negative_prompt,
+                steps=request.steps,
+                guidance=request.guidance,
+                sampler=request.sampler,
+                width=request.width,
+                height=request.height,
+            )
+        return self._stopwatch.take(), image
+
+
+class _TimedTextEncoder(TextEncoder):
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings, stopwatch: Stopwatch) -> None:
+        super().__init__(folder, settings)
+        self._stopwatch = stopwatch
+
+    def encode(self, texts: Sequence[str]) -> EncodedText:
+        with self._stopwatch.span("text_encoder"):
+            return super().encode(texts)
+
+
+class _TimedDenoiser(Denoiser):
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings, stopwatch: Stopwatch) -> None:
+        super().__init__(folder, settings)
+        self._stopwatch = stopwatch
+
+    def advance(self, tracks: Sequence[Track]) -> None:
+        with self._stopwatch.span("step"):
+            super().advance(tracks)
+
+    def denoise(self, job: DenoiseJob, on_step: Callable[[Track], None] | None = None) -> FloatArray:
+        with self._stopwatch.span("denoiser"):
+            return super().denoise(job, on_step)
+
+
+class _TimedVaeDecoder(VaeDecoder):
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings, stopwatch: Stopwatch) -> None:
+        super().__init__(folder, settings)
+        self._stopwatch = stopwatch
+
+    def decode(self, latents: FloatArray) -> Pixels:
+        with self._stopwatch.span("vae_decoder"):
+            return super().decode(latents)

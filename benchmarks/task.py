@@ -1,0 +1,50 @@
+"""What every path is asked for: the same picture of the same bundle, with the same sessions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.contract import Contract, Kind
+from components.folder import ComponentFolder
+from components.messages import ImageRequest
+from pipeline.bundle import open_bundle
+from pipeline.request import RequestFields, RequestRules, check_request
+from registry.bundle import PARTS
+from runtime.settings import SessionSettings
+from services.settings import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
+
+PROMPT = "a red apple, 3d style"
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture; `sessions` are the server's own defaults, so that all paths have the same threads."""
+
+    bundle: Path
+    folders: Mapping[Kind, ComponentFolder]
+    sessions: Mapping[Kind, SessionSettings]
+    request: ImageRequest
+
+    def contract(self, kind: Kind) -> Contract:
+        """The contract of one of the bundle's components."""
+        return self.folders[kind].manifest.contract
+
+
+def read_task(bundle: Path, steps: int | None) -> Task:
+    """Open a bundle and ask for one picture of its own size; without `steps`, the request rules' default.
+
+    Raises:
+        ComponentError: a component is missing or damaged, or they do not fit together.
+        RequestError: the bundle allows no such number of steps.
+    """
+    path = bundle.expanduser().absolute()
+    folders = open_bundle(path, PARTS)
+    sessions = {
+        Kind.TEXT_ENCODER: TextEncoderArgs().session,
+        Kind.DENOISER: DenoiserArgs().session,
+        Kind.VAE_DECODER: VaeDecoderArgs().session,
+    }
+    fields = RequestFields(prompt=PROMPT, seed=SEED, steps=steps)
+    request = check_request(fields, folders[Kind.DENOISER].manifest.contract, RequestRules())
+    return Task(path, folders, sessions, request)

@@ -1,0 +1,104 @@
+"""Whether the paths that are compared do the same."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from benchmarks.bare import BareSessions
+from benchmarks.in_process import InProcess
+from benchmarks.stopwatch import StageTimes
+from benchmarks.task import PROMPT, SEED, Task, read_task
+from components.contract import Kind
+from pipeline.errors import RequestError
+from pipeline.request import RequestRules
+from pipeline.text_to_image import TextToImage
+from runtime.feeds import Feeds
+from runtime.session import Session
+
+Runs = list[tuple[Kind, dict[str, tuple[int, ...]]]]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """What any session is run on from now on: its kind, and the shapes it is fed."""
+    seen: Runs = []
+    original = Session.run
+
+    def run(self: Session, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
+        seen.append((self.contract.kind, {name: array.shape for name, array in feeds.items()}))
+        return original(self, feeds)
+
+    monkeypatch.setattr(Session, "run", run)
+    return seen
+
+
+def test_the_bare_sessions_run_what_the_chain_runs(task: Task, runs: Runs) -> None:
+    bare, chain = BareSessions(task), InProcess(task)
+    runs.clear()
+    bare.draw()
+    of_bare = list(runs)
+    runs.clear()
+    chain.draw()
+    assert of_bare == runs
+    assert [kind for kind, _ in runs] == [Kind.TEXT_ENCODER, *[Kind.DENOISER] * 3, Kind.VAE_DECODER]
+    # the prompt and the empty negative prompt; guided rows; one picture
+    assert runs[0][1]["input_ids"][0] == 2
+    assert runs[1][1]["latents"] == (2, 4, 8, 8)
+    assert runs[-1][1]["latents"] == (1, 4, 8, 8)
+
+
+def test_bare_and_chain_have_the_same_sessions(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    original = Session.open.__func__  # type: ignore[attr-defined]
+
+    def open_session(cls: type[Session], *arguments: Any) -> Session:
+        opened.append((arguments[0].manifest.contract.kind, arguments[1]))
+        session: Session = original(cls, *arguments)
+        return session
+
+    monkeypatch.setattr(Session, "open", classmethod(open_session))
+    BareSessions(task)
+    of_bare = list(opened)
+    opened.clear()
+    TextToImage.load(task.bundle)
+    assert sorted(of_bare) == sorted(opened)
+    opened.clear()
+    InProcess(task)
+    assert sorted(of_bare) == sorted(opened)
+
+
+def test_the_timed_chain_draws_the_librarys_picture(task: Task) -> None:
+    _, image = InProcess(task).draw()
+    expected = TextToImage.load(task.bundle).generate(PROMPT, seed=SEED, steps=3)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_stages_are_timed_within_the_whole(task: Task) -> None:
+    def check(times: StageTimes) -> None:
+        assert len(times.step_ms) == 3
+        assert min(times.step_ms) > 0
+        assert min(times.text_encoder_ms, times.vae_decoder_ms) > 0
+        assert sum(times.step_ms) <= times.denoiser_ms
+        assert times.text_encoder_ms + times.denoiser_ms + times.vae_decoder_ms <= times.whole_ms
+
+    bare, chain = BareSessions(task), InProcess(task)
+    # the second picture has its own times, not the sum
+    for _ in range(2):
+        check(bare.draw())
+        check(chain.draw()[0])
+
+
+def test_a_task_has_the_servers_defaults_unless_told(task: Task) -> None:
+    rules = RequestRules()
+    request = read_task(task.bundle, steps=None).request
+    assert (request.steps, request.guidance, request.sampler) == (
+        rules.default_steps,
+        rules.default_guidance,
+        rules.default_sampler,
+    )
+    assert (request.width, request.height, request.n) == (64, 64, 1)
+    assert task.request.steps == 3
+    with pytest.raises(RequestError, match="steps=0"):
+        read_task(task.bundle, steps=0)

@@ -1,9 +1,9 @@
-# `make setup` prepares .venv for everything; the other targets call it where it is needed.
+# `make run` installs what serving needs, the other targets what development needs, each where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := components diffusion pipeline registry runtime services training
+PACKAGES := benchmarks components diffusion exporters pipeline registry runtime services training
 
-.PHONY: help setup test check fix
+.PHONY: help setup run test check fix bench docs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -13,7 +13,15 @@ setup: .venv/.complete ## everything for development, in .venv
 .venv/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch .venv/.serving $@
+
+.venv/.serving: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
+
+run: .venv/.serving ## set up what serving needs and serve the bundled model on port 8000
+	$(BIN)/python ray_app.py $(ARGS)
 
 test: .venv/.complete ## set up what is missing and run all tests
 	$(BIN)/pytest
@@ -30,3 +38,9 @@ check: .venv/.complete ## format, lint, types, layers and the quick tests
 fix: .venv/.complete ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: .venv/.complete ## measure the served bundle beside its bare ONNX sessions
+	$(BIN)/python -m benchmarks
+
+docs: .venv/.complete ## write the pages that are made from the code
+	$(BIN)/python -m services.reference docs/settings.md

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from ray import serve
 from ray.serve import Application, Deployment
 
@@ -44,20 +45,23 @@ def arguments(given: dict[str, Any]) -> GraphArgs:
     try:
         return GraphArgs(**given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise click.ClickException(f"{where}={first['input']!r}: {first['msg']}") from None
-    except RegistryError as error:
+        raise click.ClickException(_sentence(error)) from None
+    except (RegistryError, SettingsError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def build(args: GraphArgs) -> Application:
+def build(args: GraphArgs | dict[str, Any]) -> Application:
     """Make the application; the bundle's folder is read and checked, nothing starts and nothing is written.
 
+    Serve hands over what `serve run` or a config file names as it is: were the annotation the model alone, it would
+    check the arguments itself, and show a stack for a wrong one.
+
     Raises:
-        click.ClickException: the folder's components are not whole or do not fit together. `serve run` shows this
-            error, and no other, as one sentence.
+        click.ClickException: an argument is wrong, or the folder's components are not whole or do not fit together.
+            `serve run` shows this error, and no other, as one sentence.
     """
+    if isinstance(args, dict):
+        args = arguments(args)
     folder = _folder(args)
     if folder is not None:
         try:
@@ -80,6 +84,15 @@ def build(args: GraphArgs) -> Application:
         rules=args.rules, max_images=args.ingress.max_images, retry_after_s=args.ingress.retry_after_s
     )
     return _deployment(IngressDeployment, "ingress", args.ingress).bind(catalog, chain, front)
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    said = first["msg"].removeprefix("Value error, ")
+    # a check of the arguments together has no place of its own, and its input is all of them
+    if not first["loc"]:
+        return said
+    return f"{'.'.join(str(part) for part in first['loc'])}={first['input']!r}: {said}"
 
 
 def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:

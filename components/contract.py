@@ -1,5 +1,6 @@
 """The contract: what a component takes and gives, so that a wrong pairing is refused before anything runs."""
 
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -86,6 +87,9 @@ class Contract(Record):
     latent_size: tuple[LatentSide, LatentSide] | None = Field(
         None, description="the height and width of latents it was trained for"
     )
+    latent_multiple: int = Field(
+        1, ge=1, le=MAX_LATENT_SIDE, description="the height and width of latents must be multiples of it"
+    )
 
     @model_validator(mode="after")
     def _holds_what_its_kind_needs(self) -> Self:
@@ -102,10 +106,59 @@ class Contract(Record):
                 raise ValueError(f"{part}: {', '.join(twice)} is there more than once")
         return self
 
+    @model_validator(mode="after")
+    def _gives_latents_the_channels_of_their_space(self) -> Self:
+        if self.latent_space is None:
+            return self
+        channels = self.latent_space.channels
+        for spec in self._named(_LATENTS[self.kind]):
+            if len(spec.shape) != 4 or spec.shape[1] != channels:
+                wanted = f"[batch, {channels}, height, width], as latent_space.channels is {channels}"
+                raise ValueError(f"{spec.name}: has shape {shape_text(spec.shape)}, must be {wanted}")
+        return self
+
+    @model_validator(mode="after")
+    def _gives_conditioning_its_width(self) -> Self:
+        widths = {array.name: array.width for array in self.conditioning}
+        for spec in self._named(widths):
+            width = widths[spec.name]
+            if not spec.shape or spec.shape[-1] != width:
+                raise ValueError(
+                    f"{spec.name}: has shape {shape_text(spec.shape)}, must end in {width}, its conditioning's width"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_size_that_its_multiple_allows(self) -> Self:
+        if self.latent_multiple != 1 and self.kind != Kind.DENOISER:
+            raise ValueError(f"latent_multiple={self.latent_multiple}: must be 1, as a {self.kind} is no denoiser")
+        size = () if self.latent_size is None else self.latent_size
+        if any(side % self.latent_multiple for side in size):
+            raise ValueError(
+                f"latent_size={shape_text(size)}: its sides must be multiples of latent_multiple={self.latent_multiple}"
+            )
+        return self
+
+    def _named(self, names: Collection[str]) -> list[TensorSpec]:
+        return [spec for spec in (*self.inputs, *self.outputs) if spec.name in names]
+
+
+def shape_text(shape: Iterable[int | str]) -> str:
+    """A shape as messages say it: [batch, 4, height, width]."""
+    return f"[{', '.join(map(str, shape))}]"
+
 
 _NEEDED = {
     Kind.TEXT_ENCODER: ("inputs", "outputs", "conditioning"),
     Kind.DENOISER: ("inputs", "outputs", "conditioning", "latent_space", "noise_schedule", "latent_size"),
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
+}
+
+# the arrays [batch, channels, height, width] of the latent space, by the names that the pipeline knows them by
+_LATENTS: dict[Kind, tuple[str, ...]] = {
+    Kind.TEXT_ENCODER: (),
+    Kind.DENOISER: ("latents", "prediction"),
+    Kind.VAE_DECODER: ("latents",),
+    Kind.VAE_ENCODER: ("mean", "log_variance"),
 }

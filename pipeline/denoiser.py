@@ -34,13 +34,22 @@ class Denoiser:
         self.contract = self._session.contract
         self.provider = self._session.provider
 
+    def warm_up(self) -> None:
+        """Run the U-Net on zeros, as opening it did; what a sound session can always do.
+
+        Raises:
+            RuntimeFault: the session could not run.
+        """
+        self._session.warm_up()
+
     def begin(self, job: DenoiseJob) -> Track:
         """Start a track: lay out its trajectory and take its first noise; nothing runs yet.
 
         Raises:
-            RequestError: the sampler or number of steps is none of this checkpoint's, or the noise or conditioning
-                has another shape than the job and the contract say.
+            RequestError: the sampler or number of steps is none of this checkpoint's, the height or width is none
+                of this network's, or the noise or conditioning has another shape than the job and the contract say.
         """
+        self._check_size(job)
         trajectory = self._trajectories.lay_out(job.sampler, job.steps)
         latents = trajectory.initial_latents(self._initial_noise(job))
         return Track(
@@ -86,6 +95,12 @@ class Denoiser:
             if on_step is not None:
                 on_step(track)
         return track.latents
+
+    def _check_size(self, job: DenoiseJob) -> None:
+        multiple = self.contract.latent_multiple
+        for field, side in (("height", job.height), ("width", job.width)):
+            if side % multiple:
+                raise refuse(field, side, f"a multiple of {multiple}")
 
     def _initial_noise(self, job: DenoiseJob) -> FloatArray:
         shape = (1, self.space.channels, job.height, job.width)

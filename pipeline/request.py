@@ -2,11 +2,11 @@
 
 import secrets
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from components.contract import Contract, LatentSpace
+from components.contract import Contract
 from components.errors import ComponentError
 from components.messages import ImageRequest
 from diffusion.errors import unknown_name
@@ -14,8 +14,6 @@ from diffusion.noise import LARGEST_SEED
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError, refuse
 from pipeline.trajectories import Trajectories
-
-Positive = Annotated[int, Field(ge=1)]
 
 # fresh seeds stay readable, and exact in JSON's numbers
 _FRESH_SEEDS = 2**32
@@ -26,15 +24,15 @@ class RequestRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    default_steps: Positive = 25
-    default_guidance: float = Field(5.0, ge=0)
-    default_sampler: str = "ddim"
-    max_prompt_characters: Positive = 4000
-    max_steps: Positive = 150
-    max_guidance: float = Field(50.0, ge=0)
-    max_images: Positive = 10
-    min_side: Positive = 64
-    max_pixels: Positive = 1024 * 1024
+    default_steps: int = Field(25, ge=1, description="steps of a request that names none")
+    default_guidance: float = Field(5.0, ge=0, description="guidance of a request that names none")
+    default_sampler: str = Field("ddim", description="sampler of a request that names none")
+    max_prompt_characters: int = Field(4000, ge=1, description="of the prompt, and of the negative prompt")
+    max_steps: int = Field(150, ge=1, description="the most steps; a bundle has its training timesteps at most")
+    max_guidance: float = Field(50.0, ge=0, description="the strongest guidance")
+    max_images: int = Field(10, ge=1, description="the most pictures of one request")
+    min_side: int = Field(64, ge=1, description="the smallest width and height in pixels, if a bundle's own is larger")
+    max_pixels: int = Field(1024 * 1024, ge=1, description="the most pixels of one picture")
 
     @model_validator(mode="after")
     def _defaults_are_within_limits(self) -> Self:
@@ -88,7 +86,7 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     _check_whole("n", fields.n, 1, rules.max_images)
     seed = fresh_seed() if fields.seed is None else fields.seed
     _check_whole("seed", seed, 0, LARGEST_SEED - (fields.n - 1))
-    width, height = _size(fields, contract.latent_space, contract.latent_size, rules)
+    width, height = _size(fields, contract, rules)
     Trajectories.of(contract).lay_out(sampler, steps)
     return ImageRequest(
         prompt=fields.prompt,
@@ -134,17 +132,20 @@ def _check_guidance(value: float, highest: float) -> None:
         raise refuse("guidance", value, f"a number between 0 and {highest:g}")
 
 
-def _size(
-    fields: RequestFields, space: LatentSpace, latent_size: tuple[int, int], rules: RequestRules
-) -> tuple[int, int]:
-    width = latent_size[1] * space.downscale if fields.width is None else fields.width
-    height = latent_size[0] * space.downscale if fields.height is None else fields.height
+def _size(fields: RequestFields, contract: Contract, rules: RequestRules) -> tuple[int, int]:
+    space, latent_size = contract.latent_space, contract.latent_size
+    assert space is not None, "check_request has seen to it"
+    assert latent_size is not None, "check_request has seen to it"
+    own_height, own_width = (side * space.downscale for side in latent_size)
+    width = own_width if fields.width is None else fields.width
+    height = own_height if fields.height is None else fields.height
     # a bundle made for less than the smallest side may still draw at its own size
-    smallest = min(rules.min_side, *(side * space.downscale for side in latent_size))
+    smallest = min(rules.min_side, own_height, own_width)
+    multiple = space.downscale * contract.latent_multiple
     for field, side in (("width", width), ("height", height)):
         _check_whole(field, side, smallest, rules.max_pixels)
-        if side % space.downscale:
-            raise refuse(field, side, f"a multiple of {space.downscale}")
+        if side % multiple:
+            raise refuse(field, side, f"a multiple of {multiple}")
     if width * height > rules.max_pixels:
         message = f"size={width}x{height}: must have at most {rules.max_pixels} pixels, not {width * height}"
         raise RequestError("size", message)

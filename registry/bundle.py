@@ -1,5 +1,6 @@
-"""Publish the components of one model together, as the first start does."""
+"""Publish the components of one model together: as every start does with its own, or for a user."""
 
+import logging
 from itertools import combinations
 from pathlib import Path
 
@@ -8,7 +9,11 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryError
+from registry.promotion import chosen_by_start
 from registry.registry import Registry
+from registry.version import Version
+
+_log = logging.getLogger(__name__)
 
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
@@ -18,7 +23,30 @@ def publish_bundle(
 ) -> tuple[ComponentRef, ...]:
     """Publish the four component folders of a bundle folder where they are not there yet, in the order of `PARTS`.
 
-    The alias is set where a component has none of that name: whatever a user promoted stays, also after a restart.
+    The alias is set where a component has none of that name. Where earlier starts set all four, and no user moved one
+    since, they move together to the folder's versions if those are newer. Whatever a user promoted stays, and with it
+    the other three; one sentence in the log says so if the folder holds anything newer.
+
+    Raises:
+        ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
+        RegistryError: the components do not fit each other, or what stays live does not fit one that would join it.
+    """
+    _check(folder)
+    with registry.writing():
+        refs = _publish(registry, folder, bundle)
+        live = [_live(registry, ref.name, alias) for ref in refs]
+        unset = [ref for ref, version in zip(refs, live, strict=True) if version is None]
+        behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version], alias)
+        if moving := [*unset, *behind]:
+            registry.promote_at_start(moving, alias)
+            _log.info("%s moved to %s", alias, _listed(moving))
+    return refs
+
+
+def publish_for_user(
+    registry: Registry, folder: Path, bundle: str, alias: str = DEFAULT_ALIAS
+) -> tuple[ComponentRef, ...]:
+    """Publish a bundle folder as `publish_bundle`, but only set the alias where it is unset; no start moves it then.
 
     Raises:
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
@@ -26,7 +54,7 @@ def publish_bundle(
     """
     _check(folder)
     with registry.writing():
-        refs = tuple(registry.publish(folder / kind, registered_name(bundle, kind)) for kind in PARTS)
+        refs = _publish(registry, folder, bundle)
         for ref in refs:
             if alias not in registry.aliases(ref.name):
                 registry.promote(ref.name, ref.version, alias)
@@ -39,3 +67,31 @@ def _check(folder: Path) -> None:
     mismatches = [mismatch for a, b in combinations(contracts, 2) for mismatch in compatible(a, b)]
     if mismatches:
         raise RegistryError(f"{folder.absolute().name}: its components do not fit: " + "; ".join(mismatches))
+
+
+def _publish(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
+    return tuple(registry.publish(folder / kind, registered_name(bundle, kind)) for kind in PARTS)
+
+
+def _live(registry: Registry, name: str, alias: str) -> Version | None:
+    version = registry.aliases(name).get(alias)
+    return None if version is None else registry.version(name, version)
+
+
+def _behind(live: list[tuple[ComponentRef, Version]], alias: str) -> list[ComponentRef]:
+    """The folder's versions that the alias moves to, given each with the live one."""
+    newer = [ref for ref, version in live if ref.version > version.ref.version]
+    by_user = [version.ref for _, version in live if not chosen_by_start(version, alias)]
+    ahead = [version.ref for ref, version in live if ref.version < version.ref.version]
+    if newer and not by_user and not ahead:
+        return newer
+    # a user's choice beside an older folder is nothing to tell of
+    if newer or (ahead and not by_user):
+        reason = f"no start chose {_listed(by_user)}" if by_user else f"{_listed(ahead)} came after the folder's"
+        others = [f"{version.ref} where the folder's is {ref}" for ref, version in live if ref != version.ref]
+        _log.warning("%s stays as it is, since %s: %s", alias, reason, ", ".join(others))
+    return []
+
+
+def _listed(refs: list[ComponentRef]) -> str:
+    return ", ".join(map(str, refs))

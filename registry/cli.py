@@ -14,7 +14,7 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, registered_name
-from registry.bundle import publish_bundle
+from registry.bundle import publish_for_user
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
@@ -62,7 +62,7 @@ def publish(
     elif name is not None:
         raise RegistryError(f"{folder.absolute().name}: no {MANIFEST_NAME}; --name is for a single component")
     else:
-        refs = list(publish_bundle(_connected(), folder, folder.absolute().name if bundle is None else bundle))
+        refs = list(publish_for_user(_connected(), folder, folder.absolute().name if bundle is None else bundle))
     _show_refs(refs, [ref.model_dump(mode="json") for ref in refs], as_json)
 
 

@@ -1,6 +1,6 @@
 """The registry: components with versions and aliases, kept by MLflow."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
 from registry.lock import locked
+from registry.promotion import point_for_start, point_for_user
 from registry.settings import RegistrySettings
 from registry.store import aliased, every, missing_means, open_client, translated
 from registry.transfer import download, published, upload
@@ -62,7 +63,7 @@ class Registry:
         """Point an alias at a version.
 
         `production` moves only to a version that fits every other component of its bundle that is in production;
-        another alias, which nothing serves by itself, moves freely.
+        another alias, which nothing serves by itself, moves freely. No start of the bundle moves it any more.
 
         Raises:
             ComponentError: the name or the alias is not of its form.
@@ -71,11 +72,27 @@ class Registry:
         Selector.parse(f"{name}@{alias}")
         with self.writing():
             candidate = self.version(name, version)
-            if alias == DEFAULT_ALIAS:
-                check_fit(candidate, self._live_beside(name))
+            self._check_fit([candidate], alias)
             with translated(self._settings):
-                self._client.set_registered_model_alias(name, alias, str(version))
+                point_for_user(self._client, candidate.ref, alias)
         return candidate.ref
+
+    def promote_at_start(self, refs: Sequence[ComponentRef], alias: str = DEFAULT_ALIAS) -> None:
+        """Point an alias at a version of each of several components of one bundle, marked as no user's choice.
+
+        `production` moves only if all of them fit each other and what stays there.
+
+        Raises:
+            ComponentError: a name or the alias is not of its form.
+            RegistryError: there is no such version, or one does not fit; nothing has moved then.
+        """
+        for ref in refs:
+            Selector.parse(f"{ref.name}@{alias}")
+        with self.writing():
+            self._check_fit([self.version(ref.name, ref.version) for ref in refs], alias)
+            with translated(self._settings):
+                for ref in refs:
+                    point_for_start(self._client, ref, alias)
 
     def resolve(self, selector: Selector) -> ComponentRef:
         """The exact version that a selector means now.
@@ -170,13 +187,20 @@ class Registry:
             if _is_component(model.name)
         }
 
-    def _live_beside(self, name: str) -> list[Version]:
+    def _check_fit(self, candidates: Sequence[Version], alias: str) -> None:
+        if alias != DEFAULT_ALIAS:
+            return
+        beside = [*candidates, *self._live_beside({candidate.ref.name for candidate in candidates})]
+        for candidate in candidates:
+            check_fit(candidate, beside)
+
+    def _live_beside(self, names: Collection[str]) -> list[Version]:
         """The versions in production of the other components of the same bundle."""
-        bundle = name.split(".")[0]
+        bundles = {name.split(".")[0] for name in names}
         return [
             self.version(other, aliases[DEFAULT_ALIAS])
             for other, aliases in sorted(self._models().items())
-            if other != name and other.split(".")[0] == bundle and DEFAULT_ALIAS in aliases
+            if other not in names and other.split(".")[0] in bundles and DEFAULT_ALIAS in aliases
         ]
 
 

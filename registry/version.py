@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 MAX_TAG_CHARACTERS = 100_000  # MLflow's limit of one value
 MAX_KEY_CHARACTERS = 250
+START_TAG = "promoted_by_start"  # its value is the alias
 
 
 class Version(Record):
@@ -54,7 +55,7 @@ def tags_of(folder: ComponentFolder, extra: Mapping[str, str]) -> dict[str, str]
         ours["latent_space"] = contract.latent_space.id
     if manifest.origin.licence is not None:
         ours["origin.licence"] = manifest.origin.licence
-    if taken := sorted(ours.keys() & extra.keys()):
+    if taken := sorted((ours.keys() | {START_TAG}) & extra.keys()):
         raise RegistryError(f"tags: {', '.join(taken)} is set by the registry itself")
     tags = ours | dict(extra)
     for key, value in tags.items():

@@ -9,7 +9,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from components.contract import Contract
 from components.folder import MAIN_GRAPH, ComponentFolder
 from runtime.errors import RuntimeFault
-from runtime.feeds import Feeds, feed_differences, zero_feeds
+from runtime.feeds import Feeds, feed_differences, output_differences, zero_feeds
 from runtime.graph_check import graph_differences
 from runtime.providers import attached_provider, not_attached, wanted_providers
 from runtime.settings import Provider, SessionSettings, thread_count
@@ -81,8 +81,15 @@ class Session:
         return session
 
     def warm_up(self) -> None:
-        """Run once on zeros of one row, so that the first request pays for no lazy allocation; `open` has done it."""
-        self.run(zero_feeds(self.contract))
+        """Run once on zeros of one row, so that the first request pays for no lazy allocation; `open` has done it.
+
+        Raises:
+            RuntimeFault: as `run`, or the zeros do not fit into memory, or an output is not of the shape that the
+                contract promises.
+        """
+        feeds = zero_feeds(self.contract)
+        if differences := output_differences(feeds, self.run(feeds), self.contract):
+            raise RuntimeFault(f"{self.contract.kind}: the graph breaks its contract: {'; '.join(differences)}")
 
     def run(self, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
         """Run the graph on `feeds`, arrays by input name, and return new arrays by output name.

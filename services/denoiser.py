@@ -22,7 +22,7 @@ class DenoiserDeployment:
     """Walks each picture in a thread of its own; pictures of several requests walk at the same time."""
 
     async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.DENOISER, Denoiser, settings)
+        self._host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
         await self._host.start(catalog)
 
     async def denoise(self, pin: ComponentRef, request: ImageRequest, encoded: EncodedText) -> FloatArray:
@@ -48,4 +48,4 @@ class DenoiserDeployment:
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
-        self._host.check_health()
+        await self._host.check_health()

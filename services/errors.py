@@ -25,7 +25,10 @@ class ServingError(Exception):
 
 
 class StartError(ServingError):
-    """A component, the registry or the port makes it impossible to start."""
+    """A component, the registry or the port makes it impossible to start.
+
+    Its sentence is for operators, with paths and addresses; callers learn only that a component is not to be had.
+    """
 
 
 class CallerError(ServingError):

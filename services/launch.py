@@ -13,6 +13,7 @@ import click
 import ray
 from ray import serve
 from ray._private import auto_init_hook
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import DeploymentStatus
@@ -22,6 +23,8 @@ from services.errors import StartError
 _NAME = "default"
 _DRAIN_S = 120.0
 _LOOK_S = 0.1
+# Ray's own exceptions, and Python's that it raises where it cannot start or deploy
+_RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
 _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
 # how Python writes an exception under its trace
 _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
@@ -45,7 +48,7 @@ def launch(make: Callable[[], Application], host: str, port: int) -> None:
     if start.error is not None:
         ray.shutdown()
         raise start.error
-    click.echo(f"Latentworks is ready at http://{host}:{port} (describes itself at /docs); Ctrl-C ends it.")
+    click.echo(f"Latentworks is ready at http://{_shown(host)}:{port} (describes itself at /docs); Ctrl-C ends it.")
     signals.stop.wait()
     signals.stop.clear()
     click.echo("Stopping: no new requests, those under way may finish; a second signal does not wait for them.")
@@ -108,15 +111,20 @@ class _Start(threading.Thread):
         click.echo("Starting Ray and the deployments; this takes some twenty seconds.")
         # a choice of this launcher; the user may ask for Ray's reports
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # by itself Ray runs its workers, our replicas, 15 levels nicer than everything else on the machine
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # After a stop, what this thread still asks of Ray must fail: by itself Ray would start anew for it. Its own
         # variable for this, RAY_ENABLE_AUTO_CONNECT, is read when it is imported.
         auto_init_hook.enable_auto_connect = False
-        ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
-        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
-        serve.start(http_options={"host": self._host, "port": self._port})
+        try:
+            ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
+            logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
+            serve.start(http_options={"host": self._host, "port": self._port})
+        except (*_RAY_ERRORS, ValueError) as error:
+            raise StartError(f"Ray cannot start: {_first_line(error)}") from None
         try:
             serve.run(application, name=_NAME)
-        except RuntimeError:
+        except _RAY_ERRORS:
             raise StartError(_reason()) from None
 
 
@@ -137,7 +145,11 @@ class _Drain(threading.Thread):
 
 def _reason() -> str:
     """The last line of what Serve kept of the first deployment that failed: the exception's own sentence."""
-    deployments = serve.status().applications[_NAME].deployments
+    try:
+        application = serve.status().applications.get(_NAME)
+    except _RAY_ERRORS:
+        application = None
+    deployments = {} if application is None else application.deployments
     for name, deployment in deployments.items():
         lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
         if deployment.status in _FAILED and lines:
@@ -146,10 +158,23 @@ def _reason() -> str:
     return "the deployments did not start; Ray's logs say why"
 
 
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def _require_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
+    try:
+        # Serve listens on a name's IPv4 address, and on IPv6 only where the address itself is given
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StartError(f"{_shown(host)}:{port} cannot be listened on: {error.strerror}") from None
+
+
+def _shown(host: str) -> str:
+    # as in a URL, where a colon would end the host
+    return f"[{host}]" if ":" in host else host

@@ -1,16 +1,33 @@
 """What a deployer may set: one typed record for the graph, one in it for each deployment."""
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from pipeline.request import RequestRules
-from registry.settings import RegistrySettings
+from registry.settings import VARIABLES, RegistrySettings
 from runtime.settings import SessionSettings
 
 PREFIX = "LATENTWORKS_"
+_NESTED = "__"
+# variables of our prefix that other rooms read
+_ELSEWHERE = (*VARIABLES, "LATENTWORKS_TRAINING")
+
+
+Cpus = Annotated[float, Field(ge=0, description="what Ray sets aside for a replica, to place it; it bounds nothing")]
+Ongoing = Annotated[int, Field(ge=1, description="calls that a replica takes at a time; others queue")]
+Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
 
 
 class DeploymentArgs(BaseModel):
@@ -22,19 +39,21 @@ class DeploymentArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    replicas: int = Field(1, ge=1, le=1000)
-    num_cpus: float = Field(0.1, ge=0)
-    num_gpus: float = Field(0, ge=0)
-    max_ongoing_requests: int = Field(100, ge=1, description="calls that a replica takes at a time; others queue")
-    graceful_shutdown_timeout_s: float = Field(120, ge=0)
+    replicas: int = Field(1, ge=1, le=1000, description="how many replicas run")
+    num_cpus: Cpus = 0.1
+    num_gpus: float = Field(0, ge=0, description="the same, of GPUs")
+    max_ongoing_requests: Ongoing = 100
+    graceful_shutdown_timeout_s: float = Field(120, ge=0, description="what a stopping replica has for its last calls")
 
 
 class StageArgs(DeploymentArgs):
     """A stage's deployment: each of its `max_ongoing_requests` calls has a thread, and shares the session's threads."""
 
-    max_ongoing_requests: int = Field(4, ge=1, le=1000)
-    threads: int | None = Field(None, ge=1, le=1024, description="of one session; null: every core")
-    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    max_ongoing_requests: Annotated[Ongoing, Field(le=1000)] = 4
+    threads: Threads = None
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="what runs the session: auto takes CUDA where it attaches; a named one attaches or fails"
+    )
 
     @property
     def session(self) -> SessionSettings:
@@ -45,19 +64,19 @@ class StageArgs(DeploymentArgs):
 class TextEncoderArgs(StageArgs):
     """The text encoder: one short run a request gains nothing from more threads."""
 
-    threads: int | None = Field(1, ge=1, le=1024, description="of one session; null: every core")
+    threads: Threads = 1
 
 
 class DenoiserArgs(StageArgs):
     """The denoiser: nearly all of the work."""
 
-    num_cpus: float = Field(0.5, ge=0)
+    num_cpus: Cpus = 0.5
 
 
 class VaeDecoderArgs(StageArgs):
     """The VAE decoder: the rest of it."""
 
-    num_cpus: float = Field(0.3, ge=0)
+    num_cpus: Cpus = 0.3
 
 
 class IngressArgs(DeploymentArgs):
@@ -66,9 +85,39 @@ class IngressArgs(DeploymentArgs):
     It takes many more calls at a time than it admits, so that a refusal, `/readyz` or `/metrics` never queues.
     """
 
-    max_ongoing_requests: int = Field(1000, ge=1)
+    max_ongoing_requests: Ongoing = 1000
     max_images: int = Field(64, ge=1, description="admitted and not answered yet, in one ingress replica")
-    retry_after_s: int = Field(2, ge=1, le=3600, description="what a refused caller is told to wait")
+    retry_after_s: int = Field(2, ge=1, le=3600, description="seconds that a refused caller is told to wait")
+
+
+class _Environment(EnvSettingsSource):
+    """The environment's variables of our prefix, each of which must be a setting."""
+
+    def __call__(self) -> dict[str, Any]:
+        known = [*_variables(self.settings_cls, PREFIX), *_ELSEWHERE]
+        for name in sorted(map(str.upper, self.env_vars)):
+            if name.startswith(PREFIX) and name not in known:
+                (nearest,) = get_close_matches(name, known, n=1, cutoff=0)
+                raise SettingsError(f"{name}: no such setting; the nearest is {nearest}")
+        return super().__call__()
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read the JSON of a part given as a whole; what is none is left to the part's own check, which names it."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for field, info in model.model_fields.items():
+        part = info.annotation
+        # the registry reads its own variables, and a part of it given here would put them out of use
+        if part is RegistrySettings:
+            continue
+        yield prefix + field.upper()
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield from _variables(part, f"{prefix}{field.upper()}{_NESTED}")
 
 
 class GraphArgs(BaseSettings):
@@ -76,15 +125,24 @@ class GraphArgs(BaseSettings):
 
     An environment variable is the field's name in capitals after `LATENTWORKS_`, with `__` between the parts
     (`LATENTWORKS_DENOISER__REPLICAS`); an argument of `serve run` may use dots (`denoiser.replicas=2`). The registry
-    has its own variables, see `RegistrySettings`. `folder` holds the bundle's components, which the first start
+    has its own variables and none of this form, see `registry.settings.VARIABLES`. A variable that begins with
+    `LATENTWORKS_` and is no setting ends the start. `folder` holds the bundle's components, which the first start
     publishes; without one the registry must have them.
+
+    Raises:
+        SettingsError: a variable is no setting.
+        RegistryError: a variable of the registry cannot be used.
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", allow_inf_nan=False
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=_NESTED, allow_inf_nan=False
     )
 
-    bundle: str = Field("emoji", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    bundle: str = Field(
+        "emoji",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="which model is served: the first part of its components' names",
+    )
     folder: Path | None = Field(None, description="unset: models/BUNDLE beside ray_app.py, where that is there")
     registry: RegistrySettings = Field(default_factory=RegistrySettings.from_environment)
     rules: RequestRules = RequestRules()
@@ -96,12 +154,38 @@ class GraphArgs(BaseSettings):
     graph: DeploymentArgs = DeploymentArgs()
     ingress: IngressArgs = IngressArgs()
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **_others: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the arguments first, then the environment; no files."""
+        return init_settings, _Environment(settings_cls)
+
+    @field_validator("registry", mode="before")
+    @classmethod
+    def _with_the_registrys_variables(cls, given: Any) -> Any:
+        # arguments for some of its settings must not put its variables for the others out of use
+        if not isinstance(given, dict):
+            return given
+        return {**RegistrySettings.from_environment().model_dump(exclude_unset=True), **given}
+
+    @model_validator(mode="after")
+    def _room_for_the_largest_request(self) -> Self:
+        # with less, such a request would be told to try again later for ever
+        if self.ingress.max_images < self.rules.max_images:
+            raise ValueError(
+                f"ingress.max_images={self.ingress.max_images}: must be at least rules.max_images, "
+                f"which is {self.rules.max_images}"
+            )
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _nest(cls, given: Any) -> Any:
         """Turn `{"denoiser.replicas": 2}` into `{"denoiser": {"replicas": 2}}`: serve's command line is flat."""
         nested: dict[str, Any] = {}
-        for key, value in given.items():
+        # parts given as a whole first, whose pieces then join them
+        for key, value in sorted(given.items(), key=lambda item: item[0].count(".")):
             *path, last = key.split(".")
             at = nested
             for part in path:

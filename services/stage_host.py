@@ -1,10 +1,11 @@
 """What every stage's replica does around its work: pinned versions, threads, figures, health."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.serve.handle import DeploymentHandle
@@ -17,16 +18,27 @@ from registry.errors import RegistryError
 from registry.fetch import fetch
 from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
-from runtime.settings import SessionSettings
+from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError, StartError
 from services.messages import LiveModel
 from services.metrics import StageMetrics
 from services.shelf import Shelf
 
-Stage = TypeVar("Stage")
-Result = TypeVar("Result")
+_log = logging.getLogger("ray.serve")
 
-FAULTS_BEFORE_UNHEALTHY = 3
+FAULTS_BEFORE_PROBE = 3
+
+
+class OpenStage(Protocol):
+    """What a host asks of every stage, whatever its work."""
+
+    @property
+    def provider(self) -> Provider:
+        """What runs it."""
+
+
+Stage = TypeVar("Stage", bound=OpenStage)
+Result = TypeVar("Result")
 
 
 class StageSettings(BaseModel):
@@ -43,15 +55,21 @@ class StageHost(Generic[Stage]):
     """Runs one stage's work on the version that each call is pinned to, in threads beside the event loop."""
 
     def __init__(
-        self, kind: Kind, make: Callable[[ComponentFolder, SessionSettings], Stage], settings: StageSettings
+        self,
+        kind: Kind,
+        make: Callable[[ComponentFolder, SessionSettings], Stage],
+        probe: Callable[[Stage], object],
+        settings: StageSettings,
     ) -> None:
-        """Host the stage that `make` opens from a component folder."""
+        """Host the stage that `make` opens from a component folder; `probe` is work that a sound one can do."""
         self._kind = kind
         self._make = make
+        self._probe = probe
         self._settings = settings
         self._shelf = Shelf(self._open)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
         self._faults = 0
+        self._suspect: Stage | None = None
         self.metrics = StageMetrics(kind)
 
     async def start(self, catalog: DeploymentHandle) -> None:
@@ -68,6 +86,7 @@ class StageHost(Generic[Stage]):
 
         Raises:
             StartError: the version cannot be had or opened.
+            ServingError: the runtime could not do it; why goes to the log.
         """
         stage = await self._stage(pin)
         started = time.perf_counter()
@@ -77,17 +96,28 @@ class StageHost(Generic[Stage]):
             self.metrics.abandoned(str(pin))
             raise
         except RuntimeFault as fault:
-            self._faults += 1
+            self._faults, self._suspect = self._faults + 1, stage
             self.metrics.failed(str(pin))
-            raise ServingError(str(fault)) from None
-        self._faults = 0
+            _log.error("%s: %s", pin, fault)
+            raise ServingError(f"{self._kind}: something went wrong in this stage") from None
+        self._faults, self._suspect = 0, None
         self.metrics.worked(str(pin), time.perf_counter() - started)
         return result
 
-    def check_health(self) -> None:
-        """Raise ServingError after several failed runs in a row, so that Serve starts another replica in this place."""
-        if self._faults >= FAULTS_BEFORE_UNHEALTHY:
-            raise ServingError(f"{self._kind}: the last {self._faults} runs failed")
+    async def check_health(self) -> None:
+        """Probe a stage whose last runs all failed: the requests may have been at fault, not the replica.
+
+        Raises:
+            ServingError: the probe failed too; Serve starts another replica in this place.
+        """
+        if self._suspect is None or self._faults < FAULTS_BEFORE_PROBE:
+            return
+        try:
+            # not in the stage's own threads: all of them may be at work for minutes
+            await asyncio.to_thread(self._probe, self._suspect)
+        except RuntimeFault as fault:
+            raise ServingError(f"{self._kind}: {self._faults} runs failed, and so did the probe: {fault}") from None
+        self._faults, self._suspect = 0, None
 
     async def _stage(self, pin: ComponentRef) -> Stage:
         try:
@@ -99,4 +129,6 @@ class StageHost(Generic[Stage]):
         started = time.perf_counter()
         stage = self._make(ComponentFolder.open(fetch(pin, self._settings.registry)), self._settings.session)
         self.metrics.opened(str(pin), time.perf_counter() - started)
+        threads = thread_count(self._settings.session)
+        _log.info("%s: opened %s on %s, threads: %d", self._kind, pin, stage.provider, threads)
         return stage

@@ -11,11 +11,15 @@ from pipeline.text_encoder import TextEncoder
 from services.stage_host import StageHost, StageSettings
 
 
+def _probe(stage: TextEncoder) -> None:
+    stage.encode([""])
+
+
 class TextEncoderDeployment:
     """Encodes the texts of one request in one run."""
 
     async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, settings)
+        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, _probe, settings)
         await self._host.start(catalog)
 
     async def encode(self, pin: ComponentRef, texts: Sequence[str]) -> EncodedText:
@@ -24,4 +28,4 @@ class TextEncoderDeployment:
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
-        self._host.check_health()
+        await self._host.check_health()

@@ -6,14 +6,19 @@ from components.contract import Kind
 from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from pipeline.vae_decoder import VaeDecoder
+from runtime.feeds import zero_feeds
 from services.stage_host import StageHost, StageSettings
+
+
+def _probe(stage: VaeDecoder) -> None:
+    stage.decode(zero_feeds(stage.contract)["latents"])
 
 
 class VaeDecoderDeployment:
     """Decodes the latents of one picture at a time."""
 
     async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, settings)
+        self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings)
         await self._host.start(catalog)
 
     async def decode(self, pin: ComponentRef, latents: FloatArray) -> Pixels:
@@ -22,4 +27,4 @@ class VaeDecoderDeployment:
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
-        self._host.check_health()
+        await self._host.check_health()

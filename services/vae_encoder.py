@@ -1,19 +1,26 @@
 """The VAE encoder's deployment: pixels to latents."""
 
+import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
 from components.messages import LatentDistribution, Pixels
 from components.reference import ComponentRef
 from pipeline.vae_encoder import VaeEncoder
+from runtime.feeds import zero_feeds
 from services.stage_host import StageHost, StageSettings
+
+
+def _probe(stage: VaeEncoder) -> None:
+    height, width = zero_feeds(stage.contract)["pixels"].shape[2:]
+    stage.encode(np.zeros((1, height, width, 3), np.uint8))
 
 
 class VaeEncoderDeployment:
     """Encodes the pixels of one picture at a time."""
 
     async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, settings)
+        self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings)
         await self._host.start(catalog)
 
     async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:
@@ -22,4 +29,4 @@ class VaeEncoderDeployment:
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
-        self._host.check_health()
+        await self._host.check_health()

@@ -1,15 +1,27 @@
-"""What holds for all tests: in CI a skipped test is a failed one."""
+"""What holds for all tests: in CI a skipped test is a failed one, and so is a module that skips itself."""
 
 import os
 from collections.abc import Generator
+from typing import TypeVar
 
 import pytest
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+    return report if hasattr(report, "wasxfail") else _failed_in_ci(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _failed_in_ci((yield))
+
+
+def _failed_in_ci(report: Report) -> Report:
+    if report.skipped and os.environ.get("CI") == "true":
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: skipped in CI, where everything must run: {report.longrepr}"
+        report.longrepr = f"{report.nodeid}: skipped in CI, where everything must run: {report.longrepr}"
     return report

@@ -1,12 +1,16 @@
-"""The Python blocks of README.md and ARCHITECTURE.md run."""
+"""What the documents show runs, and what is made from the code is current."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from services.reference import page
+
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)|(?<!!)\[[^\]]+\]\((?!http)([^)#]+)\)")
+PAGES = ("README.md", "ARCHITECTURE.md", "docs/bundled-model.md")
 BLOCKS = [
     pytest.param(code, id=f"{name}-{number}")
     for name in ("README.md", "ARCHITECTURE.md")
@@ -15,9 +19,21 @@ BLOCKS = [
 
 
 def test_there_are_blocks() -> None:
-    assert BLOCKS
+    assert len(BLOCKS) >= 2
 
 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_a_block_runs(code: str) -> None:
     exec(compile(code, "documentation", "exec"), {})
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_a_page_shows_or_points_to_is_there(name: str) -> None:
+    folder = (ROOT / name).parent
+    named = [shown or linked for shown, linked in _PICTURE.findall((ROOT / name).read_text())]
+    assert named or name == "ARCHITECTURE.md"
+    assert [path for path in named if not (folder / path).exists()] == []
+
+
+def test_the_page_of_settings_is_current() -> None:
+    assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == page(), "run `make docs`"

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
-import urllib.error
-import urllib.request
+from contextlib import closing
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ReplicaState
 
 from services.errors import UnavailableError
@@ -25,7 +28,11 @@ class RunningReplicas:
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> dict[str, int]:
-        """The replicas that take requests, by deployment."""
+        """The replicas that take requests, by deployment.
+
+        Raises:
+            UnavailableError: the controller does not answer, or does not know the application.
+        """
         async with self._lock:
             if time.monotonic() - self._asked >= _FRESH_S:
                 self._counts = await asyncio.to_thread(self._ask)
@@ -33,8 +40,14 @@ class RunningReplicas:
         return self._counts
 
     def _ask(self) -> dict[str, int]:
-        deployments = serve.status().applications[self._application].deployments
-        return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments.items()}
+        try:
+            application = serve.status().applications.get(self._application)
+        except (RayError, RayServeException, OSError):
+            raise UnavailableError("Serve's controller does not answer") from None
+        if application is None:
+            raise UnavailableError("Serve's controller does not know the application")
+        deployments = application.deployments.items()
+        return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments}
 
 
 async def node_metrics() -> bytes:
@@ -47,12 +60,19 @@ async def node_metrics() -> bytes:
 
 
 def _read_agent() -> bytes:
-    here = ray.get_runtime_context().get_node_id()
-    node = next(node for node in ray.nodes() if node["NodeID"] == here)
     try:
-        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as page:
-            content: bytes = page.read()
-            return content
-    except (urllib.error.URLError, TimeoutError):
+        here = ray.get_runtime_context().get_node_id()
+        # without a default the StopIteration would never leave the thread, and the request would hang
+        node = next((node for node in ray.nodes() if node["NodeID"] == here), None)
+        if node is None:
+            raise UnavailableError("Ray does not know this node")
+        connection = HTTPConnection(node["NodeManagerAddress"], node["MetricsExportPort"], timeout=_TIMEOUT_S)
+        with closing(connection):
+            connection.request("GET", "/metrics")
+            page = connection.getresponse()
+            content = page.read()
+    except (RayError, OSError, HTTPException):
         raise UnavailableError("the node's metrics agent does not answer") from None
+    if page.status != HTTPStatus.OK:
+        raise UnavailableError(f"the node's metrics agent answers with status {page.status}")
+    return content

@@ -6,6 +6,7 @@ The request's id, `x-request-id`, is the work of Serve's proxy: it takes the cal
 import time
 from http import HTTPStatus
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.errors import answer
@@ -40,6 +41,9 @@ class Envelope:
 
         try:
             await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            # it went away while it sent its body; nobody reads an answer
+            status = _CLIENT_CLOSED
         except Exception as error:
             if status != _CLIENT_CLOSED:  # half an answer is out already; only breaking off tells the client
                 raise

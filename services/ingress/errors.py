@@ -5,14 +5,37 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from starlette.exceptions import HTTPException
 
 from pipeline.errors import RequestError
-from services.errors import CallerError, FieldError, OverloadedError, ServingError, UnavailableError
+from services.errors import CallerError, FieldError, OverloadedError, ServingError, StartError, UnavailableError
 
 _log = logging.getLogger("ray.serve")
+
+# a process or a machine is gone, and with it what it worked on or kept; another one may do it
+_LOST = (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    RayActorError,
+    ReplicaUnavailableError,
+    WorkerCrashedError,
+)
+_ABSENT = (DeploymentUnavailableError, TaskCancelledError)
 
 
 class RouteError(CallerError):
@@ -25,9 +48,11 @@ class RouteError(CallerError):
 
 
 def known(error: Exception) -> ServingError:
-    """The error of ours that says what happened."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
+    """The error of ours that says what happened, without a word that is only for operators."""
+    cause = _cause(error)
     match cause:
+        case StartError():
+            return UnavailableError("a component of the model cannot be opened just now; try again later")
         case ServingError():
             return cause
         case RequestError():
@@ -36,9 +61,9 @@ def known(error: Exception) -> ServingError:
             return RouteError(str(cause.detail), cause.status_code)
         case BackPressureError():
             return OverloadedError("too many requests wait; try again later")
-        case RayActorError():
+        case _ if isinstance(cause, _LOST):
             return UnavailableError("a replica stopped while it worked on this request; try again")
-        case DeploymentUnavailableError() | TaskCancelledError():
+        case _ if isinstance(cause, _ABSENT):
             return UnavailableError("a part of the server is not there just now; try again later")
         case _:
             return ServingError("something went wrong on our side")
@@ -46,10 +71,12 @@ def known(error: Exception) -> ServingError:
 
 def answer(error: Exception, retry_after_s: int) -> JSONResponse:
     """The answer to a request that raised `error`; of an error that is not ours only the type goes to the log."""
-    ours = known(error)
-    if type(ours) is ServingError:
-        _log.error("request failed: %s", _kind(error))
-    body: dict[str, Any] = {"message": ours.message, "type": ours.type, "param": ours.param, "code": ours.code}
+    ours, cause = known(error), _cause(error)
+    if type(ours) is ServingError or isinstance(cause, StartError):
+        # never another's message: it may quote what the caller wrote
+        _log.error("request failed: %s", cause if isinstance(cause, ServingError) else type(cause).__name__)
+    param = None if ours.param is None else _encodable(ours.param)
+    body: dict[str, Any] = {"message": ours.message, "type": ours.type, "param": param, "code": ours.code}
     response = JSONResponse({"error": body}, status_code=ours.status)
     if ours.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         response.headers["retry-after"] = str(retry_after_s)
@@ -58,7 +85,10 @@ def answer(error: Exception, retry_after_s: int) -> JSONResponse:
     return response
 
 
-def _kind(error: Exception) -> str:
-    # never the message: it may quote what the caller wrote
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    return str(cause) if isinstance(cause, ServingError) else type(cause).__name__
+def _cause(error: Exception) -> Exception:
+    return error.cause if isinstance(error, RayTaskError) else error
+
+
+def _encodable(text: str) -> str:
+    # a lone surrogate, which JSON can spell and UTF-8 cannot, becomes a question mark
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -18,7 +18,13 @@ from services.messages import Encoding, LiveModel, Order, PictureFormat
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _PARAMS = {"width": "size", "height": "size"}
-_TYPES = {"int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false"}
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "string_unicode": "valid Unicode",
+    "bool_type": "true or false",
+}
 _SECRET = {"prompt", "negative_prompt", "user"}
 _LONGEST_NAME = 64
 
@@ -100,10 +106,12 @@ def _typed(given: dict[str, Any]) -> GenerationBody:
 
 
 def _field_error(found: ErrorDetails) -> FieldError:
-    field = str(found["loc"][0])[:_LONGEST_NAME]
+    # of a name that is not Unicode pydantic gives no place: the name is then the input
+    unicode = bool(found["loc"])
+    field = str(found["loc"][0] if unicode else found["input"])[:_LONGEST_NAME]
     if found["type"] == "missing":
         return FieldError(f"{field}: is required", field)
-    if found["type"] == "extra_forbidden":
+    if found["type"] == "extra_forbidden" or not unicode:
         return FieldError(f"{field!r}: no such field; there are {', '.join(GenerationBody.model_fields)}", field)
     limit = _limit(found)
     value = found["input"]

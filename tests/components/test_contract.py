@@ -1,3 +1,4 @@
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ def _tensor(name: str, *shape: int | str) -> dict[str, Any]:
 def _denoiser() -> dict[str, Any]:
     return {
         "kind": "denoiser",
-        "inputs": [_tensor("latents", "batch", 4, "height", "width")],
+        "inputs": [
+            _tensor("latents", "batch", 4, "height", "width"),
+            _tensor("hidden_states", "batch", "tokens", 256),
+        ],
         "outputs": [_tensor("prediction", "batch", 4, "height", "width")],
         "latent_space": {"id": "emoji-1", "channels": 4, "downscale": 8, "scaling_factor": 0.5},
         "conditioning": [{"name": "hidden_states", "width": 256, "tokens": 32}],
@@ -30,8 +34,31 @@ def _denoiser() -> dict[str, Any]:
     }
 
 
-def _with(path: str, value: object) -> dict[str, Any]:
-    data = _denoiser()
+def _decoder() -> dict[str, Any]:
+    return {
+        "kind": "vae_decoder",
+        "inputs": [_tensor("latents", "batch", 4, "height", "width")],
+        "outputs": [_tensor("pixels", "batch", 3, "height", "width")],
+        "latent_space": _denoiser()["latent_space"],
+    }
+
+
+def _encoder() -> dict[str, Any]:
+    outputs = [_tensor(name, "batch", 4, "height", "width") for name in ("mean", "log_variance")]
+    return _decoder() | {"kind": "vae_encoder", "inputs": _decoder()["outputs"], "outputs": outputs}
+
+
+def _text_encoder() -> dict[str, Any]:
+    return {
+        "kind": "text_encoder",
+        "inputs": [_tensor("input_ids", "batch", "tokens")],
+        "outputs": [_tensor("hidden_states", "batch", "tokens", 256)],
+        "conditioning": _denoiser()["conditioning"],
+    }
+
+
+def _with(path: str, value: object, data: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = _denoiser() if data is None else data
     *parents, last = path.split(".")
     place: Any = data
     for part in parents:
@@ -40,8 +67,9 @@ def _with(path: str, value: object) -> dict[str, Any]:
     return data
 
 
-def test_the_data_of_these_tests_is_a_contract() -> None:
-    assert Contract.model_validate(_denoiser()).kind == Kind.DENOISER
+@pytest.mark.parametrize("data", [_denoiser(), _decoder(), _encoder(), _text_encoder()])
+def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
+    assert Contract.model_validate(data).kind == data["kind"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +88,8 @@ def test_the_data_of_these_tests_is_a_contract() -> None:
         ("latent_size", [0, 16]),
         ("latent_size", [16, 10**12]),
         ("latent_size", [16]),
+        ("latent_multiple", 0),
+        ("latent_multiple", 10**9),
         ("noise_schedule.num_train_timesteps", 10**12),
         ("noise_schedule.steps_offset", -1),
         ("noise_schedule.beta_end", 1.0),
@@ -78,6 +108,57 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
     with pytest.raises(ValidationError) as refused:
         Contract.model_validate(_with(path, value))
     assert path.split(".")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "path", "value", "words"),
+    [
+        (
+            _denoiser(),
+            "inputs.0.shape",
+            ["batch", 9, "height", "width"],
+            "latents: has shape [batch, 9, height, width], must be [batch, 4, height, width], "
+            "as latent_space.channels is 4",
+        ),
+        (_denoiser(), "outputs.0.shape", ["batch", 8, "height", "width"], "prediction: has shape [batch, 8, "),
+        (
+            _denoiser(),
+            "inputs.0.shape",
+            ["batch", "channels", "height", "width"],
+            "latents: has shape [batch, channels",
+        ),
+        (_denoiser(), "inputs.0.shape", ["batch", 4, "pixels"], "latents: has shape [batch, 4, pixels], must be"),
+        (_denoiser(), "latent_space.channels", 16, "latents: has shape [batch, 4, height, width], must be [batch, 16"),
+        (_decoder(), "inputs.0.shape", ["batch", 16, "height", "width"], "latents: has shape [batch, 16"),
+        (_encoder(), "outputs.0.shape", ["batch", 8, "height", "width"], "mean: has shape [batch, 8"),
+        (_encoder(), "outputs.1.shape", ["batch", 8, "height", "width"], "log_variance: has shape [batch, 8"),
+        (
+            _denoiser(),
+            "inputs.1.shape",
+            ["batch", "tokens", 768],
+            "hidden_states: has shape [batch, tokens, 768], must end in 256, its conditioning's width",
+        ),
+        (_denoiser(), "conditioning.0.width", 768, "hidden_states: has shape [batch, tokens, 256], must end in 768"),
+        (_text_encoder(), "outputs.0.shape", ["batch", "tokens", 64], "hidden_states: has shape [batch, tokens, 64]"),
+        (
+            _text_encoder(),
+            "outputs.0.shape",
+            ["batch", "tokens", "width"],
+            "hidden_states: has shape [batch, tokens, w",
+        ),
+        (_text_encoder(), "outputs.0.shape", [], "hidden_states: has shape [], must end in 256"),
+        (_denoiser(), "latent_multiple", 3, "latent_size=[16, 16]: its sides must be multiples of latent_multiple=3"),
+        (_decoder(), "latent_multiple", 2, "latent_multiple=2: must be 1, as a vae_decoder is no denoiser"),
+    ],
+)
+def test_a_contract_does_not_contradict_itself(data: dict[str, Any], path: str, value: object, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Contract.model_validate(_with(path, value, deepcopy(data)))
+    assert words in str(refused.value)
+
+
+def test_a_multiple_of_both_sides_is_one() -> None:
+    assert Contract.model_validate(_denoiser() | {"latent_size": [16, 24], "latent_multiple": 8}).latent_multiple == 8
 
 
 _names = st.text(min_size=1, max_size=8)
@@ -100,24 +181,30 @@ _tensors = st.lists(
     max_size=3,
     unique_by=lambda tensor: tensor.name,
 ).map(tuple)
-_contracts = st.builds(
-    Contract,
-    kind=st.just(Kind.DENOISER),
-    inputs=_tensors,
-    outputs=_tensors,
-    latent_space=_spaces,
-    conditioning=st.builds(Conditioning, name=_names, width=st.integers(1, 4096), tokens=st.integers(1, 77)).map(
-        lambda one: (one,)
-    ),
-    noise_schedule=st.builds(
-        NoiseSchedule,
-        prediction_type=st.sampled_from(["epsilon", "v_prediction", "sample"]),
-        num_train_timesteps=st.integers(1, 1000),
-        beta_schedule=st.just("linear"),
-        beta_start=st.floats(1e-6, 0.5),
-        beta_end=st.floats(1e-6, 0.5),
-    ),
-    latent_size=st.tuples(st.integers(1, 1024), st.integers(1, 1024)),
+# of a name that no tensor above has: tensors of the same name would have to end in its width
+_conditioning = st.builds(
+    Conditioning, name=_names.map("text for {}".format), width=st.integers(1, 4096), tokens=st.integers(1, 77)
+)
+_multiples = st.integers(1, 64)
+_contracts = _multiples.flatmap(
+    lambda multiple: st.builds(
+        Contract,
+        kind=st.just(Kind.DENOISER),
+        inputs=_tensors,
+        outputs=_tensors,
+        latent_space=_spaces,
+        conditioning=_conditioning.map(lambda one: (one,)),
+        noise_schedule=st.builds(
+            NoiseSchedule,
+            prediction_type=st.sampled_from(["epsilon", "v_prediction", "sample"]),
+            num_train_timesteps=st.integers(1, 1000),
+            beta_schedule=st.just("linear"),
+            beta_start=st.floats(1e-6, 0.5),
+            beta_end=st.floats(1e-6, 0.5),
+        ),
+        latent_size=st.tuples(*[st.integers(1, 256).map(lambda side: side * multiple)] * 2),
+        latent_multiple=st.just(multiple),
+    )
 )
 
 

@@ -87,6 +87,20 @@ def test_cluster_has_what_kuberay_requires(manifest: dict[str, Any]) -> None:
         assert mounted == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
 
 
+def test_pods_outlast_their_replicas(manifest: dict[str, Any], config: dict[str, Any]) -> None:
+    cluster = manifest["spec"]["rayClusterConfig"]
+    longest = max(one["graceful_shutdown_timeout_s"] for one in config["applications"][0]["deployments"])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["terminationGracePeriodSeconds"] >= longest + 30
+
+
+def test_kubernetes_sets_no_variable_that_looks_like_ours(manifest: dict[str, Any]) -> None:
+    """KubeRay's Services are named after ours, and Kubernetes would tell of them as LATENTWORKS_..._PORT."""
+    cluster = manifest["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_workers_hold_every_replica(manifest: dict[str, Any], config: dict[str, Any]) -> None:
     groups = manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     cores = sum(

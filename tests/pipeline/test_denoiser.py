@@ -179,6 +179,24 @@ def test_a_job_that_does_not_fit_is_refused(denoiser: Denoiser, changes: dict[st
     assert words in str(caught.value)
 
 
+def test_a_size_that_the_network_cannot_take_is_refused(networks: Networks, tmp_path: Path) -> None:
+    contract = CONTRACTS[Kind.DENOISER].model_copy(update={"latent_multiple": 4})
+    write_component(tmp_path / "deep", contract, networks)
+    deep = Denoiser(ComponentFolder.open(tmp_path / "deep"), CPU)
+    assert deep.denoise(job(0, width=12)).shape == (1, 4, 8, 12)
+    with pytest.raises(RequestError, match="height=10: must be a multiple of 4"):
+        deep.begin(job(0, height=10))
+    with pytest.raises(RequestError, match="width=9: must be a multiple of 4"):
+        deep.begin(job(0, width=9))
+
+
+def test_it_warms_up(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser.warm_up()
+    monkeypatch.setattr(denoiser._session, "run", lambda _feeds: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        denoiser.warm_up()
+
+
 def test_it_takes_arrays_that_cannot_be_written(denoiser: Denoiser, alone: list[bytes]) -> None:
     # Ray hands every array over read-only
     locked = job(0)

@@ -140,3 +140,10 @@ def test_an_error_survives_the_way_between_processes() -> None:
 def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(rules))):
         RequestRules(**rules)
+
+
+def test_a_side_must_suit_the_levels_of_the_network() -> None:
+    deep = DENOISER.model_copy(update={"latent_multiple": 4})
+    assert check_request(replace(FIELDS, width=24), deep, RULES).width == 24
+    with pytest.raises(RequestError, match="width=18: must be a multiple of 8"):
+        check_request(replace(FIELDS, width=18), deep, RULES)

@@ -4,13 +4,36 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from components.contract import TensorSpec
+from components.contract import Contract, Kind, TensorSpec
 from runtime.errors import RuntimeFault
 from runtime.session import Session
 from runtime.settings import SessionSettings
-from tests.runtime.conftest import MakeFolder, model
+from tests.runtime.conftest import CONTRACT, SPACE, MakeFolder, model
+from tests.runtime.test_feeds import DENOISER
 
 CPU = SessionSettings(threads=1, provider="cpu")
+UNET = DENOISER.model_copy(update={"inputs": DENOISER.inputs[:1]})
+
+
+def spec(name: str, *shape: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", shape=shape)
+
+
+def decoder(downscale: int) -> Contract:
+    return CONTRACT.model_copy(update={"latent_space": SPACE.model_copy(update={"downscale": downscale})})
+
+
+def encoder(downscale: int) -> Contract:
+    return Contract(
+        kind=Kind.VAE_ENCODER,
+        inputs=(spec("pixels", "batch", 3, "height", "width"),),
+        outputs=(spec("mean", "batch", 4, "height", "width"),),
+        latent_space=SPACE.model_copy(update={"downscale": downscale}),
+    )
+
+
+def encoding(stride: int) -> bytes:
+    return model(given="pixels", made="mean", channels=3, out_channels=4, stride=stride)
 
 
 def latents(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -70,9 +93,51 @@ def test_what_is_not_its_contract_does_not_open(make_folder: MakeFolder, content
 
 
 def test_a_free_dimension_must_be_free_in_the_model(make_folder: MakeFolder) -> None:
-    free = TensorSpec(name="latents", dtype="float32", shape=("batch", "channels", "height", "width"))
-    with pytest.raises(RuntimeFault, match="input latents dimension 1: the contract says channels, the graph 4"):
-        Session.open(make_folder(inputs=(free,)), CPU)
+    with pytest.raises(RuntimeFault, match="input latents dimension 2: the contract says height, the graph 8"):
+        Session.open(make_folder(model(height=8)), CPU)
+
+
+@pytest.mark.parametrize(
+    ("contract", "content"),
+    [(UNET, model(made="prediction", out_channels=4)), (encoder(1), encoding(1)), (encoder(4), encoding(4))],
+)
+def test_what_keeps_its_contract_opens(make_folder: MakeFolder, contract: Contract, content: bytes) -> None:
+    assert Session.open(make_folder(content, contract=contract), CPU).contract == contract
+
+
+@pytest.mark.parametrize(
+    ("contract", "content", "words"),
+    [
+        (decoder(8), model(), "output pixels: promised [1, 3, 64, 64], came [1, 3, 8, 8]"),
+        (encoder(4), encoding(2), "output mean: promised [1, 4, 8, 8], came [1, 4, 16, 16]"),
+        (
+            UNET,
+            model(made="prediction", out_channels=4, stride=2),
+            "output prediction: promised [1, 4, 16, 24], came [1, 4, 8, 12]",
+        ),
+    ],
+)
+def test_outputs_of_another_shape_than_promised_do_not_open(
+    make_folder: MakeFolder, contract: Contract, content: bytes, words: str
+) -> None:
+    """The graphs leave the sides open, as the contracts do: only a run shows what they make."""
+    with pytest.raises(RuntimeFault) as caught:
+        Session.open(make_folder(content, contract=contract), CPU)
+    assert str(caught.value).startswith(f"{contract.kind}: the graph breaks its contract: {words}")
+
+
+@pytest.mark.parametrize("side", [2**28, 2**62, 10**4000])
+def test_a_dimension_beyond_all_memory_is_one_fault(make_folder: MakeFolder, side: int) -> None:
+    contract = CONTRACT.model_copy(update={"inputs": (spec("latents", "batch", 4, side, "width"),)})
+    with pytest.raises(RuntimeFault, match=r"vae_decoder: .*latents \[1, 4, \d+, 8\].* 1073741824 bytes"):
+        Session.open(make_folder(contract=contract), CPU)
+
+
+def test_its_options_reach_onnx_runtime(make_folder: MakeFolder) -> None:
+    session = Session.open(make_folder(), SessionSettings(threads=3, provider="cpu"))
+    options = session._session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])

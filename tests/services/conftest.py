@@ -3,7 +3,9 @@
 The denoiser's cost grows with the picture: 64x64 costs well under a millisecond an evaluation, 1024x1024 some 40.
 """
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ from components.contract import Conditioning, Contract, Kind, LatentSpace, Noise
 from components.folder import record_files, write_manifest
 from components.manifest import Manifest, Origin, Parity
 from components.reference import ComponentRef
+from registry.settings import RegistrySettings
+from runtime.settings import SessionSettings
+from services.catalog import CatalogSettings, load
 from services.messages import LiveModel
+from services.stage_host import StageSettings
 
 WIDTH, TOKENS, CHANNELS, DOWNSCALE, HIDDEN = 6, 8, 4, 8, 64
 WORDS = ("[PAD]", "[UNK]", "a", "red", "green", "apple", "blue", "boat")
@@ -53,6 +59,7 @@ CONTRACTS = {
             beta_end=0.012,
         ),
         latent_size=(8, 8),
+        latent_multiple=2,
     ),
     Kind.VAE_DECODER: Contract(
         kind=Kind.VAE_DECODER,
@@ -105,6 +112,35 @@ def live() -> LiveModel:
     digests = {kind: f"{index:064x}" for index, kind in enumerate(CONTRACTS)}
     pins = {kind: ComponentRef(name=f"toy.{kind}", version=1, sha256=digests[kind]) for kind in CONTRACTS}
     return LiveModel("toy", pins, CONTRACTS)
+
+
+@pytest.fixture(scope="session")
+def published(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveModel, StageSettings]:
+    """The toy bundle in a registry of its own, and what a stage needs to open it."""
+    registry = RegistrySettings(home=tmp_path_factory.mktemp("home"))
+    live = load(CatalogSettings(bundle="toy", folder=toy_bundle, registry=registry))
+    return live, StageSettings(registry=registry, session=SessionSettings(threads=1), workers=2)
+
+
+@pytest.fixture
+def serve_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What goes to Serve's log, which does not reach the root logger that pytest listens to."""
+    logger = logging.getLogger("ray.serve")
+    caplog.set_level(logging.INFO, "ray.serve")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+class FakeCatalog:
+    """A handle's one method that stages call."""
+
+    def __init__(self, live: LiveModel) -> None:
+        self._live = live
+        self.live = self
+
+    def remote(self) -> Awaitable[LiveModel]:
+        return asyncio.sleep(0, self._live)
 
 
 def write_component(path: Path, kind: Kind) -> None:

@@ -1,8 +1,6 @@
-"""The denoiser's deployment without Ray: pins, cancellation, figures, health."""
+"""The denoiser's deployment without Ray: pins, cancellation."""
 
 import asyncio
-import time
-from collections.abc import Awaitable
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +12,14 @@ from components.messages import EncodedText, ImageRequest
 from components.reference import ComponentRef
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
-from registry.settings import RegistrySettings
-from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
-from services.catalog import CatalogSettings, load
 from services.denoiser import DenoiserDeployment
-from services.errors import ServingError, StartError
+from services.errors import StartError
 from services.messages import LiveModel
-from services.stage_host import FAULTS_BEFORE_UNHEALTHY, StageHost, StageSettings
+from services.stage_host import StageSettings
+from tests.services.conftest import FakeCatalog
 
 ENCODED = EncodedText({"hidden_states": np.ones((2, 8, 6), np.float32)}, (False, False))
-
-
-class FakeCatalog:
-    """A handle's one method that stages call."""
-
-    def __init__(self, live: LiveModel) -> None:
-        self._live = live
-        self.live = self
-
-    def remote(self) -> Awaitable[LiveModel]:
-        return asyncio.sleep(0, self._live)
-
-
-@pytest.fixture(scope="module")
-def published(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveModel, StageSettings]:
-    registry = RegistrySettings(home=tmp_path_factory.mktemp("home"))
-    live = load(CatalogSettings(bundle="toy", folder=toy_bundle, registry=registry))
-    return live, StageSettings(registry=registry, session=SessionSettings(threads=1), workers=2)
 
 
 def request(steps: int, side: int) -> ImageRequest:
@@ -109,24 +87,3 @@ def test_an_unknown_pin_is_refused_and_the_next_call_works(published: tuple[Live
         return await deployment.denoise(pin, request(1, 64), ENCODED)
 
     assert asyncio.run(denoise()) is not None
-
-
-def test_several_failed_runs_make_a_replica_unhealthy(published: tuple[LiveModel, StageSettings]) -> None:
-    live, settings = published
-    pin = live.pins[Kind.DENOISER]
-
-    def fail(_stage: Denoiser) -> None:
-        raise RuntimeFault("denoiser: the device is lost")
-
-    async def run() -> None:
-        host = StageHost(Kind.DENOISER, Denoiser, settings)
-        for _ in range(FAULTS_BEFORE_UNHEALTHY):
-            host.check_health()
-            with pytest.raises(ServingError, match="device is lost"):
-                await host.run(pin, fail)
-        with pytest.raises(ServingError, match="last 3 runs"):
-            host.check_health()
-        await host.run(pin, lambda _stage: time.sleep(0))
-        host.check_health()
-
-    asyncio.run(run())

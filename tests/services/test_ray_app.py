@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
 import pytest
+from ray.serve import Application
+from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 
 import ray_app
 from components.contract import Kind
@@ -70,11 +73,45 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
     assert not (tmp_path / "registry").exists()
 
 
-def test_wrong_arguments_are_one_sentence() -> None:
-    with pytest.raises(click.ClickException, match=r"denoiser.replicas=0: Input should be greater"):
-        ray_app.arguments({"denoiser.replicas": 0})
-    with pytest.raises(click.ClickException, match="denoisr"):
-        ray_app.arguments({"denoisr.replicas": 1})
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"denoiser.replicas": 0}, "denoiser.replicas=0: Input should be greater than or equal to 1"),
+        ({"denoiser.replica": "1"}, "denoiser.replica='1': Extra inputs are not permitted"),
+        ({"denoiser": {"replica": 1}}, "denoiser.replica=1: Extra inputs are not permitted"),
+        ({"denoisr.replicas": 1}, "denoisr={'replicas': 1}: Extra inputs are not permitted"),
+        ({"denoiser": 1, "denoiser.replicas": 1}, "denoiser.replicas: denoiser is given as a whole too"),
+        ({"ingress.max_images": 1}, "ingress.max_images=1: must be at least rules.max_images, which is 10"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(click.ClickException) as raised:
+        call_user_app_builder_with_args_if_necessary(ray_app.build, given)
+    assert raised.value.message == sentence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("DENOISR__REPLICAS", "3", "LATENTWORKS_DENOISR__REPLICAS: no such setting"),
+        ("DENOISER", "notjson", "denoiser='notjson': Input should be"),
+        ("REGISTRY_RETRIES", "many", "LATENTWORKS_REGISTRY_RETRIES='many': Input should be"),
+    ],
+)
+def test_wrong_variables_are_one_sentence(
+    variable: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"LATENTWORKS_{variable}", value)
+    with pytest.raises(click.ClickException) as raised:
+        ray_app.graph  # noqa: B018
+    assert raised.value.message.startswith(sentence)
+
+
+def test_the_builder_takes_what_serve_hands_over_and_typed_arguments(toy_bundle: Path) -> None:
+    given = {"bundle": "toy", "folder": str(toy_bundle)}
+    built = call_user_app_builder_with_args_if_necessary(ray_app.build, given)
+    assert isinstance(built, Application)
+    assert isinstance(ray_app.build(GraphArgs(bundle="toy", folder=toy_bundle)), Application)
 
 
 def test_a_damaged_bundle_is_refused_before_anything_starts(damaged: Path, toy_bundle: Path) -> None:
@@ -105,6 +142,14 @@ def test_a_start_with_a_damaged_bundle_ends_in_one_sentence(how: str, damaged: P
     assert "Traceback" not in ended.stdout + ended.stderr
     sentence = "Error: bundle toy: denoiser: the content of model.onnx is not what component.json says"
     assert ended.stderr.splitlines()[-1] == sentence
+
+
+@pytest.mark.slow
+def test_serve_run_says_a_wrong_argument_in_one_sentence(tmp_path: Path) -> None:
+    ended = run([SERVE, "run", "ray_app:build", "denoiser.replica=1"], tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert ended.stderr.splitlines()[-1] == "Error: denoiser.replica='1': Extra inputs are not permitted"
 
 
 @pytest.mark.slow

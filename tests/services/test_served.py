@@ -203,6 +203,7 @@ def test_bad_requests_are_answered_and_the_next_one_works(served: Served) -> Non
     assert status(b"[" * 500_000) == 400
     assert status(b'{"prompt": "a", "size": "8192x8192"}') == 422
     assert status(b'{"prompt": "a", "colour": "red"}') == 422
+    assert status(b'{"prompt": "a", "\\ud800": 1}') == 422
     assert status(b'{"prompt": "a"}', "text/plain") == 415
     assert status(json.dumps({"prompt": "x" * 10**6}).encode()) == 422
     assert status(b" " * 2**21) == 413
@@ -224,6 +225,18 @@ def test_a_client_that_goes_away_stops_the_walk(served: Served) -> None:
     time.sleep(1)
     connection.close()
     assert served.metric_reaches(before + 1, abandoned, 'stage="denoiser"')
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_failure_of_ours(served: Served) -> None:
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"))
+    connection.putrequest("POST", GENERATIONS)
+    connection.putheader("content-type", "application/json")
+    connection.putheader("content-length", "100")
+    connection.endheaders(b'{"prompt"')
+    time.sleep(1)
+    connection.close()
+    assert served.metric_reaches(1, "latentworks_requests_total", f'route="{GENERATIONS}"', 'status="499"')
+    assert served.metric("latentworks_requests_total", 'status="500"') == 0
 
 
 def test_prompts_reach_no_log_and_no_metric(served: Served) -> None:

@@ -1,8 +1,12 @@
 """Arguments from a flat command line, the environment and the defaults."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from registry.settings import VARIABLES
 from services.settings import GraphArgs
 
 
@@ -18,6 +22,55 @@ def test_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LATENTWORKS_BUNDLE", "other")
     args = GraphArgs.model_validate({"denoiser.replicas": 2, "bundle": "mine"})
     assert (args.denoiser.threads, args.denoiser.replicas, args.bundle) == (3, 2, "mine")
+
+
+def test_a_part_may_be_given_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTWORKS_DENOISER", '{"threads": 3, "replicas": 4}')
+    monkeypatch.setenv("LATENTWORKS_DENOISER__REPLICAS", "5")
+    assert (GraphArgs().denoiser.threads, GraphArgs().denoiser.replicas) == (3, 5)
+    monkeypatch.setenv("LATENTWORKS_DENOISER", "notjson")
+    with pytest.raises(ValidationError, match="denoiser"):
+        GraphArgs()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("LATENTWORKS_DENOISR__REPLICAS", "LATENTWORKS_DENOISER__REPLICAS"),
+        ("LATENTWORKS_DENOISER__REPLICA", "LATENTWORKS_DENOISER__REPLICAS"),
+        ("latentworks_bundl", "LATENTWORKS_BUNDLE"),
+        ("LATENTWORKS_BUNDLE__NAME", "LATENTWORKS_BUNDLE"),
+        ("LATENTWORKS_REGISTRY__TIMEOUT_S", "LATENTWORKS_REGISTRY_TIMEOUT_S"),
+        ("LATENTWORKS_REGISTRY", "LATENTWORKS_REGISTRY_RETRIES"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(name: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(SettingsError, match=f"{name.upper()}: no such setting; the nearest is {nearest}$"):
+        GraphArgs()
+
+
+def test_variables_of_other_rooms_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("LATENTWORKS_TRAINING", *VARIABLES):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("LATENTWORKS_REGISTRY_TIMEOUT_S", "3")
+    monkeypatch.setenv("LATENTWORKS_REGISTRY_RETRIES", "2")
+    assert (GraphArgs().registry.home, GraphArgs().registry.timeout_s) == (tmp_path, 3)
+
+
+def test_an_argument_for_the_registry_leaves_its_variables_in_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LATENTWORKS_HOME", str(tmp_path))
+    monkeypatch.setenv("LATENTWORKS_REGISTRY_TIMEOUT_S", "3")
+    registry = GraphArgs.model_validate({"registry.timeout_s": "4"}).registry
+    assert (registry.home, registry.timeout_s, registry.retries) == (tmp_path, 4, 1)
+
+
+def test_the_largest_request_must_be_admissible() -> None:
+    assert GraphArgs.model_validate({"ingress.max_images": 5, "rules.max_images": 5}).ingress.max_images == 5
+    with pytest.raises(ValidationError, match=r"ingress.max_images=4: must be at least rules.max_images, which is 5"):
+        GraphArgs.model_validate({"ingress.max_images": 4, "rules.max_images": 5})
 
 
 @pytest.mark.parametrize(
@@ -39,6 +92,11 @@ def test_a_wrong_argument_is_named(given: dict[str, object], where: str) -> None
     assert ".".join(str(part) for part in raised.value.errors()[0]["loc"]) == where
 
 
-def test_a_part_given_as_a_whole_and_in_pieces_is_refused() -> None:
+def test_pieces_join_a_part_given_as_a_whole() -> None:
+    args = GraphArgs.model_validate({"denoiser.replicas": 2, "denoiser": {"threads": 3}})
+    assert (args.denoiser.replicas, args.denoiser.threads) == (2, 3)
+
+
+def test_pieces_of_what_has_none_are_refused() -> None:
     with pytest.raises(ValidationError):
         GraphArgs.model_validate({"denoiser": "x", "denoiser.replicas": 1})

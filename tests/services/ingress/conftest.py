@@ -30,6 +30,7 @@ class Server:
 
     app: FastAPI
     admission: Admission
+    metrics: IngressMetrics
     orders: list[Order] = field(default_factory=list)
     draw: Callable[[Order], Awaitable[Drawn]] | None = None
     replicas: dict[str, int] = field(default_factory=lambda: {"denoiser": 1, "graph": 2})
@@ -73,5 +74,5 @@ def server(live: LiveModel) -> Server:
     admission = Admission(4, metrics.admitted_images.set)
     images = ImagesFace(live, RequestRules(), draw, admission, metrics)
     health = HealthFace(replicas, metrics_page, admission)
-    made = Server(create_app(images, health, metrics, RETRY_AFTER_S), admission)
+    made = Server(create_app(images, health, metrics, RETRY_AFTER_S), admission, metrics)
     return made

@@ -120,7 +120,8 @@ def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, 
         ({"prompt": "a", "seed": -1}, "seed", "seed=-1"),
         ({"prompt": "a", "seed": 2**80}, "seed", "between"),
         ({"prompt": "a", "sampler": "magic"}, "sampler", "ddim"),
-        ({"prompt": "a", "size": "100x64"}, "size", "multiple of 8"),
+        ({"prompt": "a", "size": "100x64"}, "size", "multiple of 16"),
+        ({"prompt": "a", "size": "72x72"}, "size", "=72: must be a multiple of 16"),
         ({"prompt": "a", "size": "0x64"}, "size", "0"),
         ({"prompt": "a", "size": "-64x64"}, "size", "WIDTHxHEIGHT"),
         ({"prompt": "a", "size": "999999992x999999992"}, "size", "999999992"),
@@ -139,6 +140,10 @@ def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, 
         ({"prompt": "a", "partial_images": 2}, "partial_images", "0"),
         ({"prompt": "a", "num_inference_steps": 3}, "num_inference_steps", "steps"),
         ({"prompt": "a", "y" * 500: 1}, "y" * 64, "no such field"),
+        ({"prompt": "a", "\ud800": 1}, "?", r"'\ud800': no such field"),
+        ({"prompt": "a", "x\udfff" * 100: 1}, "x?" * 32, "no such field"),
+        ({"\ud800": 1}, "?", "no such field"),
+        ({"prompt": "a", "output_format": "\ud800"}, "output_format", "Unicode"),
     ],
 )
 def test_refused_fields_are_named_with_their_limit(server: Server, body: Any, param: str, said: str) -> None:
@@ -244,15 +249,20 @@ def test_too_much_at_a_time_is_refused(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status", "said"),
+    ("raised", "status", "said", "logged"),
     [
-        (KeyError(CANARY), 500, "our side"),
-        (ServingError("vae_decoder: gave pixels that are not numbers"), 500, "not numbers"),
-        (RequestError("steps", "steps=3: must be even"), 422, "even"),
+        (KeyError(CANARY), 500, "our side", ["request failed: KeyError"]),
+        (
+            ServingError("denoiser: something went wrong"),
+            500,
+            "denoiser",
+            ["request failed: denoiser: something went wrong"],
+        ),
+        (RequestError("steps", "steps=3: must be even"), 422, "even", []),
     ],
 )
 def test_failures_while_drawing(
-    server: Server, raised: Exception, status: int, said: str, caplog: pytest.LogCaptureFixture
+    server: Server, raised: Exception, status: int, said: str, logged: list[str], serve_log: pytest.LogCaptureFixture
 ) -> None:
     async def fail(_order: Order) -> Drawn:
         raise raised
@@ -260,10 +270,37 @@ def test_failures_while_drawing(
     server.draw = fail
     error = error_of(server.generate(prompt=CANARY), status)
     assert said in error["message"]
-    assert CANARY not in json.dumps(error) + caplog.text
+    assert CANARY not in json.dumps(error) + serve_log.text
+    assert serve_log.messages == logged
     assert server.admission.images == 0
     server.draw = None
     assert server.generate(prompt="a").status_code == 200
+
+
+def test_a_client_that_goes_away_while_it_sends_is_counted_and_nothing_more(
+    server: Server, serve_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[dict[str, str]] = []
+    monkeypatch.setattr(server.metrics.requests, "inc", lambda tags: counted.append(tags))
+    sent: list[Any] = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": GENERATIONS,
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    arriving = iter([{"type": "http.request", "body": b'{"prompt": ', "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(arriving)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server.app(scope, receive, send))
+    assert counted == [{"route": GENERATIONS, "method": "POST", "status": "499"}]
+    assert (sent, serve_log.messages) == ([], [])
 
 
 def test_no_answer_quotes_the_prompt(server: Server) -> None:

@@ -1,0 +1,109 @@
+"""Why a start cannot succeed, as one sentence; a cluster is started elsewhere."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray import serve
+from ray._private import auto_init_hook
+from ray.exceptions import ActorDiedError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ServeStatus
+
+from services import launch
+from services.errors import StartError
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listening(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    host: str = request.param
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if family == socket.AF_INET6 and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with socket.create_server((host, 0), family=family) as server:
+        yield host, server.getsockname()[1]
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_port_is_free_or_it_is_said_who_has_it(listening: tuple[str, int]) -> None:
+    host, port = listening
+    shown = f"[{host}]" if ":" in host else host
+    with pytest.raises(StartError) as raised:
+        launch._require_free(host, port)
+    assert str(raised.value) == f"{shown}:{port} cannot be listened on: Address already in use"
+    launch._require_free(host, free_port(host))
+
+
+def free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_a_host_that_is_none() -> None:
+    with pytest.raises(StartError, match=r"no\.such\.host\.invalid:8000 cannot be listened on: "):
+        launch._require_free("no.such.host.invalid", 8000)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ValueError("object_store_memory=1: must be at least 75 MB\nand more"),
+        RuntimeError("object_store_memory=1: must be at least 75 MB"),
+        ConnectionError("object_store_memory=1: must be at least 75 MB"),
+        TimeoutError("object_store_memory=1: must be at least 75 MB"),
+        RayServeException("object_store_memory=1: must be at least 75 MB"),
+    ],
+)
+@pytest.mark.parametrize("where", [(ray, "init"), (serve, "start")], ids=["ray.init", "serve.start"])
+def test_ray_that_does_not_start(raised: Exception, where: tuple[object, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    start = quiet_start(monkeypatch)
+    monkeypatch.setattr(*where, fail)
+    with pytest.raises(StartError, match="Ray cannot start: object_store_memory=1: must be at least 75 MB$"):
+        start._run()
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("failed"), ActorDiedError(), TimeoutError("late")])
+def test_a_deployment_that_does_not_start_and_serve_that_does_not_say_why(
+    raised: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    start = quiet_start(monkeypatch)
+    monkeypatch.setattr(serve, "run", fail)
+    monkeypatch.setattr(serve, "status", lambda: ServeStatus())
+    with pytest.raises(StartError, match="the deployments did not start"):
+        start._run()
+    monkeypatch.setattr(serve, "status", fail)
+    with pytest.raises(StartError, match="the deployments did not start"):
+        start._run()
+
+
+def test_a_bug_keeps_its_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    start = quiet_start(monkeypatch)
+    monkeypatch.setattr(serve, "run", fail)
+    with pytest.raises(KeyError):
+        start._run()
+
+
+def quiet_start(monkeypatch: pytest.MonkeyPatch) -> launch._Start:
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(serve, "start", lambda **_: None)
+    monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    return launch._Start(object, "127.0.0.1", free_port("127.0.0.1"))

@@ -1,0 +1,131 @@
+"""What every stage's replica does around its work: health, what a caller hears, what the log says."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from components.contract import Kind
+from pipeline.denoiser import Denoiser
+from runtime.errors import RuntimeFault
+from runtime.session import Session
+from runtime.settings import SessionSettings
+from services.denoiser import DenoiserDeployment
+from services.errors import ServingError
+from services.messages import LiveModel
+from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
+from services.text_encoder import TextEncoderDeployment
+from services.vae_decoder import VaeDecoderDeployment
+from services.vae_encoder import VaeEncoderDeployment
+from tests.services.conftest import FakeCatalog
+
+Published = tuple[LiveModel, StageSettings]
+DEPLOYMENTS: Mapping[Kind, Any] = {
+    Kind.TEXT_ENCODER: TextEncoderDeployment,
+    Kind.DENOISER: DenoiserDeployment,
+    Kind.VAE_DECODER: VaeDecoderDeployment,
+    Kind.VAE_ENCODER: VaeEncoderDeployment,
+}
+LOST = "denoiser: the device is lost"
+
+
+def ask_nonsense(stage: Any) -> None:
+    """What a caller's bad request comes to."""
+    stage._session.run({})
+
+
+async def faults(host: StageHost[Any], pin: Any) -> None:
+    for _ in range(FAULTS_BEFORE_PROBE):
+        await host.check_health()
+        with pytest.raises(ServingError):
+            await host.run(pin, ask_nonsense)
+
+
+def lose(_session: Session, _feeds: object) -> Any:
+    raise RuntimeFault(LOST)
+
+
+def test_bad_requests_leave_the_replica_alone(published: Published) -> None:
+    live, settings = published
+    probes: list[threading.Thread] = []
+
+    def probe(stage: Denoiser) -> None:
+        probes.append(threading.current_thread())
+        stage.warm_up()
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, probe, settings)
+        await faults(host, live.pins[Kind.DENOISER])
+        assert probes == []
+        await host.check_health()
+        assert len(probes) == 1
+        assert probes[0] is not threading.current_thread(), "the event loop stood still"
+        with pytest.raises(ServingError):
+            await host.run(live.pins[Kind.DENOISER], ask_nonsense)
+        await host.check_health()
+        assert len(probes) == 1, "one more fault is not several"
+
+    asyncio.run(run())
+
+
+def test_a_run_that_works_ends_the_suspicion(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, settings = published
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        await faults(host, live.pins[Kind.DENOISER])
+        await host.run(live.pins[Kind.DENOISER], Denoiser.warm_up)
+        monkeypatch.setattr(Session, "run", lose)
+        await host.check_health()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_replica_that_cannot_work_any_more_says_so(
+    kind: Kind, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, settings = published
+
+    async def run() -> None:
+        deployment = DEPLOYMENTS[kind].__new__(DEPLOYMENTS[kind])
+        await deployment.__init__(FakeCatalog(live), settings)
+        await faults(deployment._host, live.pins[kind])
+        # its session is sound
+        await deployment.check_health()
+        await faults(deployment._host, live.pins[kind])
+        monkeypatch.setattr(Session, "run", lose)
+        # Serve replaces a replica after several failed checks in a row, so that it must go on failing
+        for _ in range(3):
+            with pytest.raises(ServingError, match=f"{kind}: 3 runs failed, and so did the probe: {LOST}"):
+                await deployment.check_health()
+
+    asyncio.run(run())
+
+
+def test_why_a_run_failed_is_for_the_log(published: Published, serve_log: pytest.LogCaptureFixture) -> None:
+    live, settings = published
+
+    def fail(_stage: Denoiser) -> None:
+        raise RuntimeFault(LOST)
+
+    async def run() -> None:
+        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings).run(live.pins[Kind.DENOISER], fail)
+
+    with pytest.raises(ServingError) as raised:
+        asyncio.run(run())
+    assert str(raised.value) == "denoiser: something went wrong in this stage"
+    assert f"toy.denoiser/1: {LOST}" in serve_log.messages
+
+
+def test_opening_says_what_runs_it(published: Published, serve_log: pytest.LogCaptureFixture) -> None:
+    live, settings = published
+    on_cpu = settings.model_copy(update={"session": SessionSettings(threads=3, provider="cpu")})
+
+    async def run() -> None:
+        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(FakeCatalog(live))
+
+    asyncio.run(run())
+    assert serve_log.messages == ["denoiser: opened toy.denoiser/1 on cpu, threads: 3"]

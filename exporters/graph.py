@@ -14,8 +14,8 @@ from exporters.errors import ExportError
 from exporters.network import Network
 
 OPSET = 20
-# Only where it was measured to help (docs/bundled-model.md): attention becomes one node.
-_FUSED = frozenset({Kind.TEXT_ENCODER, Kind.DENOISER})
+# Only where it was measured to help (docs/exporting.md).
+_FUSED = frozenset({Kind.DENOISER})
 
 
 def export_graph(network: Network) -> ir.Model:

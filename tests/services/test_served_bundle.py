@@ -2,9 +2,7 @@
 
 import re
 import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.services.test_served import ROOT, Served, command, environment, free_port, wait_until_ready
+from tests.services.server import ROOT, Served, serving, temporary_home
 
 pytestmark = pytest.mark.slow
 _CURL = re.compile(r"^```sh\n(curl .*?)^```", re.MULTILINE | re.DOTALL)
@@ -20,21 +18,8 @@ _CURL = re.compile(r"^```sh\n(curl .*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="lw", dir="/tmp", ignore_cleanup_errors=True) as path:
-        home = Path(path)
-        output = home / "output.txt"
-        with output.open("w") as out:
-            process = subprocess.Popen(
-                command("--port", str(port)), cwd=ROOT, env=environment(home), stdout=out, stderr=out, text=True
-            )
-        server = Served(process, f"http://127.0.0.1:{port}", output, home / "ray")
-        try:
-            wait_until_ready(server)
-            yield server
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=180)
+    with temporary_home() as home, serving(home) as server:
+        yield server
 
 
 def test_the_readmes_curl_draws_a_red_apple(served: Served, tmp_path: Path) -> None:

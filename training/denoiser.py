@@ -1,6 +1,6 @@
 """The second stage: a text encoder and a U-Net that removes noise from latents under cross-attention."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from training.loop import Loop
 from training.settings import DenoiserSettings, NoiseSettings, UNetSettings
 from training.text_encoder import new_text_encoder, pretrain
 from training.vae import grid
+
+_SAMPLE_GUIDANCE = 3.0
 
 
 class ConditionalDenoiser(nn.Module):
@@ -66,7 +68,9 @@ class DenoiserTask:
         assert isinstance(averaged, ConditionalDenoiser)
         shown = np.linspace(0, len(self._latents.pictures) - 1, 24).astype(int)
         prompts = [caption(self._latents.pictures[i]) for i in shown]
-        return grid(draw(pipeline(averaged, self._frozen), prompts, seed=0), columns=12)
+        return grid(
+            draw(pipeline(averaged, self._frozen), prompts, [0] * len(prompts), guidance=_SAMPLE_GUIDANCE), columns=12
+        )
 
     def _timesteps(self, generator: torch.Generator, batch: int) -> Tensor:
         # Evenly spread over the batch, with one random shift: less noise in the gradient than independent draws.
@@ -133,16 +137,15 @@ def pipeline(module: ConditionalDenoiser, frozen: Frozen) -> StableDiffusionPipe
 
 @torch.no_grad()
 def draw(
-    pipe: StableDiffusionPipeline, prompts: list[str], *, seed: int, steps: int = 25, guidance: float = 3.0
+    pipe: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = 25, guidance: float
 ) -> Tensor:
-    """One picture a prompt, all from the noise of `seed`: [B, 3, H, W] in [-1, 1]."""
+    """One picture a prompt, each from the noise of its own seed: [B, 3, H, W] in [-1, 1]."""
     pipe.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     pictures = pipe(
-        prompts,
+        list(prompts),
         num_inference_steps=steps,
         guidance_scale=guidance,
-        generator=generators,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         height=LATENT_SIZE * pipe.vae_scale_factor,
         width=LATENT_SIZE * pipe.vae_scale_factor,
         output_type="pt",

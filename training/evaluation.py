@@ -55,7 +55,7 @@ def fidelity(
     drawn = []
     for part in track(np.array_split(np.arange(count), max(1, count // 20)), "drawing"):
         prompts = [caption(asked[i]) for i in part]
-        drawn.append(draw(pipe, prompts, seed=0, steps=steps, guidance=guidance))
+        drawn.append(draw(pipe, prompts, [0] * len(prompts), steps=steps, guidance=guidance))
     found = nearest_labels(pipe.vae, torch.cat(drawn), latents)
     order = np.random.default_rng(0).permutation(count)
     return Fidelity(

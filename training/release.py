@@ -73,7 +73,11 @@ def _grid_prompts(pictures: PictureSet, settings: DenoiserSettings) -> list[str]
 
 
 def _grid(pipe: StableDiffusionPipeline, prompts: list[str], guidance: float) -> Image.Image:
-    drawn = [draw(pipe, [prompt], seed=seed, guidance=guidance) for seed, prompt in enumerate(track(prompts, "grid"))]
+    parts = np.array_split(np.arange(len(prompts)), len(prompts) // _GRID_COLUMNS)
+    drawn = [
+        draw(pipe, [prompts[seed] for seed in seeds], seeds.tolist(), guidance=guidance)
+        for seeds in track(parts, "grid")
+    ]
     return grid(torch.cat(drawn), columns=_GRID_COLUMNS)
 
 

@@ -106,5 +106,5 @@ class DenoiserSettings(Settings):
         0.7, gt=0, description="timesteps are u^power of the way, u uniform: below 1, more of them are noisy"
     )
     loop: LoopSettings = LoopSettings(
-        steps=9_000, batch=32, learning_rate=8e-4, cooldown=3_000, compile=False, save_every=100, sample_every=500
+        steps=6_000, batch=32, learning_rate=8e-4, cooldown=3_000, compile=False, save_every=100, sample_every=500
     )

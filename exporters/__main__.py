@@ -8,7 +8,7 @@ import typer
 
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from exporters.bundle import export_bundle
+from exporters.bundle import BundleOptions, export_bundle
 from exporters.errors import ExportError
 from runtime.errors import RuntimeFault
 
@@ -24,19 +24,13 @@ def main(
     out: Annotated[Path, typer.Option(help="where the component folders go")],
     weights: Annotated[_Weights, typer.Option(help="how weights are stored; float32 computes them")] = _Weights.FLOAT16,
     latent_space: Annotated[str | None, typer.Option(help="its name, if other bundles share it")] = None,
+    source: Annotated[str | None, typer.Option(help="where the weights came from, for component.json")] = None,
     licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
+    options = BundleOptions(bundle, weights.value, latent_space, source, licence)
     try:
-        export_bundle(
-            folder,
-            bundle,
-            out,
-            weights=weights.value,
-            space=latent_space,
-            licence=licence,
-            on_component=_tell,
-        )
+        export_bundle(folder, out, options, _tell)
     except (ComponentError, ExportError, RuntimeFault) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -45,7 +39,7 @@ def main(
 def _tell(folder: ComponentFolder) -> None:
     size = sum(record.size for record in folder.manifest.files.values()) / 1e6
     error = folder.manifest.parity.max_absolute_error
-    typer.echo(f"{folder.path}: {size:.1f} MB, off from torch by at most {error:.1e}")
+    typer.echo(f"{folder.manifest.contract.kind}: {size:.1f} MB, off from torch by at most {error:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
 """A whole checkpoint as a bundle folder: four components that fit together."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from components.contract import Kind
 from components.folder import ComponentFolder
+from components.manifest import MANIFEST_NAME, Origin
 from components.reference import registered_name
 from exporters.checkpoint import Checkpoint
-from exporters.component import write_component
+from exporters.component import exporter_versions, write_component
 from exporters.denoiser import denoiser
+from exporters.errors import ExportError
 from exporters.network import Network
 from exporters.storage import Weights
 from exporters.text_encoder import text_encoder, tokenizer_json
@@ -16,46 +22,85 @@ from exporters.vae import latent_space
 from exporters.vae_decoder import vae_decoder
 from exporters.vae_encoder import vae_encoder
 
+KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """How a checkpoint becomes a bundle.
+
+    `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
+    `source` says where the weights came from, the checkpoint folder's name if not given.
+    """
+
+    bundle: str
+    weights: Weights = "float16"
+    latent_space: str | None = None
+    source: str | None = None
+    licence: str | None = None
+
 
 def export_bundle(
-    path: Path,
-    bundle: str,
-    out: Path,
-    *,
-    weights: Weights = "float16",
-    space: str | None = None,
-    licence: str | None = None,
-    on_component: Callable[[ComponentFolder], None] = lambda _: None,
+    path: Path, out: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None] = lambda _: None
 ) -> None:
-    """Export the diffusers folder at `path` into component folders below `out`, one network in memory at a time.
+    """Export the diffusers folder at `path` into four component folders below `out`, one network in memory at a time.
 
-    `space` names the latent space, by which components of several bundles fit each other; it is `bundle` if not given.
+    Components that are there already are replaced together, once all four are right.
 
     Raises:
-        ComponentError: `bundle` cannot be part of a component's name.
-        ExportError: the checkpoint cannot be read or exported, or an export is not exact.
+        ComponentError: the bundle's name cannot be part of a component's name.
+        ExportError: the checkpoint cannot be read or exported, an export is not exact, or a folder in the way is no
+            component; nothing is replaced then.
     """
-    registered_name(bundle, Kind.DENOISER)
+    registered_name(options.bundle, Kind.DENOISER)
+    _require_replaceable(out)
     checkpoint = Checkpoint.open(path)
+    # beside `out`, so that a rename brings it there
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _export(checkpoint, partial, options, on_component)
+        out.mkdir(parents=True, exist_ok=True)
+        for kind in KINDS:
+            if (out / kind).exists():
+                (out / kind).rename(partial / f"{kind}.old")
+            (partial / kind).rename(out / kind)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _require_replaceable(out: Path) -> None:
+    """Refuse to put components in the place of something else, such as the checkpoint itself."""
+    for kind in KINDS:
+        if (out / kind).exists() and not (out / kind / MANIFEST_NAME).is_file():
+            raise ExportError(f"{out.absolute().name}/{kind}: is there and is no component; choose another folder")
+
+
+def _export(
+    checkpoint: Checkpoint, partial: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None]
+) -> None:
     tokenizer = tokenizer_json(checkpoint.tokenizer())
-    for network in _networks(checkpoint, bundle if space is None else space):
+    source = checkpoint.path.absolute().name if options.source is None else options.source
+    origin = Origin(source=source, licence=options.licence, exporter=exporter_versions())
+    space = options.bundle if options.latent_space is None else options.latent_space
+    for network in _networks(checkpoint, space):
         kind = network.contract.kind
-        folder = write_component(
-            network,
-            out / kind,
-            weights=weights,
-            source=bundle,
-            licence=licence,
-            tokenizer=tokenizer if kind == Kind.TEXT_ENCODER else None,
-        )
-        on_component(folder)
+        words = tokenizer if kind == Kind.TEXT_ENCODER else None
+        on_component(write_component(network, partial / kind, options.weights, origin, words))
+        # else it would stay in memory while the next one is read
+        del network
 
 
 def _networks(checkpoint: Checkpoint, space: str) -> Iterator[Network]:
-    vae = checkpoint.vae()
-    latents = latent_space(vae, space)
-    yield vae_decoder(vae, latents)
-    yield vae_encoder(vae, latents)
-    del vae
-    yield text_encoder(checkpoint)
-    yield denoiser(checkpoint, latents)
+    try:
+        vae = checkpoint.vae()
+        latents = latent_space(vae, space)
+        yield vae_decoder(vae, latents)
+        yield vae_encoder(vae, latents)
+        del vae
+        yield text_encoder(checkpoint)
+        yield denoiser(checkpoint, latents)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ExportError(f"{error.title}: {where}={first['input']!r}: {first['msg']}") from None

@@ -1,7 +1,6 @@
 """A diffusers folder: which networks it holds, and how its scheduler walks."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,19 @@ _SCHEDULERS = (
     "UniPCMultistepScheduler",
 )
 # What would change the walk and is not in a contract yet: the value that leaves it as it is.
-_UNSUPPORTED = {"trained_betas": None, "thresholding": False, "use_karras_sigmas": False, "sigma_min": None}
+_UNSUPPORTED = {
+    "final_sigmas_type": "zero",
+    "interpolation_type": "linear",
+    "sigma_max": None,
+    "sigma_min": None,
+    "thresholding": False,
+    "timestep_type": "discrete",
+    "trained_betas": None,
+    "use_beta_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_flow_sigmas": False,
+    "use_karras_sigmas": False,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,6 @@ class Checkpoint:
     """
 
     path: Path
-    index: Mapping[str, Any]
 
     @classmethod
     def open(cls, path: Path) -> "Checkpoint":
@@ -66,7 +76,7 @@ class Checkpoint:
                 raise ExportError(f"{part}: is {found}; {' or '.join(classes)} can be exported")
         for part in _NETWORKS:
             _require_safetensors(path, part)
-        return cls(path, index)
+        return cls(path)
 
     def text_encoder(self) -> CLIPTextModel:
         """The text encoder."""
@@ -84,11 +94,11 @@ class Checkpoint:
 
     def unet(self) -> UNet2DConditionModel:
         """The denoiser."""
-        return self._load(UNet2DConditionModel, "unet")
+        return self._load(UNet2DConditionModel, "unet", low_cpu_mem_usage=False)
 
     def vae(self) -> AutoencoderKL:
         """Decoder and encoder."""
-        return self._load(AutoencoderKL, "vae")
+        return self._load(AutoencoderKL, "vae", low_cpu_mem_usage=False)
 
     def noise_schedule(self) -> NoiseSchedule:
         """How the denoiser was trained and how its scheduler walks, from the scheduler's configuration.
@@ -125,10 +135,14 @@ class Checkpoint:
             first = error.errors(include_url=False)[0]
             raise ExportError(f"scheduler: {first['loc'][0]}={first['input']!r}: {first['msg']}") from None
 
-    def _load(self, network: Any, part: str) -> Any:
+    def _load(self, network: Any, part: str, **options: bool) -> Any:
         try:
             module = network.from_pretrained(
-                self.path / part, use_safetensors=True, variant=_variant(self.path / part), torch_dtype=torch.float32
+                self.path / part,
+                use_safetensors=True,
+                variant=_variant(self.path / part),
+                torch_dtype=torch.float32,
+                **options,
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ExportError(f"{part}: its weights or configuration cannot be read ({type(error).__name__})") from None

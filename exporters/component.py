@@ -1,6 +1,5 @@
 """Writing a network as a component folder."""
 
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,28 +18,15 @@ _EXPORTERS = ("torch", "diffusers", "transformers", "onnxscript", "onnx-ir")
 
 
 def write_component(
-    network: Network, folder: Path, *, weights: Weights, source: str, licence: str | None, tokenizer: str | None = None
+    network: Network, folder: Path, weights: Weights, origin: Origin, tokenizer: str | None = None
 ) -> ComponentFolder:
-    """Export a network into `folder`, replacing what is there only when everything is right.
-
-    `tokenizer` is the content of a text encoder's `tokenizer.json`.
+    """Export a network into `folder`, which is made; `tokenizer` is the content of a text encoder's `tokenizer.json`.
 
     Raises:
         ExportError: it cannot be exported, or is not exact.
         RuntimeFault: the written component does not keep its contract or fails its golden cases.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _write(network, partial, weights, Origin(source=source, licence=licence, exporter=_versions()), tokenizer)
-        _swap(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return ComponentFolder.open(folder)
-
-
-def _write(network: Network, folder: Path, weights: Weights, origin: Origin, tokenizer: str | None) -> None:
+    folder.mkdir(parents=True)
     round_weights(network.module, weights)
     model = export_graph(network)
     if weights == "float16":
@@ -63,18 +49,9 @@ def _write(network: Network, folder: Path, weights: Weights, origin: Origin, tok
     )
     written = write_manifest(folder, manifest)
     require_golden(Session.open(written, SessionSettings(provider="cpu")), written)
+    return written
 
 
-def _swap(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old)
-    else:
-        partial.rename(folder)
-
-
-def _versions() -> dict[str, str]:
+def exporter_versions() -> dict[str, str]:
+    """The packages that make a component, with their versions."""
     return {package: version(package) for package in _EXPORTERS}

@@ -66,6 +66,8 @@ def _require_text_to_image(unet: UNet2DConditionModel, space: LatentSpace) -> No
         )
     if not isinstance(config.cross_attention_dim, int):
         raise ExportError(f"unet: cross_attention_dim={config.cross_attention_dim}: must be one number")
+    if config.sample_size is None:
+        raise ExportError("unet: sample_size is not given: at which size was it trained?")
     for field in _EXTRA_INPUTS:
         if getattr(config, field, None) is not None:
             raise ExportError(f"unet: {field}={getattr(config, field)!r} is not supported")

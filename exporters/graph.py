@@ -2,14 +2,15 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import onnx_ir as ir
 import torch
 from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
 from components.contract import Kind, TensorSpec
-from exporters.batch_invariance import move_inner_means
+from exporters.batch_invariance import pool_inner_means
 from exporters.errors import ExportError
 from exporters.network import Network
 
@@ -24,31 +25,54 @@ def export_graph(network: Network) -> ir.Model:
     Raises:
         ExportError: torch cannot trace the network, or only for fixed sizes.
     """
-    inputs = network.arrays(network.trials.traced, seed=0)
-    open_dimensions = tuple(_open_dimensions(spec) for spec in network.contract.inputs)
-    # torch speaks of packages that are not there, and of its own deprecations
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         try:
-            program = torch.onnx.export(
-                network.module,
-                tuple(inputs.values()),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=[spec.name for spec in network.contract.outputs],
-                dynamic_shapes=open_dimensions,
-                verbose=False,
-            )
+            program = _trace(network)
         except torch.onnx.errors.OnnxExporterError as error:
-            raise ExportError(f"{network.contract.kind}: torch cannot export it: {type(error).__name__}") from error
-    assert program is not None
+            raise ExportError(f"{network.contract.kind}: torch cannot export it: {_reason(error)}") from error
     model = program.model
-    move_inner_means(model)
+    pool_inner_means(model)
     if network.contract.kind in _FUSED:
         model, _ = optimize_for_ort(model)
     return model
+
+
+def _trace(network: Network) -> torch.onnx.ONNXProgram:
+    inputs = network.arrays(network.trials.traced, seed=0)
+    program = torch.onnx.export(
+        network.module,
+        tuple(inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(inputs),
+        output_names=[spec.name for spec in network.contract.outputs],
+        dynamic_shapes=tuple(_open_dimensions(spec) for spec in network.contract.inputs),
+        verbose=False,
+    )
+    assert program is not None, "dynamo gives a program"
+    return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the screen what torch says of packages that are not there and of its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what began it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _open_dimensions(spec: TensorSpec) -> Mapping[int, object]:

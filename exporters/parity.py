@@ -8,6 +8,7 @@ import onnxruntime as ort
 from components.manifest import GoldenCase, Parity
 from exporters.errors import ExportError
 from exporters.network import Network
+from runtime.session import ORT_ERRORS
 
 LIMIT = 1e-4
 # Other processors add up in other orders; a damaged or wrongly tuned copy is off by far more.
@@ -18,12 +19,16 @@ def measure(network: Network, graph: Path) -> Parity:
     """Compare a saved graph with torch at a batch and sizes that it was not exported at.
 
     Raises:
-        ExportError: the largest absolute error of an output is over 1e-4, or is not a number.
+        ExportError: ONNX Runtime cannot run it, or the largest absolute error of an output is over 1e-4 or no number.
     """
     inputs = network.arrays(network.trials.compared, seed=1)
     expected = network.outputs(inputs)
-    session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    computed = session.run(list(expected), {name: array.numpy() for name, array in inputs.items()})
+    try:
+        session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        computed = session.run(list(expected), {name: array.numpy() for name, array in inputs.items()})
+    except ORT_ERRORS as fault:
+        lines = str(fault).splitlines()
+        raise ExportError(f"{network.contract.kind}: ONNX Runtime cannot run it: {lines[0] if lines else ''}") from None
     errors = [
         np.abs(array - torch_array.numpy()).max()
         for array, torch_array in zip(computed, expected.values(), strict=True)

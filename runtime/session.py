@@ -18,7 +18,7 @@ _SEVERITY_ERROR = 3
 _SEVERITY_FATAL = 4
 
 # ONNX Runtime's exceptions share no base class; a broken model also shows as one of Python's own
-_ORT_ERRORS = (
+ORT_ERRORS = (
     ort_errors.EPFail,
     ort_errors.EngineError,
     ort_errors.Fail,
@@ -66,7 +66,7 @@ class Session:
             opened = ort.InferenceSession(
                 str(folder.graph(graph)), _options(settings), providers=wanted_providers(settings), enable_fallback=0
             )
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             if settings.provider in ("cuda", "tensorrt") and isinstance(error, _PROVIDER_ERRORS):
                 raise not_attached(settings.provider) from None
             raise RuntimeFault(
@@ -102,7 +102,7 @@ class Session:
             raise RuntimeFault(f"{self.contract.kind}: {'; '.join(differences)}")
         try:
             arrays = self._session.run(self._outputs, feeds)
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise RuntimeFault(
                 f"{self.contract.kind}: ONNX Runtime could not run {shapes} ({type(error).__name__})"

@@ -14,13 +14,14 @@ from training import pictures as picture_set
 from training import vae as vae_stage
 from training.captions import learn_tokenizer
 from training.latents import Frozen, latent_set
-from training.release import Quality, measure
+from training.release import Report, report
 from training.release import release as make_release
 from training.settings import DenoiserSettings, LoopSettings, VaeSettings, workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
-BUNDLED = Path("models/emoji/checkpoint")
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLED = ROOT / "models" / "emoji" / "checkpoint"
 Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every core")]
 Guidance = Annotated[float, typer.Option(min=0, help="0 ignores the prompt, 1 is the prompt alone")]
 Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
@@ -57,7 +58,10 @@ def denoiser(
     frozen = _frozen(settings, pictures, start)
     latents = latent_set(settings, frozen.vae, pictures)
     folder = workspace() / ("denoiser" if memorise is None else f"denoiser-{memorise}")
-    denoiser_stage.train(settings, frozen, latents, folder, start)
+    try:
+        denoiser_stage.train(settings, frozen, latents, folder, start)
+    except FileExistsError as error:
+        raise typer.BadParameter(str(error), param_hint="--start") from None
 
 
 @app.command()
@@ -69,9 +73,8 @@ def evaluate(
 ) -> None:
     """Measure reconstruction and prompt fidelity, with the shuffled pairing beside it."""
     _prepare(threads)
-    pipe = checkpoint_folder.load(checkpoint)
     settings = DenoiserSettings(most_pictures=memorise)
-    _tell(measure(pipe, picture_set.load(workspace() / "pictures"), settings, guidance))
+    _tell(report(checkpoint, picture_set.load(workspace() / "pictures"), settings, guidance))
 
 
 @app.command()
@@ -80,20 +83,16 @@ def release(
     guidance: Guidance = 3.0,
     threads: Threads = 0,
 ) -> None:
-    """Make the bundled model of a checkpoint: float16 weights, components, golden cases, grid and figures."""
+    """Make the bundled model of a checkpoint: float16 weights, components, golden cases, pictures and figures."""
     _prepare(threads)
     trained = workspace() / "denoiser" / "checkpoint" if checkpoint is None else checkpoint
     pictures = picture_set.load(workspace() / "pictures")
-    _tell(make_release(trained, pictures, Path("models"), Path("docs"), guidance))
+    _tell(make_release(trained, pictures, ROOT, DenoiserSettings(), guidance))
 
 
-def _tell(quality: Quality) -> None:
-    psnr, found = quality.psnr, quality.fidelity
-    typer.echo(f"reconstruction: {psnr.mean():.2f} dB mean, {psnr.median():.2f} dB median of {len(psnr)}")
-    typer.echo(
-        f"prompt fidelity: {found.asked:.1%} of {found.count}, shuffled {found.shuffled:.1%} "
-        f"(guidance {found.guidance:g}, {found.steps} steps)"
-    )
+def _tell(found: Report) -> None:
+    for name, value in found.rows():
+        typer.echo(f"{name}: {value}")
 
 
 def _frozen(settings: DenoiserSettings, pictures: picture_set.PictureSet, start: Path | None) -> Frozen:

@@ -39,12 +39,12 @@ def save(pipe: StableDiffusionPipeline, history: History, folder: Path) -> None:
     """Write float16 safetensors, without paths of this machine, replacing `folder` when all is written."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    text_encoder = copy.deepcopy(pipe.text_encoder).half()
-    # its configuration must not ask for float16, in which a CPU computes slowly and coarsely
-    text_encoder.config.dtype = torch.float32
-    vae, unet = copy.deepcopy(pipe.vae).half(), copy.deepcopy(pipe.unet).half()
+    vae, text_encoder, unet = (copy.deepcopy(part).half() for part in (pipe.vae, pipe.text_encoder, pipe.unet))
     assemble(vae, text_encoder, pipe.tokenizer, unet, pipe.scheduler).save_pretrained(partial)
-    _forget_paths(partial)
+    # transformers would compute in the precision that it finds written, diffusers in float32: the two must agree
+    _rewrite(partial / "text_encoder" / "config.json", dtype="float32")
+    for file in partial.rglob("*.json"):
+        _rewrite(file, _name_or_path=None)
     (partial / _HISTORY_NAME).write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -66,8 +66,11 @@ def history(folder: Path) -> History:
     return History(**json.loads((folder / _HISTORY_NAME).read_text(encoding="utf-8")))
 
 
-def _forget_paths(folder: Path) -> None:
-    for file in folder.rglob("*.json"):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _rewrite(file: Path, **fields: str | None) -> None:
+    """Change fields of a JSON object; None takes a field out."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        return
+    changed = {name: value for name, value in {**content, **fields}.items() if value is not None or name not in fields}
+    if changed != content:
+        file.write_text(json.dumps(changed, indent=2) + "\n", encoding="utf-8")

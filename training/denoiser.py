@@ -14,7 +14,7 @@ from transformers import CLIPTextModel
 from training import checkpoint
 from training.captions import caption, tokenise
 from training.latents import LATENT_SIZE, Frozen, LatentSet, draw_captions
-from training.loop import Loop
+from training.loop import Loop, state_file
 from training.settings import DenoiserSettings, NoiseSettings, UNetSettings
 from training.text_encoder import new_text_encoder, pretrain
 from training.vae import grid
@@ -89,7 +89,12 @@ def train(settings: DenoiserSettings, frozen: Frozen, latents: LatentSet, folder
 
     Where `folder` holds no state, training begins with the averaged weights of the checkpoint `start`, or at random
     with the pretraining of the text encoder.
+
+    Raises:
+        FileExistsError: `start` is given, and `folder` holds a state to go on from.
     """
+    if start is not None and state_file(folder).exists():
+        raise FileExistsError(f"{state_file(folder)}: training would go on from it; remove it to begin with {start}")
     torch.manual_seed(settings.loop.seed)
     module = new_denoiser(settings, frozen) if start is None else load_denoiser(start)
     if start is None:

@@ -57,10 +57,11 @@ def fidelity(
         prompts = [caption(asked[i]) for i in part]
         drawn.append(draw(pipe, prompts, [0] * len(prompts), steps=steps, guidance=guidance))
     found = nearest_labels(pipe.vae, torch.cat(drawn), latents)
-    order = np.random.default_rng(0).permutation(count)
+    labels = [picture.label for picture in asked]
     return Fidelity(
-        asked=_share([picture.label for picture in asked], found),
-        shuffled=_share([asked[i].label for i in order], found),
+        asked=_share(labels, found),
+        # the labels are in random order, so the next caption is any other one
+        shuffled=_share([*labels[1:], labels[0]], found),
         guidance=guidance,
         steps=steps,
         count=count,

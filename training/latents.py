@@ -39,7 +39,7 @@ def latent_set(settings: DenoiserSettings, vae: AutoencoderKL, pictures: Picture
     """Encode, once, the pictures that the denoiser learns."""
     kept = [i for i, p in enumerate(pictures.pictures) if p.drawn and p.style in settings.styles]
     if settings.most_pictures is not None:
-        kept = kept[:: len(kept) // settings.most_pictures][: settings.most_pictures]
+        kept = kept[:: max(1, len(kept) // settings.most_pictures)][: settings.most_pictures]
     means, deviations = [], []
     for part in np.array_split(np.array(kept), max(1, len(kept) // 32)):
         posterior = vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist

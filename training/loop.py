@@ -53,7 +53,7 @@ class Loop:
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, before: History = _NO_HISTORY) -> None:
         self._task, self._settings = task, settings
-        self._state_file = folder / "state.pt"
+        self._state_file = state_file(folder)
         self._samples = folder / "samples"
         self.averaged = copy.deepcopy(task.module).requires_grad_(False).eval()
         if settings.compile:
@@ -156,6 +156,11 @@ class Loop:
         self._optimiser.load_state_dict(state["optimiser"])
         self._step, self._seconds, self._run_id = state["step"], state["seconds"], state["run_id"]
         self._before = History(**state["before"])
+
+
+def state_file(folder: Path) -> Path:
+    """Where a loop keeps its state in its folder."""
+    return folder / "state.pt"
 
 
 def compile_blocks(module: nn.Module) -> None:

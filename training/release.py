@@ -1,8 +1,11 @@
 """From a trained checkpoint to what the repository ships: the checkpoint, its components, and what is said of them."""
 
 import re
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from exporters.bundle import export_bundle
+from exporters.bundle import BundleOptions, export_bundle
 from training import checkpoint, evaluation
 from training.captions import caption
 from training.denoiser import draw
@@ -24,47 +27,82 @@ from training.vae import grid
 BUNDLE = "emoji"
 LICENCE = "MIT (Fluent Emoji, emojibase), Apache-2.0 (Noto Emoji)"
 GRID_NAME = "bundled-model-grid.png"
+README_PROMPT, README_SEED, README_PICTURE = "a red apple, 3d style", 0, "apple.png"
 _GRID_PICTURES, _GRID_COLUMNS = 60, 10
 _GENERATED = re.compile(r"(?<=<!-- release -->\n).*(?=<!-- /release -->)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What `evaluate` finds: PSNR of every held-out picture in dB, and prompt fidelity."""
+class ReleaseError(Exception):
+    """A release cannot be made; the message says why."""
 
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to say of a checkpoint: its history, PSNR of every held-out picture in dB, prompt fidelity."""
+
+    history: History
+    parameters: Mapping[str, int]
     psnr: Tensor
     fidelity: evaluation.Fidelity
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values, in words."""
+        found = self.fidelity
+        pooled = -10 * np.log10(np.mean(10 ** (-self.psnr.numpy() / 10)))
+        drawn = f"{found.count} captions, {found.steps} steps, guidance {found.guidance:g}"
+        return [
+            *((f"{part}, parameters", f"{count / 1e6:.1f} M") for part, count in self.parameters.items()),
+            ("samples seen by the denoiser", f"{self.history.samples:,}"),
+            ("hours of training steps, on two shared cores", f"{self.history.hours:.1f}"),
+            (f"reconstruction of {len(self.psnr)} held-out pictures, mean PSNR", f"{self.psnr.mean():.1f} dB"),
+            ("the same, median", f"{self.psnr.median():.1f} dB"),
+            ("the same, of the mean squared error of all", f"{pooled:.1f} dB"),
+            (f"prompt fidelity, {drawn}", f"{found.asked:.1%}"),
+            ("the same with the captions shuffled", f"{found.shuffled:.1%}"),
+        ]
 
-def measure(
-    pipe: StableDiffusionPipeline, pictures: PictureSet, settings: DenoiserSettings, guidance: float
-) -> Quality:
-    """Reconstruction of held-out pictures and fidelity to fixed captions."""
+
+def report(folder: Path, pictures: PictureSet, settings: DenoiserSettings, guidance: float) -> Report:
+    """Measure a checkpoint: reconstruction of held-out pictures, fidelity to at most 200 fixed captions."""
+    pipe = checkpoint.load(folder)
     psnr = evaluation.reconstruction_psnr(pipe.vae, pictures)
     latents = latent_set(settings, pipe.vae, pictures)
     count = min(200, len({picture.label for picture in latents.pictures}))
-    return Quality(psnr, evaluation.fidelity(pipe, latents, guidance=guidance, count=count))
+    parts = {"VAE": pipe.vae, "text encoder": pipe.text_encoder, "U-Net": pipe.unet}
+    return Report(
+        history=checkpoint.history(folder),
+        parameters={name: sum(each.numel() for each in part.parameters()) for name, part in parts.items()},
+        psnr=psnr,
+        fidelity=evaluation.fidelity(pipe, latents, guidance=guidance, count=count),
+    )
 
 
-def release(trained: Path, pictures: PictureSet, models: Path, docs: Path, guidance: float) -> Quality:
-    """Put a trained checkpoint into `models`/emoji with its four components, and write grid and figures into `docs`.
+def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserSettings, guidance: float) -> Report:
+    """Make models/emoji and the pictures and figures of docs/ below `root` from a trained checkpoint.
 
-    What is measured and drawn is the released checkpoint itself, in the precision in which it is stored.
+    What is measured and drawn is the released checkpoint itself, in the precision in which it is stored. Checkpoint and
+    components are replaced together, once the components are right.
 
     Raises:
+        ReleaseError: the page has no place for the figures.
         ExportError: a component is not exact.
     """
-    history = checkpoint.history(trained)
-    released = models / BUNDLE / "checkpoint"
-    checkpoint.save(checkpoint.load(trained), history, released)
-    export_bundle(released, BUNDLE, models / BUNDLE, weights="float16", licence=LICENCE)
-    pipe = checkpoint.load(released)
-    settings = DenoiserSettings()
-    quality = measure(pipe, pictures, settings, guidance)
-    prompts = _grid_prompts(pictures, settings)
+    docs, bundle = root / "docs", root / "models" / BUNDLE
+    page = (docs / "bundled-model.md").read_text(encoding="utf-8")
+    if not _GENERATED.search(page):
+        raise ReleaseError("docs/bundled-model.md: has no <!-- release --> and <!-- /release --> around the figures")
+    with TemporaryDirectory() as place:
+        rounded = Path(place) / "checkpoint"
+        checkpoint.save(checkpoint.load(trained), checkpoint.history(trained), rounded)
+        export_bundle(rounded, bundle, BundleOptions(BUNDLE, source="python -m training", licence=LICENCE))
+        shutil.rmtree(bundle / "checkpoint", ignore_errors=True)
+        shutil.move(rounded, bundle / "checkpoint")
+    found = report(bundle / "checkpoint", pictures, settings, guidance)
+    pipe, prompts = checkpoint.load(bundle / "checkpoint"), _grid_prompts(pictures, settings)
     _grid(pipe, prompts, guidance).save(docs / GRID_NAME, optimize=True)
-    _write_figures(docs / "bundled-model.md", _figures(pipe, history, quality, prompts))
-    return quality
+    grid(draw(pipe, [README_PROMPT], [README_SEED], guidance=guidance), columns=1).save(docs / README_PICTURE)
+    (docs / "bundled-model.md").write_text(_GENERATED.sub(lambda _: _figures(found, prompts), page), encoding="utf-8")
+    return found
 
 
 def _grid_prompts(pictures: PictureSet, settings: DenoiserSettings) -> list[str]:
@@ -81,41 +119,11 @@ def _grid(pipe: StableDiffusionPipeline, prompts: list[str], guidance: float) ->
     return grid(torch.cat(drawn), columns=_GRID_COLUMNS)
 
 
-def _write_figures(page: Path, figures: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert _GENERATED.search(text), f"{page.name} has no place for the figures"
-    page.write_text(_GENERATED.sub(lambda _: figures, text), encoding="utf-8")
-
-
-def _figures(pipe: StableDiffusionPipeline, history: History, quality: Quality, prompts: list[str]) -> str:
-    found = quality.fidelity
-    pooled = -10 * np.log10(np.mean(10 ** (-quality.psnr.numpy() / 10)))
-    rows = [
-        ("text encoder", f"{_millions(pipe.text_encoder)} M parameters"),
-        ("U-Net", f"{_millions(pipe.unet)} M parameters"),
-        ("samples seen by the denoiser", f"{history.samples:,}"),
-        ("hours of training steps, on two shared cores", f"{history.hours:.1f}"),
-        ("reconstruction, 200 held-out pictures, mean PSNR", f"{quality.psnr.mean():.1f} dB"),
-        ("the same, median", f"{quality.psnr.median():.1f} dB"),
-        ("the same, from the mean squared error of all", f"{pooled:.1f} dB"),
-        (
-            f"prompt fidelity, {found.count} captions, {found.steps} steps, guidance {found.guidance:g}",
-            _share(found.asked),
-        ),
-        ("the same with the captions shuffled", _share(found.shuffled)),
-    ]
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+def _figures(found: Report, prompts: list[str]) -> str:
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.rows())])
     listed = "\n".join(f"{seed}. {prompt}" for seed, prompt in enumerate(prompts))
     return (
         f"{table}\n\n![Sixty pictures, one a prompt, not chosen]({GRID_NAME})\n\n"
         f"<details><summary>The prompts, in rows of {_GRID_COLUMNS}; picture k has seed k</summary>\n\n{listed}\n\n"
         "</details>\n"
     )
-
-
-def _share(part: float) -> str:
-    return f"{part:.1%}"
-
-
-def _millions(module: torch.nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f}"

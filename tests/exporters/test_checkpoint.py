@@ -73,6 +73,8 @@ def test_what_cannot_be_exported_is_refused_by_name(copy: Path, change: Change, 
     [
         ({"_class_name": "VeryOddScheduler"}, "scheduler: is VeryOddScheduler; one of DDIMScheduler"),
         ({"trained_betas": [0.1, 0.2]}, "trained_betas=.*not supported"),
+        ({"use_beta_sigmas": True, "_class_name": "EulerDiscreteScheduler"}, "use_beta_sigmas=True is not supported"),
+        ({"final_sigmas_type": "sigma_min", "_class_name": "EulerDiscreteScheduler"}, "final_sigmas_type='sigma_min'"),
         ({"beta_schedule": "sigmoid"}, "scheduler: diffusers refuses .*sigmoid is not implemented"),
         ({"prediction_type": "odd"}, "prediction_type='odd'"),
     ],

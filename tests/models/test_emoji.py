@@ -70,7 +70,7 @@ def test_no_path_of_the_machine_that_trained_it_is_in_its_files() -> None:
 @QUIET
 @pytest.mark.parametrize(("prompt", "guidance"), [("a red apple, 3d style", 3.0), ("cat, flat style", 1.0)])
 def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: str, guidance: float) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT)
     pipe.set_progress_bar_config(disable=True)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     theirs = pipe(prompt, latents=noise, num_inference_steps=25, guidance_scale=guidance, output_type="np").images[0]

@@ -7,6 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from training import checkpoint
 from training.captions import learn_tokenizer
@@ -82,6 +83,19 @@ def test_training_goes_on_from_a_checkpoint_alone(tmp_path: Path, frozen: Frozen
     assert losses[-1].value < losses[0].value, "the text encoder's pretraining learned nothing"
 
 
+@pytest.mark.usefixtures("store")
+def test_a_start_begins_with_the_checkpoints_weights(tmp_path: Path, frozen: Frozen, latents: LatentSet) -> None:
+    start = tmp_path / "start"
+    checkpoint.save(pipeline(new_denoiser(tiny(1), frozen), frozen), History(0, 0.0), start)
+    still = tiny(1).model_copy(update={"loop": loop(1).model_copy(update={"learning_rate": 1e-9})})
+    train(still, frozen, latents, tmp_path / "run", start=start)
+    went = load_denoiser(tmp_path / "run" / "checkpoint").state_dict()
+    for name, tensor in load_denoiser(start).state_dict().items():
+        torch.testing.assert_close(went[name], tensor, rtol=0, atol=1e-6)
+    with pytest.raises(FileExistsError, match="state.pt"):
+        train(still, frozen, latents, tmp_path / "run", start=start)
+
+
 def test_a_checkpoint_holds_the_weights_as_float16_and_no_path(tmp_path: Path, frozen: Frozen) -> None:
     module = new_denoiser(tiny(1), frozen)
     module.text_encoder.config._name_or_path = str(tmp_path)
@@ -90,9 +104,17 @@ def test_a_checkpoint_holds_the_weights_as_float16_and_no_path(tmp_path: Path, f
     assert checkpoint.history(tmp_path / "checkpoint") == History(7, 0.5)
     for file in (tmp_path / "checkpoint").rglob("*.json"):
         assert str(tmp_path) not in json.dumps(json.loads(file.read_text(encoding="utf-8")))
+    assert_drawn_with(StableDiffusionPipeline.from_pretrained(tmp_path / "checkpoint"))
     loaded = load_denoiser(tmp_path / "checkpoint").state_dict()
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, msg="saving must not round what is trained")
         assert loaded[name].dtype == tensor.dtype
         if tensor.is_floating_point():
             torch.testing.assert_close(loaded[name], tensor.half().float(), rtol=0, atol=0)
+
+
+def assert_drawn_with(pipe: StableDiffusionPipeline) -> None:
+    """What a user of diffusers does, with no word about precision."""
+    pipe.set_progress_bar_config(disable=True)
+    (image,) = pipe("thing", num_inference_steps=1, output_type="np").images
+    assert image.shape == (128, 128, 3)

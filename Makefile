@@ -10,13 +10,17 @@ help: ## list the targets
 
 setup: .venv/.complete ## everything for development, in .venv
 
+# an older Python would fail later, and leave a .venv that a newer one cannot repair
+ENVIRONMENT = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")' \
+	&& $(PYTHON) -m venv .venv
+
 .venv/.complete: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(ENVIRONMENT)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch .venv/.serving $@
 
 .venv/.serving: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(ENVIRONMENT)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

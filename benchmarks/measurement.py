@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.access_log import DEPLOYMENTS, read_durations
 from benchmarks.bare import BareSessions
+from benchmarks.errors import BenchmarkError
 from benchmarks.in_process import InProcess
 from benchmarks.memory import MemoryPeaks, MemorySampler, summarise
 from benchmarks.processes import ProcessMemory, own_memory
@@ -48,8 +49,7 @@ class ServedTimes:
 class Measurement:
     """Every sample as it was taken; sample k of each path is from round k.
 
-    `pictures_equal` says whether the served picture has the pixels of the one made in this process. `own_memory` is
-    that of this process, which has the sessions twice: bare, and in `TextToImage`.
+    `own_memory` is that of this process, which has the sessions twice: bare, and in `TextToImage`.
     """
 
     bare: tuple[StageTimes, ...]
@@ -57,7 +57,6 @@ class Measurement:
     served: tuple[ServedTimes, ...]
     ready_s: float
     first_picture_s: float
-    pictures_equal: bool
     load: Load
     memory: MemoryPeaks
     own_memory: ProcessMemory
@@ -67,7 +66,7 @@ def measure(task: Task, effort: Effort, say: Callable[[str], None]) -> Measureme
     """Measure everything in one run; `say` is told what comes next.
 
     Raises:
-        BenchmarkError: the server did not start, or did not answer.
+        BenchmarkError: the server did not start, did not answer, or drew another picture.
         ComponentError: a component lacks what a picture needs.
         RuntimeFault: a session could not be opened or run.
     """
@@ -80,6 +79,8 @@ def measure(task: Task, effort: Effort, say: Callable[[str], None]) -> Measureme
             bare.draw()
             _, image = chain.draw()
             client.draw()
+        if not _equal(first.picture, image):
+            raise BenchmarkError("the served picture is not that of TextToImage: their times cannot be compared")
         samples = []
         for number in range(effort.rounds):
             say(f"round {number + 1} of {effort.rounds}")
@@ -96,7 +97,6 @@ def measure(task: Task, effort: Effort, say: Callable[[str], None]) -> Measureme
             served=_served_times(server, answers),
             ready_s=server.ready_s,
             first_picture_s=first_picture_s,
-            pictures_equal=_equal(first.picture, image),
             load=load,
             memory=summarise(sampler.samples),
             own_memory=own_memory(),

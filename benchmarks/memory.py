@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.processes import ProcessMemory, family, read_memory
 
 Sample: TypeAlias = tuple[ProcessMemory, ...]
@@ -115,10 +116,11 @@ class MemorySampler:
     """Looks at a process and all below it, from entry to exit of a `with` block and at both ends of it."""
 
     def __init__(self, pid: int) -> None:
-        """Watch the process `pid` and its descendants."""
+        """Watch the process `pid` and its descendants; leaving raises BenchmarkError if a look failed."""
         self.samples: list[Sample] = []
         self._pid = pid
         self._done = threading.Event()
+        self._fault: OSError | None = None
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -131,11 +133,17 @@ class MemorySampler:
     ) -> None:
         self._done.set()
         self._thread.join()
+        if self._fault is not None and error is None:
+            raise BenchmarkError(f"memory could not be read: {self._fault}")
         self._sample()
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL_S):
-            self._sample()
+            try:
+                self._sample()
+            except OSError as fault:
+                self._fault = fault
+                return
 
     def _sample(self) -> None:
         found = (read_memory(pid) for pid in family(self._pid))

@@ -55,8 +55,6 @@ def _show_rest(report: Report, console: Console) -> None:
         f"This process, with the sessions twice: {own.pss / _MB:.0f} MB proportional, {own.peak_rss / _MB:.0f} MB "
         "resident at most."
     )
-    if not measured.pictures_equal:
-        console.print("The served picture differs from the one made in this process: the paths did not do the same.")
     if report.machine.load_average > _QUIET_LOAD:
         console.print("The machine was busy in the minute before; if it still was, these figures are too high.")
     if report.machine.cores != CORES:

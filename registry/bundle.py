@@ -18,14 +18,12 @@ _log = logging.getLogger(__name__)
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
 
-def publish_bundle(
-    registry: Registry, folder: Path, bundle: str, alias: str = DEFAULT_ALIAS
-) -> tuple[ComponentRef, ...]:
+def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
     """Publish the four component folders of a bundle folder where they are not there yet, in the order of `PARTS`.
 
-    The alias is set where a component has none of that name. Where earlier starts set all four, and no user moved one
-    since, they move together to the folder's versions if those are newer. Whatever a user promoted stays, and with it
-    the other three; one sentence in the log says so if the folder holds anything newer.
+    The alias `production` is set where a component has none of that name. Where earlier starts set all four, and no
+    user moved one since, they move together to the folder's versions if those are newer. Whatever a user promoted
+    stays, and with it the other three; one sentence in the log says so if the folder holds anything newer.
 
     Raises:
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
@@ -34,18 +32,16 @@ def publish_bundle(
     _check(folder)
     with registry.writing():
         refs = _publish(registry, folder, bundle)
-        live = [_live(registry, ref.name, alias) for ref in refs]
+        live = [_live(registry, ref.name) for ref in refs]
         unset = [ref for ref, version in zip(refs, live, strict=True) if version is None]
-        behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version], alias)
+        behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version])
         if moving := [*unset, *behind]:
-            registry.promote_at_start(moving, alias)
-            _log.info("%s moved to %s", alias, _listed(moving))
+            registry.promote_at_start(moving)
+            _log.info("%s moved to %s", DEFAULT_ALIAS, _listed(moving))
     return refs
 
 
-def publish_for_user(
-    registry: Registry, folder: Path, bundle: str, alias: str = DEFAULT_ALIAS
-) -> tuple[ComponentRef, ...]:
+def publish_for_user(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
     """Publish a bundle folder as `publish_bundle`, but only set the alias where it is unset; no start moves it then.
 
     Raises:
@@ -55,9 +51,8 @@ def publish_for_user(
     _check(folder)
     with registry.writing():
         refs = _publish(registry, folder, bundle)
-        for ref in refs:
-            if alias not in registry.aliases(ref.name):
-                registry.promote(ref.name, ref.version, alias)
+        if unset := [ref for ref in refs if _live(registry, ref.name) is None]:
+            registry.promote_together(unset)
     return refs
 
 
@@ -73,15 +68,15 @@ def _publish(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRe
     return tuple(registry.publish(folder / kind, registered_name(bundle, kind)) for kind in PARTS)
 
 
-def _live(registry: Registry, name: str, alias: str) -> Version | None:
-    version = registry.aliases(name).get(alias)
+def _live(registry: Registry, name: str) -> Version | None:
+    version = registry.aliases(name).get(DEFAULT_ALIAS)
     return None if version is None else registry.version(name, version)
 
 
-def _behind(live: list[tuple[ComponentRef, Version]], alias: str) -> list[ComponentRef]:
+def _behind(live: list[tuple[ComponentRef, Version]]) -> list[ComponentRef]:
     """The folder's versions that the alias moves to, given each with the live one."""
     newer = [ref for ref, version in live if ref.version > version.ref.version]
-    by_user = [version.ref for _, version in live if not chosen_by_start(version, alias)]
+    by_user = [version.ref for _, version in live if not chosen_by_start(version, DEFAULT_ALIAS)]
     ahead = [version.ref for ref, version in live if ref.version < version.ref.version]
     if newer and not by_user and not ahead:
         return newer
@@ -89,7 +84,7 @@ def _behind(live: list[tuple[ComponentRef, Version]], alias: str) -> list[Compon
     if newer or (ahead and not by_user):
         reason = f"no start chose {_listed(by_user)}" if by_user else f"{_listed(ahead)} came after the folder's"
         others = [f"{version.ref} where the folder's is {ref}" for ref, version in live if ref != version.ref]
-        _log.warning("%s stays as it is, since %s: %s", alias, reason, ", ".join(others))
+        _log.warning("%s stays as it is, since %s: %s", DEFAULT_ALIAS, reason, ", ".join(others))
     return []
 
 

@@ -1,6 +1,7 @@
 """Who pointed an alias at a version: one that a start chose carries a mark, until a user chooses."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from components.reference import ComponentRef
 from registry.store import every
@@ -8,6 +9,8 @@ from registry.version import START_TAG, Version, readable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+Point: TypeAlias = Callable[["MlflowClient", ComponentRef, str], None]
 
 
 def point_for_user(client: "MlflowClient", ref: ComponentRef, alias: str) -> None:

@@ -12,7 +12,7 @@ from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
 from registry.lock import locked
-from registry.promotion import point_for_start, point_for_user
+from registry.promotion import Point, point_for_start, point_for_user
 from registry.settings import RegistrySettings
 from registry.store import aliased, every, missing_means, open_client, translated
 from registry.transfer import download, published, upload
@@ -70,15 +70,12 @@ class Registry:
             RegistryError: there is no such version, or it does not fit; every mismatch is said.
         """
         Selector.parse(f"{name}@{alias}")
-        with self.writing():
-            candidate = self.version(name, version)
-            self._check_fit([candidate], alias)
-            with translated(self._settings):
-                point_for_user(self._client, candidate.ref, alias)
-        return candidate.ref
+        candidate = self.version(name, version).ref
+        self._point_together([candidate], alias, point_for_user)
+        return candidate
 
-    def promote_at_start(self, refs: Sequence[ComponentRef], alias: str = DEFAULT_ALIAS) -> None:
-        """Point an alias at a version of each of several components of one bundle, marked as no user's choice.
+    def promote_together(self, refs: Sequence[ComponentRef], alias: str = DEFAULT_ALIAS) -> None:
+        """Point an alias at a version of each of several components of one bundle.
 
         `production` moves only if all of them fit each other and what stays there.
 
@@ -86,13 +83,20 @@ class Registry:
             ComponentError: a name or the alias is not of its form.
             RegistryError: there is no such version, or one does not fit; nothing has moved then.
         """
+        self._point_together(refs, alias, point_for_user)
+
+    def promote_at_start(self, refs: Sequence[ComponentRef], alias: str = DEFAULT_ALIAS) -> None:
+        """Do as `promote_together`, and mark that no user chose these."""
+        self._point_together(refs, alias, point_for_start)
+
+    def _point_together(self, refs: Sequence[ComponentRef], alias: str, point: Point) -> None:
         for ref in refs:
             Selector.parse(f"{ref.name}@{alias}")
         with self.writing():
             self._check_fit([self.version(ref.name, ref.version) for ref in refs], alias)
             with translated(self._settings):
                 for ref in refs:
-                    point_for_start(self._client, ref, alias)
+                    point(self._client, ref, alias)
 
     def resolve(self, selector: Selector) -> ComponentRef:
         """The exact version that a selector means now.

@@ -34,11 +34,11 @@ class RegistrySettings(BaseModel):
 
     home: Folder = Field(Path("~/.latentworks"), description="our own folder")
     tracking_uri: str | None = Field(
-        None, min_length=1, description="an MLflow server or database; null: an sqlite file in `home`"
+        None, min_length=1, description="an MLflow server or database; unset: an sqlite file in `home`"
     )
-    cache_folder: Folder | None = Field(None, description="checked copies of components; null: in `home`")
+    cache_folder: Folder | None = Field(None, description="checked copies of components; unset: in `home`")
     artifacts_folder: Folder | None = Field(
-        None, description="published files where no MLflow server keeps them; null: in `home`"
+        None, description="published files where no MLflow server keeps them; unset: in `home`"
     )
     timeout_s: int = Field(
         15,

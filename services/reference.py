@@ -26,7 +26,8 @@ def page() -> str:
     for name, info in GraphArgs.model_fields.items():
         if (model := _model(info)) is not None and model is not RegistrySettings:
             parts += _section(name, f"{name}.", model.model_fields, _summary(model))
-    parts += ["## The registry", "Environment variables alone.", _registry_table()]
+    note = "Environment variables; as arguments they are `registry.home=FOLDER` and so on."
+    parts += ["## The registry", note, _registry_table()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +42,14 @@ Stage = TypeVar("Stage", bound=OpenStage)
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect(Generic[Stage]):
+    """A version's stage whose last `faults` runs failed, with none that worked since."""
+
+    stage: Stage
+    faults: int
+
+
 class StageSettings(BaseModel):
     """What one stage's replicas need to know; `workers` calls run at the same time."""
 
@@ -68,8 +77,7 @@ class StageHost(Generic[Stage]):
         self._settings = settings
         self._shelf = Shelf(self._open)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
-        self._faults = 0
-        self._suspect: Stage | None = None
+        self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
         self.metrics = StageMetrics(kind)
 
     async def start(self, catalog: DeploymentHandle) -> None:
@@ -82,7 +90,7 @@ class StageHost(Generic[Stage]):
         await self._stage(live.pins[self._kind])
 
     async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
-        """Do `work` on a pinned version in a thread; what it raises is counted and raised here.
+        """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
 
         Raises:
             StartError: the version cannot be had or opened.
@@ -96,28 +104,30 @@ class StageHost(Generic[Stage]):
             self.metrics.abandoned(str(pin))
             raise
         except RuntimeFault as fault:
-            self._faults, self._suspect = self._faults + 1, stage
+            known = self._suspects.get(pin)
+            self._suspects[pin] = Suspect(stage, 1 if known is None else known.faults + 1)
             self.metrics.failed(str(pin))
             _log.error("%s: %s", pin, fault)
             raise ServingError(f"{self._kind}: something went wrong in this stage") from None
-        self._faults, self._suspect = 0, None
+        self._suspects.pop(pin, None)
         self.metrics.worked(str(pin), time.perf_counter() - started)
         return result
 
     async def check_health(self) -> None:
-        """Probe a stage whose last runs all failed: the requests may have been at fault, not the replica.
+        """Probe each version whose last runs all failed: the requests may have been at fault, not the replica.
 
         Raises:
-            ServingError: the probe failed too; Serve starts another replica in this place.
+            ServingError: a probe failed too; Serve starts another replica in this place.
         """
-        if self._suspect is None or self._faults < FAULTS_BEFORE_PROBE:
-            return
-        try:
-            # not in the stage's own threads: all of them may be at work for minutes
-            await asyncio.to_thread(self._probe, self._suspect)
-        except RuntimeFault as fault:
-            raise ServingError(f"{self._kind}: {self._faults} runs failed, and so did the probe: {fault}") from None
-        self._faults, self._suspect = 0, None
+        for pin, suspect in list(self._suspects.items()):
+            if suspect.faults < FAULTS_BEFORE_PROBE:
+                continue
+            try:
+                # not in the stage's own threads: all of them may be at work for minutes
+                await asyncio.to_thread(self._probe, suspect.stage)
+            except RuntimeFault as fault:
+                raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
+            self._suspects.pop(pin, None)
 
     async def _stage(self, pin: ComponentRef) -> Stage:
         try:

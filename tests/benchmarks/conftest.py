@@ -44,7 +44,6 @@ def measured() -> Measurement:
         served=(served_times(50), served_times(60), served_times(100)),
         ready_s=20.0,
         first_picture_s=20.5,
-        pictures_equal=True,
         load=Load(at_once=2, seconds=2.0, pictures_per_second=2.0, whole_ms=(900.0, 1000.0, 1100.0, 1000.0)),
         memory=summarise([sample]),
         own_memory=process(1, "python -m benchmarks", 150),

@@ -55,7 +55,6 @@ def test_the_whole_benchmark(toy_bundle: Path, tmp_path: Path) -> None:
     check_times(result["measured"])
     check_comparisons(result)
     check_memory(result["measured"]["memory"])
-    assert result["measured"]["pictures_equal"] is True
     assert len(result["measured"]["load"]["whole_ms"]) == 6
     for name in ("TextToImage / bare", "served / bare", "served / TextToImage", "vae_decoder", "ProxyActor"):
         assert name in ended.stdout

@@ -241,3 +241,13 @@ def test_a_user_who_publishes_moves_nothing(registry: Registry, folder: Path, up
     assert live(registry) == [1] * 4
     publish_bundle(registry, folder, "emoji")
     assert live(registry) == [2] * 4, "the folder of a start, whoever published it first"
+
+
+def test_a_user_publishes_a_whole_bundle_or_puts_none_of_it_into_production(
+    registry: Registry, folder: Path, tmp_path: Path, write_component: Callable[..., Path]
+) -> None:
+    other = write_component(tmp_path / "other", Kind.VAE_DECODER, b"other", id="another space")
+    registry.promote("emoji.vae_decoder", registry.publish(other, "emoji.vae_decoder").version)
+    with pytest.raises(RegistryError, match="latent space id"):
+        publish_for_user(registry, folder, "emoji")
+    assert [name for name in NAMES if "production" in registry.aliases(name)] == ["emoji.vae_decoder"]

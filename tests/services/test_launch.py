@@ -15,22 +15,23 @@ from services import launch
 from services.errors import StartError
 
 
-@pytest.fixture(params=["127.0.0.1", "::1"])
-def listening(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    host: str = request.param
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    if family == socket.AF_INET6 and not _has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    with socket.create_server((host, 0), family=family) as server:
-        yield host, server.getsockname()[1]
-
-
 def _has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         return False
     return True
+
+
+# a machine without IPv6 has nothing of it to test
+HOSTS = ("127.0.0.1", "::1") if _has_ipv6() else ("127.0.0.1",)
+
+
+@pytest.fixture(params=HOSTS)
+def listening(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    host: str = request.param
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        yield host, server.getsockname()[1]
 
 
 def test_a_port_is_free_or_it_is_said_who_has_it(listening: tuple[str, int]) -> None:

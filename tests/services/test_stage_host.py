@@ -99,7 +99,7 @@ def test_a_replica_that_cannot_work_any_more_says_so(
         monkeypatch.setattr(Session, "run", lose)
         # Serve replaces a replica after several failed checks in a row, so that it must go on failing
         for _ in range(3):
-            with pytest.raises(ServingError, match=f"{kind}: 3 runs failed, and so did the probe: {LOST}"):
+            with pytest.raises(ServingError, match=f"toy.{kind}/1: 3 runs failed, and so did the probe: {LOST}"):
                 await deployment.check_health()
 
     asyncio.run(run())

@@ -25,6 +25,14 @@ class UnknownNameError(DiffusionError):
     """A name that is in no table; the message lists the choices."""
 
 
+class OverloadedError(DiffusionError):
+    """More work than may wait; the same request can be admitted later."""
+
+
+class DeadlineError(DiffusionError):
+    """A deadline that would pass before the work is done."""
+
+
 def unknown_name(field: str, value: str, choices: Iterable[str]) -> UnknownNameError:
     """Make the error that lists every choice, in alphabetical order."""
     return UnknownNameError(field, value, f"one of {', '.join(sorted(choices))}")

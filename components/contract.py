@@ -15,6 +15,7 @@ MAX_WIDTH = 65536
 MAX_TOKENS = 65536
 MAX_LATENT_SIDE = 16384
 MAX_TIMESTEPS = 100_000
+MAX_GUIDANCE = 1000.0
 
 Dimension = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
 LatentSide = Annotated[int, Field(ge=1, le=MAX_LATENT_SIDE)]
@@ -90,6 +91,9 @@ class Contract(Record):
     latent_multiple: int = Field(
         1, ge=1, le=MAX_LATENT_SIDE, description="the height and width of latents must be multiples of it"
     )
+    guidance: float | None = Field(
+        None, ge=0, le=MAX_GUIDANCE, description="what a denoiser draws best at, for requests that name none"
+    )
 
     @model_validator(mode="after")
     def _holds_what_its_kind_needs(self) -> Self:
@@ -137,6 +141,12 @@ class Contract(Record):
             raise ValueError(
                 f"latent_size={shape_text(size)}: its sides must be multiples of latent_multiple={self.latent_multiple}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_guidance_only_where_it_is_used(self) -> Self:
+        if self.guidance is not None and self.kind != Kind.DENOISER:
+            raise ValueError(f"guidance={self.guidance:g}: must be null, as a {self.kind} is no denoiser")
         return self
 
     def _named(self, names: Collection[str]) -> list[TensorSpec]:

@@ -26,9 +26,10 @@ def main(
     latent_space: Annotated[str | None, typer.Option(help="its name, if other bundles share it")] = None,
     source: Annotated[str | None, typer.Option(help="where the weights came from, for component.json")] = None,
     licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="what it draws best at, requests' default")] = None,
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
-    options = BundleOptions(bundle, weights.value, latent_space, source, licence)
+    options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance)
     try:
         export_bundle(folder, out, options, _tell)
     except (ComponentError, ExportError, RuntimeFault) as error:

@@ -30,7 +30,8 @@ class BundleOptions:
     """How a checkpoint becomes a bundle.
 
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
-    `source` says where the weights came from, the checkpoint folder's name if not given.
+    `source` says where the weights came from, the checkpoint folder's name if not given. `guidance` is what the
+    denoiser draws best at, the default of requests.
     """
 
     bundle: str
@@ -38,6 +39,7 @@ class BundleOptions:
     latent_space: str | None = None
     source: str | None = None
     licence: str | None = None
+    guidance: float | None = None
 
 
 def export_bundle(
@@ -83,7 +85,7 @@ def _export(
     source = checkpoint.path.absolute().name if options.source is None else options.source
     origin = Origin(source=source, licence=options.licence, exporter=exporter_versions())
     space = options.bundle if options.latent_space is None else options.latent_space
-    for network in _networks(checkpoint, space):
+    for network in _networks(checkpoint, space, options.guidance):
         kind = network.contract.kind
         words = tokenizer if kind == Kind.TEXT_ENCODER else None
         on_component(write_component(network, partial / kind, options.weights, origin, words))
@@ -91,7 +93,7 @@ def _export(
         del network
 
 
-def _networks(checkpoint: Checkpoint, space: str) -> Iterator[Network]:
+def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Iterator[Network]:
     try:
         vae = checkpoint.vae()
         latents = latent_space(vae, space)
@@ -99,7 +101,7 @@ def _networks(checkpoint: Checkpoint, space: str) -> Iterator[Network]:
         yield vae_encoder(vae, latents)
         del vae
         yield text_encoder(checkpoint)
-        yield denoiser(checkpoint, latents)
+        yield denoiser(checkpoint, latents, guidance)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -23,8 +23,8 @@ class _Denoiser(nn.Module):
         return (prediction,)
 
 
-def denoiser(checkpoint: Checkpoint, space: LatentSpace) -> Network:
-    """Read the checkpoint's U-Net; every row has a timestep of its own.
+def denoiser(checkpoint: Checkpoint, space: LatentSpace, guidance: float | None = None) -> Network:
+    """Read the checkpoint's U-Net; every row has a timestep of its own, and `guidance` is what it draws best at.
 
     Raises:
         ExportError: the U-Net takes other latents than the VAE's, or other conditioning than text.
@@ -51,6 +51,7 @@ def denoiser(checkpoint: Checkpoint, space: LatentSpace) -> Network:
         noise_schedule=checkpoint.noise_schedule(),
         latent_size=(height, width),
         latent_multiple=multiple,
+        guidance=guidance,
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, conditioning.tokens // 2 - 1)}
     whole = {"height": height, "width": width, "tokens": conditioning.tokens}

@@ -15,6 +15,9 @@ from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError, refuse
 from pipeline.trajectories import Trajectories
 
+# of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
+_GUIDANCE = 5.0
+
 # fresh seeds stay readable, and exact in JSON's numbers
 _FRESH_SEEDS = 2**32
 
@@ -25,7 +28,9 @@ class RequestRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     default_steps: int = Field(25, ge=1, description="steps of a request that names none")
-    default_guidance: float = Field(5.0, ge=0, description="guidance of a request that names none")
+    default_guidance: float | None = Field(
+        None, ge=0, description="guidance of a request that names none; unset: the bundle's own, or 5 if it has none"
+    )
     default_sampler: str = Field("ddim", description="sampler of a request that names none")
     max_prompt_characters: int = Field(4000, ge=1, description="of the prompt, and of the negative prompt")
     max_steps: int = Field(150, ge=1, description="the most steps; a bundle has its training timesteps at most")
@@ -42,7 +47,7 @@ class RequestRules(BaseModel):
             ("default_steps", self.default_steps, self.max_steps),
             ("default_guidance", self.default_guidance, self.max_guidance),
         ):
-            if value > most:
+            if value is not None and value > most:
                 raise ValueError(f"{name}={value:g}: must be at most {most:g}")
         return self
 
@@ -78,7 +83,7 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     most_steps = min(rules.max_steps, contract.noise_schedule.num_train_timesteps)
     steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
     _check_whole("steps", steps, 1, most_steps)
-    guidance = rules.default_guidance if fields.guidance is None else fields.guidance
+    guidance = _default_guidance(contract, rules) if fields.guidance is None else fields.guidance
     _check_guidance(guidance, rules.max_guidance)
     sampler = rules.default_sampler if fields.sampler is None else fields.sampler
     if not isinstance(sampler, str) or sampler not in SAMPLERS:
@@ -99,6 +104,14 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         width=width,
         height=height,
     )
+
+
+def _default_guidance(contract: Contract, rules: RequestRules) -> float:
+    for guidance in (rules.default_guidance, contract.guidance):
+        if guidance is not None:
+            # a bundle's own must not make a request that names none fail
+            return min(guidance, rules.max_guidance)
+    return min(_GUIDANCE, rules.max_guidance)
 
 
 def fresh_seed() -> int:

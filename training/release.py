@@ -91,10 +91,11 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
     page = (docs / "bundled-model.md").read_text(encoding="utf-8")
     if not _GENERATED.search(page):
         raise ReleaseError("docs/bundled-model.md: has no <!-- release --> and <!-- /release --> around the figures")
+    options = BundleOptions(BUNDLE, source="python -m training", licence=LICENCE, guidance=guidance)
     with TemporaryDirectory() as place:
         rounded = Path(place) / "checkpoint"
         checkpoint.save(checkpoint.load(trained), checkpoint.history(trained), rounded)
-        export_bundle(rounded, bundle, BundleOptions(BUNDLE, source="python -m training", licence=LICENCE))
+        export_bundle(rounded, bundle, options)
         shutil.rmtree(bundle / "checkpoint", ignore_errors=True)
         shutil.move(rounded, bundle / "checkpoint")
     found = report(bundle / "checkpoint", pictures, settings, guidance)

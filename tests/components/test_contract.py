@@ -90,6 +90,8 @@ def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
         ("latent_size", [16]),
         ("latent_multiple", 0),
         ("latent_multiple", 10**9),
+        ("guidance", -0.5),
+        ("guidance", 10**9),
         ("noise_schedule.num_train_timesteps", 10**12),
         ("noise_schedule.steps_offset", -1),
         ("noise_schedule.beta_end", 1.0),
@@ -149,6 +151,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
         (_text_encoder(), "outputs.0.shape", [], "hidden_states: has shape [], must end in 256"),
         (_denoiser(), "latent_multiple", 3, "latent_size=[16, 16]: its sides must be multiples of latent_multiple=3"),
         (_decoder(), "latent_multiple", 2, "latent_multiple=2: must be 1, as a vae_decoder is no denoiser"),
+        (_decoder(), "guidance", 2.0, "guidance=2: must be null, as a vae_decoder is no denoiser"),
     ],
 )
 def test_a_contract_does_not_contradict_itself(data: dict[str, Any], path: str, value: object, words: str) -> None:

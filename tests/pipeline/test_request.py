@@ -142,6 +142,14 @@ def test_rules_that_make_no_sense_are_refused(rules: dict[str, Any]) -> None:
         RequestRules(**rules)
 
 
+def test_the_default_guidance_is_the_deployments_then_the_bundles() -> None:
+    own = DENOISER.model_copy(update={"guidance": 2.0})
+    assert check_request(FIELDS, own, RULES).guidance == 2.0
+    assert check_request(replace(FIELDS, guidance=0), own, RULES).guidance == 0
+    assert check_request(FIELDS, own, RULES.model_copy(update={"default_guidance": 3.0})).guidance == 3.0
+    assert check_request(FIELDS, own, RULES.model_copy(update={"max_guidance": 1.5})).guidance == 1.5
+
+
 def test_a_side_must_suit_the_levels_of_the_network() -> None:
     deep = DENOISER.model_copy(update={"latent_multiple": 4})
     assert check_request(replace(FIELDS, width=24), deep, RULES).width == 24

@@ -34,6 +34,7 @@ def export_graph(network: Network) -> ir.Model:
     pool_inner_means(model)
     if network.contract.kind in _FUSED:
         model, _ = optimize_for_ort(model)
+    _forget_origins(model)
     return model
 
 
@@ -51,6 +52,19 @@ def _trace(network: Network) -> torch.onnx.ONNXProgram:
     )
     assert program is not None, "dynamo gives a program"
     return program
+
+
+def _forget_origins(model: ir.Model) -> None:
+    """Take out where each node came from: torch writes stack traces with the paths of this machine."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 @contextmanager

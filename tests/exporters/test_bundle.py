@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
@@ -74,6 +74,13 @@ def test_weights_are_stored_as_float16(bundle: Path) -> None:
     assert stored[TensorProto.FLOAT16] > 10 * stored[TensorProto.FLOAT]
 
 
+def test_no_path_of_this_machine_is_in_a_graph(bundle: Path) -> None:
+    for kind in KINDS:
+        content = (bundle / kind / "model.onnx").read_bytes()
+        for path in (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "site-packages", "File "):
+            assert path.encode() not in content, f"{kind}: {path}"
+
+
 def test_a_rows_bytes_do_not_depend_on_its_company(bundle: Path) -> None:
     folder = ComponentFolder.open(bundle / Kind.DENOISER)
     session = Session.open(folder, CPU)
@@ -116,6 +123,19 @@ def test_the_picture_is_that_of_diffusers(checkpoint: Path, bundle: Path, guidan
     )
     difference = np.abs(np.asarray(image).astype(float) - np.round(expected * 255))
     assert difference.mean() <= 1
+    assert np.asarray(image).std() > 1, "an empty picture equals any other"
+
+
+@pytest.mark.parametrize("checkpoint", ["sd1"], indirect=True)
+def test_a_seed_of_diffusers_gives_its_picture_by_dpmpp_2m_karras(checkpoint: Path, bundle: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(checkpoint)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    _round_to_half(pipe)
+    pipe.set_progress_bar_config(disable=True)
+    seeded = torch.Generator("cpu").manual_seed(42)
+    (expected,) = pipe("red", generator=seeded, num_inference_steps=12, guidance_scale=4, output_type="np").images
+    image = TextToImage.load(bundle, CPU).generate("red", seed=42, steps=12, guidance=4.0, sampler="DPM++ 2M Karras")
+    assert np.abs(np.asarray(image).astype(float) - np.round(expected * 255)).mean() <= 1
     assert np.asarray(image).std() > 1, "an empty picture equals any other"
 
 

@@ -1,7 +1,7 @@
 """What crosses a process: a request once checked, and what one stage hands to the next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,8 +16,9 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class ImageRequest:
     """A request for `n` pictures, its defaults filled in and every field inside its limits.
 
-    `guidance` 0 ignores the prompt, 1 is the prompt alone; `width` and `height` are pixels. Picture k of the n is made
-    from seed + k.
+    `guidance` 0 ignores the prompt, 1 is the prompt alone; `width` and `height` are pixels. `schedule` names the spread
+    of sigmas, `rng` the source of noise. `subseed` is None where `subseed_strength` is 0; else the initial noise is
+    that of `seed` on its way to that of `subseed`, there at strength 1.
     """
 
     prompt: str
@@ -25,7 +26,11 @@ class ImageRequest:
     steps: int
     guidance: float
     sampler: str
+    schedule: str
+    rng: str
     seed: int
+    subseed: int | None
+    subseed_strength: float
     n: int
     width: int
     height: int
@@ -34,6 +39,16 @@ class ImageRequest:
     def texts(self) -> tuple[str, ...]:
         """What to encode: the prompt, and after it the negative prompt where guidance weighs the two."""
         return (self.prompt,) if self.guidance == 1 else (self.prompt, self.negative_prompt)
+
+    def picture(self, image: int) -> "ImageRequest":
+        """The request that gives picture `image` of the n alone.
+
+        Picture k has seed + k; but where a subseed varies the noise, all vary the picture of the one seed, and picture
+        k has subseed + k, as in A1111.
+        """
+        if self.subseed is None:
+            return replace(self, seed=self.seed + image, n=1)
+        return replace(self, subseed=self.subseed + image, n=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +69,7 @@ class DenoiseJob:
 
     Conditioning arrays are [1, tokens, width]; `negative` is None where guidance is 1. `height` and `width` are those
     of the latents. `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise.
+    `schedule`, `rng`, `subseed` and `subseed_strength` are those of `ImageRequest`.
     """
 
     conditioning: Arrays
@@ -61,7 +77,11 @@ class DenoiseJob:
     steps: int
     guidance: float
     sampler: str
+    schedule: str
+    rng: str
     seed: int
+    subseed: int | None
+    subseed_strength: float
     height: int
     width: int
     noise: FloatArray | None = None

@@ -6,10 +6,13 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from diffusion.arrays import Table
-from diffusion.errors import require_integer, unknown_name
+from diffusion.errors import DiffusionError, require_integer, unknown_name
 
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace"]
 FinalSigma: TypeAlias = Literal["zero", "sigma_min"]
+
+# the steps of the teacher that latent consistency models are distilled from (Luo et al. 2023)
+DISTILLED_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,15 @@ def spaced_timesteps(spacing: TimestepSpacing, steps: int, num_train_timesteps: 
     # arange by a negative fraction, as diffusers has it: ties are rounded by its float error. That error also makes one
     # timestep too many, -1, at 62 of the step counts up to 1000 (61 is the first): it is dropped here.
     return np.round(np.arange(num_train_timesteps, 0, -num_train_timesteps / steps))[:steps] - 1
+
+
+def distilled_timesteps(steps: int, num_train_timesteps: int) -> Table:
+    """Choose `steps` of the 50 timesteps that a consistency model was distilled on, evenly from the noisiest, [steps].
+
+    Raises DiffusionError for more steps than that.
+    """
+    if steps > DISTILLED_STEPS or num_train_timesteps < DISTILLED_STEPS:
+        limit = f"at most {min(DISTILLED_STEPS, num_train_timesteps)} for a distilled model"
+        raise DiffusionError("steps", steps, limit)
+    learned = np.arange(DISTILLED_STEPS, 0, -1) * (num_train_timesteps // DISTILLED_STEPS) - 1
+    return learned[np.floor(np.linspace(0, DISTILLED_STEPS, steps, endpoint=False)).astype(np.int64)].astype(np.float64)

@@ -7,7 +7,9 @@ from typing import Annotated, cast
 import typer
 
 from components.errors import ComponentError
+from diffusion.noise import DEFAULT_RNG, SOURCES
 from diffusion.samplers import SAMPLERS
+from diffusion.sigma_schedules import SIGMA_SCHEDULES
 from pipeline.errors import RequestError
 from pipeline.request import fresh_seed
 from pipeline.text_to_image import Options, TextToImage
@@ -33,6 +35,14 @@ def main(
     steps: Annotated[int | None, typer.Option(help="how many steps to walk")] = None,
     guidance: Annotated[float | None, typer.Option(help="0 ignores the prompt, 1 is the prompt alone")] = None,
     sampler: Annotated[str | None, typer.Option(help=f"one of {', '.join(sorted(SAMPLERS))}")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help=f"how sigmas are spread: one of {', '.join(sorted(SIGMA_SCHEDULES))}")
+    ] = None,
+    rng: Annotated[
+        str | None, typer.Option(help=f"whose noise: one of {', '.join(sorted(SOURCES))}; {DEFAULT_RNG} if not given")
+    ] = None,
+    subseed: Annotated[int | None, typer.Option(help="whose noise to go towards; drawn afresh if not given")] = None,
+    subseed_strength: Annotated[float, typer.Option(help="how far to go, 0 to 1")] = 0.0,
     width: Annotated[int | None, typer.Option(help="in pixels; the bundle's own if not given")] = None,
     height: Annotated[int | None, typer.Option(help="in pixels; the bundle's own if not given")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="every core if not given")] = None,
@@ -47,19 +57,26 @@ def main(
         "steps": steps,
         "guidance": guidance,
         "sampler": sampler,
+        "schedule": schedule,
+        "rng": rng,
+        "subseed": fresh_seed() if subseed is None else subseed,
+        "subseed_strength": subseed_strength,
         "width": width,
         "height": height,
     }
     options = cast(Options, {name: value for name, value in asked.items() if value is not None})
+    _draw(prompt, out, bundle, SessionSettings(threads=threads, provider=provider.value), options)
+    varied = f", subseed {asked['subseed']}" if subseed_strength else ""
+    typer.echo(f"{out}: seed {asked['seed']}{varied}")
+
+
+def _draw(prompt: str, out: Path, bundle: Path, settings: SessionSettings, options: Options) -> None:
     try:
-        chain = TextToImage.load(bundle, SessionSettings(threads=threads, provider=provider.value))
-        image = chain.generate(prompt, **options)
-        image.save(out)
+        TextToImage.load(bundle, settings).generate(prompt, **options).save(out)
     except (ComponentError, RequestError, RuntimeFault) as error:
         raise _failure(str(error)) from None
     except OSError as error:
         raise _failure(f"--out: cannot be written: {error.strerror}") from None
-    typer.echo(f"{out}: seed {asked['seed']}")
 
 
 def _failure(sentence: str) -> typer.Exit:

@@ -1,15 +1,18 @@
 """The denoiser's stage: noise to latents, one U-Net run for all rows that wait."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 
 import numpy as np
 
 from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, FloatArray
-from diffusion.noise import noise
+from diffusion.errors import DiffusionError
+from diffusion.noise import NoiseSource, noise, slerp
 from diffusion.samplers import find_sampler
-from pipeline.errors import refuse
+from pipeline.errors import RequestError, refuse
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.track import Track
 from pipeline.trajectories import Trajectories
@@ -47,13 +50,20 @@ class Denoiser:
 
         Raises:
             RequestError: the sampler or number of steps is none of this checkpoint's, the height or width is none
-                of this network's, or the noise or conditioning has another shape than the job and the contract say.
+                of this network's, the noise or conditioning has another shape than the job and the contract say, or
+                there is no such source of noise or seed.
         """
         self._check_size(job)
-        trajectory = self._trajectories.lay_out(job.sampler, job.steps)
-        latents = trajectory.initial_latents(self._initial_noise(job))
+        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule)
+        shape = (1, self.space.channels, job.height, job.width)
+        try:
+            source = NoiseSource(job.seed, shape, job.rng)
+            latents = trajectory.initial_latents(_initial_noise(job, source, shape))
+        except DiffusionError as error:
+            raise RequestError(error.field, str(error)) from None
+        later_draws = map(source.draw, count(1))
         return Track(
-            find_sampler(job.sampler).start(latents, trajectory),
+            find_sampler(job.sampler).start(latents, trajectory, draw=partial(next, later_draws)),
             job.steps,
             self._trajectories.prediction,
             self._conditioning(job),
@@ -102,15 +112,6 @@ class Denoiser:
             if side % multiple:
                 raise refuse(field, side, f"a multiple of {multiple}")
 
-    def _initial_noise(self, job: DenoiseJob) -> FloatArray:
-        shape = (1, self.space.channels, job.height, job.width)
-        if job.noise is None:
-            return noise(job.seed, 0, shape)
-        if job.noise.shape != shape or job.noise.dtype != np.float32:
-            found = f"{job.noise.dtype} {list(job.noise.shape)}"
-            raise refuse("noise", found, f"float32 {list(shape)} for this size")
-        return job.noise
-
     def _conditioning(self, job: DenoiseJob) -> Arrays:
         negative = job.negative
         if (negative is None) != (job.guidance == 1):
@@ -131,6 +132,13 @@ class Denoiser:
             shapes = {name: list(array.shape) for name, array in arrays.items()}
             limit = ", ".join(f"{name} [1, tokens, {width}]" for name, width in wanted.items())
             raise refuse(field, shapes, limit)
+
+
+def _initial_noise(job: DenoiseJob, source: NoiseSource, shape: tuple[int, ...]) -> FloatArray:
+    own = source.draw(0) if job.noise is None else job.noise
+    if own.shape != shape or own.dtype != np.float32:
+        raise refuse("noise", f"{own.dtype} {list(own.shape)}", f"float32 {list(shape)} for this size")
+    return own if job.subseed is None else slerp(own, noise(job.subseed, 0, shape, job.rng), job.subseed_strength)
 
 
 def _joined(arrays: Sequence[FloatArray]) -> FloatArray:

@@ -7,7 +7,7 @@ from components.messages import DenoiseJob, EncodedText, FloatArray, ImageReques
 def denoise_jobs(
     request: ImageRequest, encoded: EncodedText, space: LatentSpace, noise: FloatArray | None = None
 ) -> list[DenoiseJob]:
-    """The jobs of a request's n pictures, picture k with seed + k.
+    """The jobs of a request's n pictures, each the one of its picture alone.
 
     `encoded` holds `request.texts` in their order. `noise`, if given, starts every picture in place of its seed.
     """
@@ -18,10 +18,14 @@ def denoise_jobs(
             steps=request.steps,
             guidance=request.guidance,
             sampler=request.sampler,
-            seed=request.seed + image,
+            schedule=request.schedule,
+            rng=request.rng,
+            seed=one.seed,
+            subseed=one.subseed,
+            subseed_strength=request.subseed_strength,
             height=request.height // space.downscale,
             width=request.width // space.downscale,
             noise=noise,
         )
-        for image in range(request.n)
+        for one in map(request.picture, range(request.n))
     ]

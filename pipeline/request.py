@@ -1,6 +1,7 @@
 """What a request may ask for: the defaults, the limits, and the one place that checks them."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -9,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from components.contract import Contract
 from components.errors import ComponentError
 from components.messages import ImageRequest
-from diffusion.errors import unknown_name
-from diffusion.noise import LARGEST_SEED
+from diffusion.errors import UnknownNameError, unknown_name
+from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
+from diffusion.samplers.aliases import find_choice, find_schedule_name
+from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.errors import RequestError, refuse
 from pipeline.trajectories import Trajectories
 
@@ -54,14 +57,23 @@ class RequestRules(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFields:
-    """A request as it came, types unchecked; None takes the default. A seed of None is drawn afresh."""
+    """A request as it came, types unchecked; None takes the default.
+
+    `sampler` may be any name that `find_choice` knows, with a schedule in it unless `schedule` names one. A seed of
+    None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
+    default "torch".
+    """
 
     prompt: str
     negative_prompt: str = ""
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    schedule: str | None = None
+    rng: str | None = None
     seed: int | None = None
+    subseed: int | None = None
+    subseed_strength: float | None = None
     n: int = 1
     width: int | None = None
     height: int | None = None
@@ -84,22 +96,25 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
     _check_whole("steps", steps, 1, most_steps)
     guidance = _default_guidance(contract, rules) if fields.guidance is None else fields.guidance
-    _check_guidance(guidance, rules.max_guidance)
-    sampler = rules.default_sampler if fields.sampler is None else fields.sampler
-    if not isinstance(sampler, str) or sampler not in SAMPLERS:
-        raise refuse("sampler", sampler, unknown_name("sampler", "", SAMPLERS).limit)
+    _check_number("guidance", guidance, rules.max_guidance)
+    sampler, schedule = _walk(fields, rules)
+    rng = DEFAULT_RNG if fields.rng is None else fields.rng
+    _check_name("rng", rng, SOURCES)
     _check_whole("n", fields.n, 1, rules.max_images)
-    seed = fresh_seed() if fields.seed is None else fields.seed
-    _check_whole("seed", seed, 0, LARGEST_SEED - (fields.n - 1))
+    subseed, subseed_strength = _variation(fields)
     width, height = _size(fields, contract, rules)
-    Trajectories.of(contract).lay_out(sampler, steps)
+    Trajectories.of(contract).lay_out(sampler, steps, schedule)
     return ImageRequest(
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
         steps=steps,
         guidance=float(guidance),
         sampler=sampler,
-        seed=seed,
+        schedule=schedule,
+        rng=rng,
+        seed=_seed("seed", fields.seed, fields.n),
+        subseed=subseed,
+        subseed_strength=subseed_strength,
         n=fields.n,
         width=width,
         height=height,
@@ -117,6 +132,46 @@ def _default_guidance(contract: Contract, rules: RequestRules) -> float:
 def fresh_seed() -> int:
     """A seed that nobody chose, 0..2^32 - 1."""
     return secrets.randbelow(_FRESH_SEEDS)
+
+
+def _walk(fields: RequestFields, rules: RequestRules) -> tuple[str, str]:
+    """Sampler and sigma schedule by our names, from whatever names they came by."""
+    given = rules.default_sampler if fields.sampler is None else fields.sampler
+    if not isinstance(given, str):
+        raise refuse("sampler", given, unknown_name("sampler", "", SAMPLERS).limit)
+    try:
+        choice = find_choice(given)
+    except UnknownNameError as unknown:
+        raise refuse("sampler", given, unknown.limit) from None
+    if fields.schedule is None:
+        return choice.sampler, choice.schedule
+    if not isinstance(fields.schedule, str):
+        raise refuse("schedule", fields.schedule, unknown_name("schedule", "", SIGMA_SCHEDULES).limit)
+    try:
+        schedule = find_schedule_name(fields.schedule)
+    except UnknownNameError as unknown:
+        raise refuse("schedule", fields.schedule, unknown.limit) from None
+    if choice.schedule not in (DEFAULT, schedule):
+        raise refuse("schedule", fields.schedule, f"left out or {choice.schedule}, which the sampler's name says")
+    return choice.sampler, schedule
+
+
+def _seed(field: str, given: int | None, n: int) -> int:
+    seed = fresh_seed() if given is None else given
+    _check_whole(field, seed, 0, LARGEST_SEED - (n - 1))
+    return seed
+
+
+def _variation(fields: RequestFields) -> tuple[int | None, float]:
+    strength = 0.0 if fields.subseed_strength is None else fields.subseed_strength
+    _check_number("subseed_strength", strength, 1.0)
+    subseed = _seed("subseed", fields.subseed, fields.n)
+    return (None, 0.0) if strength == 0 else (subseed, float(strength))
+
+
+def _check_name(field: str, name: str, choices: Mapping[str, object]) -> None:
+    if not isinstance(name, str) or name not in choices:
+        raise refuse(field, name, unknown_name(field, "", choices).limit)
 
 
 def _check_text(field: str, text: str, shortest: int, longest: int) -> None:
@@ -138,11 +193,11 @@ def _check_whole(field: str, value: int, lowest: int, highest: int) -> None:
         raise refuse(field, value, f"a whole number between {lowest} and {highest}")
 
 
-def _check_guidance(value: float, highest: float) -> None:
+def _check_number(field: str, value: float, highest: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     # NaN lies between no two numbers, and the limit is finite
     if not number or not 0 <= value <= highest:
-        raise refuse("guidance", value, f"a number between 0 and {highest:g}")
+        raise refuse(field, value, f"a number between 0 and {highest:g}")
 
 
 def _size(fields: RequestFields, contract: Contract, rules: RequestRules) -> tuple[int, int]:

@@ -30,6 +30,10 @@ class Options(TypedDict, total=False):
     steps: int
     guidance: float
     sampler: str
+    schedule: str
+    rng: str
+    subseed: int
+    subseed_strength: float
     width: int
     height: int
 
@@ -68,7 +72,7 @@ class TextToImage:
         )
 
     def generate(self, prompt: str, *, noise: FloatArray | None = None, **options: Unpack[Options]) -> Image.Image:
-        """Draw one picture: the same arguments give the same bytes. The seed is 0 unless given.
+        """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
 
@@ -77,6 +81,7 @@ class TextToImage:
             RuntimeFault: a session could not run.
         """
         options.setdefault("seed", 0)
+        options.setdefault("subseed", 0)
         request = check_request(RequestFields(prompt=prompt, **options), self._denoiser.contract, self._rules)
         return self._draw(request, noise)
 

@@ -48,14 +48,16 @@ class Trajectories:
         except DiffusionError as error:
             raise ComponentError(f"{contract.kind}: noise schedule: {error}") from None
 
-    def lay_out(self, sampler: str, steps: int) -> Trajectory:
-        """The walk of `steps` steps by the sampler of that name.
+    def lay_out(self, sampler: str, steps: int, schedule: str) -> Trajectory:
+        """The walk of `steps` steps by the sampler and on the sigma schedule of those names.
 
         Raises:
-            RequestError: the sampler is unknown, or this checkpoint's schedule has no such walk.
+            RequestError: the sampler or schedule is unknown, or this checkpoint's schedule has no such walk.
         """
         try:
-            trajectory = find_sampler(sampler).trajectory(self.schedule, self.spacing, steps)
+            trajectory = find_sampler(sampler).trajectory(
+                self.schedule, self.spacing, steps, sigma_schedule=schedule, prediction_type=self.prediction.name
+            )
             self.prediction.check(trajectory)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None

@@ -16,14 +16,18 @@ _EXIF_IMAGE_DESCRIPTION = 0x010E
 _PNG_LEVEL = 3
 
 
-def describe(request: ImageRequest, pins: Pins, seed: int) -> str:
-    """What made a picture, as one line of JSON that goes into its file; the prompt stays out."""
+def describe(request: ImageRequest, pins: Pins) -> str:
+    """What made the one picture of a request, as one line of JSON that goes into its file; the prompt stays out."""
     return json.dumps(
         {
-            "seed": seed,
+            "rng": request.rng,
+            "seed": request.seed,
+            "subseed": request.subseed,
+            "subseed_strength": request.subseed_strength,
             "steps": request.steps,
             "guidance": request.guidance,
             "sampler": request.sampler,
+            "schedule": request.schedule,
             "width": request.width,
             "height": request.height,
             "components": {kind.value: pin.model_dump() for kind, pin in pins.items()},

@@ -27,11 +27,11 @@ class GraphDeployment:
         self._vae_encoder = vae_encoder
 
     async def draw(self, order: Order) -> Drawn:
-        """Draw all pictures of an order; picture k is the one that its request gives alone with seed + k."""
+        """Draw all pictures of an order, each as `ImageRequest.picture` gives it alone."""
         request, pins = order.request, order.pins
         encoded = self._text_encoder.encode.remote(pins[Kind.TEXT_ENCODER], request.texts)
-        singles = [replace(request, seed=request.seed + image, n=1) for image in range(request.n)]
-        walks = [asyncio.create_task(self._picture(replace(order, request=one), encoded)) for one in singles]
+        singles = [replace(order, request=request.picture(image)) for image in range(request.n)]
+        walks = [asyncio.create_task(self._picture(one, encoded)) for one in singles]
         try:
             pictures = await asyncio.gather(*walks)
         finally:
@@ -45,6 +45,6 @@ class GraphDeployment:
         request, pins = order.request, order.pins
         latents = self._denoiser.denoise.remote(pins[Kind.DENOISER], request, encoded)
         pixels: Pixels = await self._vae_decoder.decode.remote(pins[Kind.VAE_DECODER], latents)
-        metadata = describe(request, pins, request.seed)
+        metadata = describe(request, pins)
         data = await asyncio.to_thread(encode_picture, pixels[0], order.encoding, metadata)
-        return Picture(data, request.seed)
+        return Picture(data, request.seed, request.subseed)

@@ -40,10 +40,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One encoded picture and the seed that made it."""
+    """One encoded picture and the seeds that made it; `subseed` is None where nothing varied the noise."""
 
     data: bytes
     seed: int
+    subseed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -115,8 +115,10 @@ def add_body_schema(schema: dict[str, Any]) -> None:
 def _headers(order: Order, drawn: Drawn) -> dict[str, str]:
     pins = ", ".join(f"{kind}={pin}" for kind, pin in order.pins.items())
     truncated = drawn.prompt_truncated or drawn.negative_prompt_truncated
+    varied = {} if order.request.subseed is None else {"x-subseed": str(order.request.subseed)}
     return {
         "x-seed": str(order.request.seed),
+        **varied,
         "x-component-versions": pins,
         "x-truncated": "true" if truncated else "false",
     }
@@ -124,9 +126,13 @@ def _headers(order: Order, drawn: Drawn) -> dict[str, str]:
 
 def _answer(order: Order, drawn: Drawn, bundle: str) -> GenerationAnswer:
     request = order.request
+    images = [
+        GeneratedImage(b64_json=base64.b64encode(one.data).decode(), seed=one.seed, subseed=one.subseed)
+        for one in drawn.pictures
+    ]
     return GenerationAnswer(
         created=int(time()),
-        data=[GeneratedImage(b64_json=base64.b64encode(one.data).decode(), seed=one.seed) for one in drawn.pictures],
+        data=images,
         model=bundle,
         output_format=order.encoding.format,
         size=f"{request.width}x{request.height}",

@@ -19,7 +19,11 @@ class GenerationBody(BaseModel):
 
     prompt: str = Field(description="what to draw")
     model: str | None = Field(None, description="the name of a served bundle; left out: the only one")
-    n: int | None = Field(None, description="how many pictures, 1 if left out; picture k is drawn with seed + k")
+    n: int | None = Field(
+        None,
+        description="how many pictures, 1 if left out; picture k is drawn with seed + k, or, where subseed_strength "
+        "varies the picture of one seed, with subseed + k",
+    )
     size: str | None = Field(None, description="`WIDTHxHEIGHT` in pixels; `auto` or left out: the bundle's own")
     response_format: Literal["b64_json"] | None = None
     output_format: PictureFormat | None = Field(None, description="png if left out")
@@ -37,14 +41,23 @@ class GenerationBody(BaseModel):
     seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
     steps: int | None = Field(None, description="steps of the sampler")
     guidance: float | None = Field(None, description="0 ignores the prompt, 1 is the prompt alone, more insists")
-    sampler: str | None = Field(None, description="a sampler's name")
+    sampler: str | None = Field(None, description="a sampler's name; those of diffusers, A1111 and ComfyUI will do")
+    schedule: str | None = Field(None, description="how sigmas are spread: the bundle's own, if left out, karras, ...")
+    rng: str | None = Field(None, description="whose noise a seed gives: torch, if left out, or philox (CUDA's)")
+    subseed: int | None = Field(
+        None, description="the seed towards which subseed_strength goes; left out: drawn afresh, and told in the answer"
+    )
+    subseed_strength: float | None = Field(
+        None, description="how far to go from the noise of seed, 0 if left out, to that of subseed, 1"
+    )
 
 
 class GeneratedImage(BaseModel):
     """One picture."""
 
     b64_json: str = Field(description="the file, in base64")
-    seed: int = Field(description="alone, this seed gives this picture")
+    seed: int = Field(description="alone, this seed, with the subseed if there is one, gives this picture")
+    subseed: int | None = Field(description="null where subseed_strength is 0")
 
 
 class ComponentPin(BaseModel):

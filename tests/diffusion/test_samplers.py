@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from diffusion.arrays import Array
 from diffusion.drive import run
 from diffusion.errors import DiffusionError, UnknownNameError
+from diffusion.flow import FlowSchedule
 from diffusion.noise import noise
 from diffusion.samplers import SAMPLERS, Draw, Query, ddim, find_sampler
 from diffusion.schedule import NoiseSchedule
@@ -20,7 +21,8 @@ SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta
 
 
 def walk(sampler: str, steps: int, schedule: NoiseSchedule = SCHEDULE) -> Trajectory:
-    return find_sampler(sampler).trajectory(schedule, Spacing("trailing"), steps)
+    row = find_sampler(sampler)
+    return row.trajectory(FlowSchedule() if row.flow else schedule, Spacing("trailing"), steps)
 
 
 def draws(seed: int = 3) -> Draw:
@@ -29,7 +31,7 @@ def draws(seed: int = 3) -> Draw:
 
 
 @pytest.mark.parametrize("zero_snr", [False, True])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["ddim", "euler"])
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_a_point_mass_is_recovered(name: str, steps: int, zero_snr: bool) -> None:
     point = noise(9, 0, SHAPE)
@@ -69,7 +71,7 @@ def test_the_start_is_left_as_it_was() -> None:
         trajectory = walk(name, 3)
         start = trajectory.initial_latents(noise(1, 0, SHAPE))
         start.flags.writeable = False
-        run(find_sampler(name).start(start, trajectory), lambda query: np.tanh(query.latents))
+        run(find_sampler(name).start(start, trajectory, draw=draws()), lambda query: np.tanh(query.latents))
 
 
 def test_queries_are_the_trajectory() -> None:
@@ -82,8 +84,12 @@ def test_queries_are_the_trajectory() -> None:
             assert query.latents.dtype == np.float32
             return np.tanh(query.latents)
 
-        run(find_sampler(name).start(trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory), denoise)
-        assert seen == [(step.sigma, step.timestep) for step in trajectory.steps]
+        latents = trajectory.initial_latents(noise(1, 0, SHAPE))
+        final = run(find_sampler(name).start(latents, trajectory, draw=draws()), denoise)
+        asked = [at for step in trajectory.steps for at in (step, step.second) if at is not None]
+        assert seen == [(at.sigma, at.timestep) for at in asked]
+        assert len(seen) == trajectory.evaluations
+        assert final.dtype == np.float32
 
 
 @pytest.mark.parametrize(("eta", "expected"), [(0.0, 0), (0.5, 4)])
@@ -110,8 +116,8 @@ def test_two_samplers_in_turns_give_what_each_gives_alone() -> None:
         trajectory = walk(name, 5)
         return trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory
 
-    alone = {name: run(find_sampler(name).start(*make(name)), denoise) for name in SAMPLERS}
-    active = {name: find_sampler(name).start(*make(name)) for name in SAMPLERS}
+    alone = {name: run(find_sampler(name).start(*make(name), draw=draws()), denoise) for name in SAMPLERS}
+    active = {name: find_sampler(name).start(*make(name), draw=draws()) for name in SAMPLERS}
     queries = {name: next(sampler) for name, sampler in active.items()}
     finals: dict[str, Array] = {}
     while queries:
@@ -126,7 +132,7 @@ def test_two_samplers_in_turns_give_what_each_gives_alone() -> None:
 
 
 def test_unknown_sampler_lists_the_choices() -> None:
-    with pytest.raises(UnknownNameError, match="sampler='plms': must be one of ddim, euler"):
+    with pytest.raises(UnknownNameError, match="sampler='plms': must be one of ddim, ddpm, .*, euler, .*, unipc"):
         find_sampler("plms")
 
 
@@ -143,3 +149,48 @@ def test_eta_needs_noise_and_a_sampler_that_takes_it() -> None:
         find_sampler("ddim").start(latents, walk("ddim", 3), 0.5)
     with pytest.raises(DiffusionError, match=r"eta=0\.5: must be 0 for euler"):
         find_sampler("euler").start(latents, walk("euler", 3), 0.5, draws())
+
+
+@pytest.mark.parametrize("name", [name for name, row in SAMPLERS.items() if row.draws])
+def test_noisy_samplers_need_noise_before_the_first_query(name: str) -> None:
+    with pytest.raises(DiffusionError, match="draw=None: must be a source of noise"):
+        find_sampler(name).start(noise(1, 0, SHAPE), walk(name, 3))
+
+
+DRAWS = {
+    "ddpm": 4,
+    "euler_ancestral": 4,
+    "dpm2_ancestral": 3,
+    "dpmpp_2m_sde": 4,
+    "dpmpp_3m_sde": 4,
+    "dpmpp_sde": 6,
+    "dpmpp_2s_ancestral": 3,
+    "lcm": 3,
+    "tcd": 3,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_draws_of_four_steps(name: str) -> None:
+    calls: list[int] = []
+
+    def draw() -> Array:
+        calls.append(len(calls))
+        return noise(3, len(calls), SHAPE)
+
+    trajectory = walk(name, 4)
+    sampler = find_sampler(name).start(trajectory.initial_latents(noise(1, 0, SHAPE)), trajectory, draw=draw)
+    run(sampler, lambda query: np.tanh(query.latents))
+    assert len(calls) == DRAWS.get(name, 0)
+
+
+def test_tcd_takes_its_own_eta() -> None:
+    latents = noise(1, 0, SHAPE)
+    finals = [
+        run(find_sampler("tcd").start(latents, walk("tcd", 4), eta, draws()), lambda query: np.tanh(query.latents))
+        for eta in (None, 0.3, 0.0)
+    ]
+    assert_array_equal(finals[0], finals[1])
+    assert not np.array_equal(finals[0], finals[2])
+    with pytest.raises(DiffusionError, match=r"eta=1\.5: must be between 0 and 1"):
+        find_sampler("tcd").start(latents, walk("tcd", 4), 1.5, draws())

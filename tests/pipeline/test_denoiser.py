@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.messages import DenoiseJob
-from diffusion.noise import noise
+from components.messages import DenoiseJob, EncodedText, ImageRequest
+from diffusion.noise import SOURCES, noise, slerp
+from diffusion.samplers import Draw, Sampler, find_sampler
+from diffusion.trajectory import Trajectory
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
+from pipeline.jobs import denoise_jobs
 from pipeline.track import Track
 from runtime.feeds import Feeds
 from runtime.settings import SessionSettings
@@ -36,7 +40,11 @@ def job(kind: int = 0, **changes: Any) -> DenoiseJob:
         steps=5,
         guidance=4.0,
         sampler="ddim",
+        schedule="default",
+        rng="torch",
         seed=kind,
+        subseed=None,
+        subseed_strength=0.0,
         height=8,
         width=8,
     )
@@ -50,6 +58,8 @@ JOBS = [
     job(3, sampler="euler", steps=3),
     job(4, sampler="euler", guidance=1.0, negative=None, steps=7),
     job(5, guidance=0.0),
+    job(6, rng="philox", steps=4),
+    job(7, subseed=8, subseed_strength=0.5),
 ]
 
 
@@ -114,6 +124,69 @@ def test_guidance_zero_ignores_the_prompt(denoiser: Denoiser) -> None:
 def test_given_noise_stands_in_for_the_seeds(denoiser: Denoiser) -> None:
     given_noise = noise(9, 0, (1, 4, 8, 8))
     np.testing.assert_array_equal(denoiser.denoise(job(0, noise=given_noise)), denoiser.denoise(job(0, seed=9)))
+    varied = {"subseed": 3, "subseed_strength": 0.3}
+    np.testing.assert_array_equal(
+        denoiser.denoise(job(0, noise=given_noise, **varied)), denoiser.denoise(job(0, seed=9, **varied))
+    )
+
+
+@pytest.mark.parametrize("rng", SOURCES)
+def test_a_subseed_leads_from_one_noise_to_another(denoiser: Denoiser, rng: str) -> None:
+    def denoised(**changes: Any) -> bytes:
+        return denoiser.denoise(job(0, rng=rng, **changes)).tobytes()
+
+    shape = (1, 4, 8, 8)
+    between = slerp(noise(3, 0, shape, rng), noise(4, 0, shape, rng), 0.4)
+    assert denoised(seed=3, subseed=4, subseed_strength=0.0) == denoised(seed=3)
+    assert denoised(seed=3, subseed=4, subseed_strength=1.0) == denoised(seed=4)
+    assert denoised(seed=3, subseed=4, subseed_strength=0.4) == denoised(noise=between)
+
+
+@pytest.mark.parametrize("rng", SOURCES)
+@pytest.mark.parametrize("variation", [(None, 0.0), (90, 0.3)])
+def test_image_k_of_n_is_that_of_its_seeds_alone(
+    denoiser: Denoiser, rng: str, variation: tuple[int | None, float]
+) -> None:
+    subseed, strength = variation
+    request = ImageRequest(
+        prompt="a",
+        negative_prompt="b",
+        steps=3,
+        guidance=2.0,
+        sampler="ddim",
+        schedule="default",
+        rng=rng,
+        seed=40,
+        subseed=subseed,
+        subseed_strength=strength,
+        n=3,
+        width=16,
+        height=16,
+    )
+    encoded = EncodedText({"hidden_states": np.concatenate([text(0)["hidden_states"]] * 2)}, (False, False))
+    seeds = [(40 + k, None) if subseed is None else (40, subseed + k) for k in range(3)]
+    together = [denoiser.denoise(each) for each in denoise_jobs(request, encoded, denoiser.space)]
+    for latents, (own, own_sub) in zip(together, seeds, strict=True):
+        alone = replace(request, seed=own, subseed=own_sub, n=1)
+        (single,) = denoise_jobs(alone, encoded, denoiser.space)
+        np.testing.assert_array_equal(latents, denoiser.denoise(single))
+    assert len({latents.tobytes() for latents in together}) == 3
+
+
+def test_a_sampler_draws_on_where_the_first_noise_ended(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, drawn = find_sampler("ddim"), []
+
+    def start(latents: F32, trajectory: Trajectory, draw: Draw) -> Sampler:
+        drawn.extend([latents, draw(), draw()])
+        return row.start(latents, trajectory)
+
+    monkeypatch.setattr("pipeline.denoiser.find_sampler", lambda _name: SimpleNamespace(start=start))
+    denoiser.begin(job(0, seed=5))
+    generator = torch.Generator("cpu").manual_seed(5)
+    expected = [torch.randn((1, 4, 8, 8), generator=generator).numpy() for _ in range(3)]
+    deviation = denoiser._trajectories.lay_out("ddim", 5, "default").initial_deviation
+    np.testing.assert_allclose(drawn[0], expected[0] * deviation, rtol=1e-6, atol=1e-6 * deviation)
+    np.testing.assert_allclose(drawn[1:], expected[1:], rtol=0, atol=5e-7)
 
 
 def test_the_first_prediction_is_the_networks(denoiser: Denoiser, networks: Networks) -> None:
@@ -160,7 +233,9 @@ def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sampler": "magic"}, "sampler='magic': must be one of ddim, euler"),
+        ({"sampler": "magic"}, "sampler='magic': must be one of ddim, ddpm, deis"),
+        ({"rng": "magic"}, "rng='magic': must be one of philox, torch"),
+        ({"seed": -1}, "seed=-1"),
         ({"steps": 0}, "steps=0"),
         ({"noise": np.zeros((1, 4, 8, 9), np.float32)}, "noise="),
         ({"noise": np.zeros((1, 4, 8, 8))}, "float64"),

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 
@@ -7,24 +8,44 @@ from pipeline.jobs import denoise_jobs
 from tests.pipeline.conftest import SPACE
 
 REQUEST = ImageRequest(
-    prompt="a", negative_prompt="b", steps=3, guidance=2.0, sampler="ddim", seed=40, n=3, width=16, height=8
+    prompt="a",
+    negative_prompt="b",
+    steps=3,
+    guidance=2.0,
+    sampler="ddim",
+    schedule="default",
+    rng="philox",
+    seed=40,
+    subseed=None,
+    subseed_strength=0.0,
+    n=3,
+    width=16,
+    height=8,
 )
 ENCODED = EncodedText({"hidden_states": np.arange(2 * 8 * 6, dtype=np.float32).reshape(2, 8, 6)}, (False, False))
 
 
 def test_picture_k_takes_seed_plus_k() -> None:
     jobs = denoise_jobs(REQUEST, ENCODED, SPACE)
-    assert [job.seed for job in jobs] == [40, 41, 42]
+    assert [(job.seed, job.subseed) for job in jobs] == [(40, None), (41, None), (42, None)]
+    assert {job.rng for job in jobs} == {"philox"}
     assert {(job.height, job.width) for job in jobs} == {(4, 8)}
     assert jobs[0].negative is not None
     np.testing.assert_array_equal(jobs[0].conditioning["hidden_states"], ENCODED.arrays["hidden_states"][:1])
     np.testing.assert_array_equal(jobs[0].negative["hidden_states"], ENCODED.arrays["hidden_states"][1:])
 
 
+def test_pictures_that_vary_one_take_subseed_plus_k() -> None:
+    varied = replace(REQUEST, subseed=7, subseed_strength=0.25)
+    jobs = denoise_jobs(varied, ENCODED, SPACE)
+    assert [(job.seed, job.subseed, job.subseed_strength) for job in jobs] == [(40, k, 0.25) for k in (7, 8, 9)]
+    alone = [varied.picture(image) for image in range(3)]
+    assert alone[2] == replace(varied, subseed=9, n=1)
+    assert [one.picture(0) for one in alone] == alone
+
+
 def test_guidance_one_encodes_the_prompt_alone() -> None:
-    plain = ImageRequest(
-        prompt="a", negative_prompt="b", steps=3, guidance=1.0, sampler="ddim", seed=0, n=1, width=16, height=8
-    )
+    plain = replace(REQUEST, guidance=1.0, n=1)
     assert REQUEST.texts == ("a", "b")
     assert plain.texts == ("a",)
     (job,) = denoise_jobs(plain, EncodedText(ENCODED.row(0), (False,)), SPACE)

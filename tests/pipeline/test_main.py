@@ -28,11 +28,29 @@ def test_it_writes_the_picture_of_the_chain(bundle: Path, tmp_path: Path) -> Non
         np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
 
 
+def test_the_noise_is_an_option(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    base = ("a red apple", "--bundle", bundle, "--out", out, "--seed", "3", "--steps", "4", "--threads", "1")
+    code, output = run(*base, "--rng", "philox", "--subseed", "0", "--subseed-strength", "0.5")
+    assert (code, output) == (0, f"{out}: seed 3, subseed 0\n")
+    chain = TextToImage.load(bundle, SessionSettings(threads=1))
+    expected = chain.generate("a red apple", seed=3, steps=4, rng="philox", subseed=0, subseed_strength=0.5)
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+    # a subseed drawn afresh is told: it gives the picture again
+    _, output = run(*base, "--subseed-strength", "0.5")
+    fresh = out.read_bytes()
+    run(*base, "--subseed-strength", "0.5", "--subseed", output.split()[-1])
+    assert out.read_bytes() == fresh
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["a", "--steps", "0"], "steps=0: must be a whole number between 1 and 150\n"),
         (["a", "--guidance", "nan"], "guidance=nan: must be a number between 0 and 50\n"),
+        (["a", "--rng", "magic"], "rng='magic': must be one of philox, torch\n"),
+        (["a", "--subseed-strength", "2"], "subseed_strength=2.0: must be a number between 0 and 1\n"),
         ([""], "prompt: has 0 characters, must have 1 to 4000\n"),
         (["a", "--bundle", "nowhere"], "nowhere: no such folder; a bundle holds text_encoder, denoiser, vae_decoder\n"),
         (["a", "--out", "x.tiff"], "--out: its name must end in one of .png, .jpg, .jpeg, .webp\n"),

@@ -21,12 +21,37 @@ def test_defaults_are_the_rules_and_the_bundles() -> None:
     assert (request.steps, request.guidance, request.sampler, request.n) == (25, 5.0, "ddim", 1)
     assert (request.width, request.height) == (16, 16)
     assert 0 <= request.seed < 2**32
+    assert (request.rng, request.subseed, request.subseed_strength) == ("torch", None, 0.0)
 
 
 def test_a_seed_is_drawn_afresh_and_zero_is_a_seed() -> None:
     seeds = {check_request(FIELDS, DENOISER, RULES).seed for _ in range(8)}
     assert len(seeds) == 8
     assert check_request(replace(FIELDS, seed=0), DENOISER, RULES).seed == 0
+    varied = replace(FIELDS, subseed_strength=0.5)
+    assert len({check_request(varied, DENOISER, RULES).subseed for _ in range(8)}) == 8
+    assert check_request(replace(varied, subseed=0), DENOISER, RULES).subseed == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "walk"),
+    [
+        ({}, ("ddim", "default")),
+        ({"sampler": "DPM++ 2M Karras"}, ("dpmpp_2m", "karras")),
+        ({"sampler": "DPM++ 2M Karras", "schedule": "Karras"}, ("dpmpp_2m", "karras")),
+        ({"sampler": "Euler a"}, ("euler_ancestral", "default")),
+        ({"sampler": "UniPCMultistepScheduler", "schedule": "SGM Uniform"}, ("unipc", "sgm_uniform")),
+        ({"sampler": "dpm_2_ancestral"}, ("dpm2_ancestral", "default")),
+    ],
+)
+def test_samplers_answer_to_the_names_that_others_gave_them(given: dict[str, Any], walk: tuple[str, str]) -> None:
+    request = check_request(replace(FIELDS, **given), DENOISER, RULES)
+    assert (request.sampler, request.schedule) == walk
+
+
+def test_a_subseed_of_no_strength_is_none() -> None:
+    request = check_request(replace(FIELDS, subseed=3, subseed_strength=0, n=2), DENOISER, RULES)
+    assert (request.subseed, request.subseed_strength) == (None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +70,10 @@ def test_a_seed_is_drawn_afresh_and_zero_is_a_seed() -> None:
         {"prompt": "\N{RED APPLE} \u202eright to left\u200b"},
         {"negative_prompt": ""},
         {"sampler": "euler"},
+        {"sampler": "dpmpp_2m", "schedule": "karras"},
+        {"rng": "philox"},
+        {"subseed": 2**63 - 10, "subseed_strength": 1, "n": 10},
+        {"subseed": 0, "subseed_strength": 1e-6},
     ],
 )
 def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
@@ -74,6 +103,19 @@ def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
         ({"seed": -1}, "seed", "seed=-1"),
         ({"seed": 2**63}, "seed", f"between 0 and {2**63 - 1}"),
         ({"seed": 2**63 - 9, "n": 10}, "seed", f"between 0 and {2**63 - 10}"),
+        ({"schedule": "magic"}, "schedule", "schedule='magic': must be one of align_your_steps"),
+        ({"schedule": 1}, "schedule", "schedule=1: must be one of"),
+        ({"sampler": "DPM++ 2M Karras", "schedule": "beta"}, "schedule", "left out or karras"),
+        ({"sampler": "flow_euler"}, "sampler", "this checkpoint is no flow-matching one"),
+        ({"rng": "magic"}, "rng", "rng='magic': must be one of philox, torch"),
+        ({"rng": 1}, "rng", "rng=1"),
+        ({"subseed": -1}, "subseed", "subseed=-1"),
+        ({"subseed": 2**63 - 9, "n": 10, "subseed_strength": 0.5}, "subseed", f"between 0 and {2**63 - 10}"),
+        ({"subseed": 1.5}, "subseed", "subseed=1.5"),
+        ({"subseed_strength": 1.1}, "subseed_strength", "subseed_strength=1.1: must be a number between 0 and 1"),
+        ({"subseed_strength": -1}, "subseed_strength", "subseed_strength=-1"),
+        ({"subseed_strength": float("nan")}, "subseed_strength", "subseed_strength=nan"),
+        ({"subseed_strength": "1"}, "subseed_strength", "subseed_strength='1'"),
         ({"n": 0}, "n", "n=0: must be a whole number between 1 and 10"),
         ({"n": 11}, "n", "n=11"),
         ({"width": 17}, "width", "width=17: must be a multiple of 2"),
@@ -81,7 +123,7 @@ def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
         ({"height": -16}, "height", "height=-16"),
         ({"width": 10**9}, "width", "width=1000000000"),
         ({"width": 66, "height": 64}, "size", "size=66x64: must have at most 4096 pixels, not 4224"),
-        ({"sampler": "magic"}, "sampler", "sampler='magic': must be one of ddim, euler"),
+        ({"sampler": "magic"}, "sampler", "sampler='magic': must be one of ddim, ddpm, deis"),
         ({"sampler": "x" * 10**6}, "sampler", "x'...: must be one of"),
         ({"sampler": ["ddim"]}, "sampler", "must be one of"),
     ],

@@ -84,6 +84,18 @@ def test_it_draws_what_diffusers_draws(
     assert difference < 0.02
 
 
+@pytest.mark.parametrize("seed", [0, 42, 2**32 - 1, 2**32 + 42])
+def test_a_seed_gives_the_picture_that_diffusers_draws_from_its_generator(
+    chain: TextToImage, networks: Networks, seed: int
+) -> None:
+    options = Options(seed=seed, sampler="ddim", steps=10, guidance=5.0, negative_prompt="", width=24, height=18)
+    noise = torch.randn((1, 4, 9, 12), generator=torch.Generator("cpu").manual_seed(seed)).numpy()
+    drawn = np.asarray(chain.generate("a red apple", **options), np.int16)
+    expected = np.asarray(reference(networks, ("a red apple", ""), noise, options), np.int16)
+    np.testing.assert_allclose(drawn, expected, atol=1)
+    assert np.abs(drawn - expected).mean() < 0.02
+
+
 def test_prompt_negative_prompt_seed_and_guidance_each_change_the_picture(chain: TextToImage) -> None:
     base = Options(seed=1, steps=4, guidance=3.0, negative_prompt="boat", sampler="ddim")
     options = [
@@ -93,6 +105,9 @@ def test_prompt_negative_prompt_seed_and_guidance_each_change_the_picture(chain:
         Options(**{**base, "guidance": 4.0}),
         Options(**{**base, "negative_prompt": "apple"}),
         Options(**{**base, "sampler": "euler"}),
+        Options(**{**base, "rng": "philox"}),
+        Options(**{**base, "subseed_strength": 0.5}),
+        Options(**{**base, "subseed_strength": 0.5, "subseed": 3}),
     ]
     pictures = {chain.generate("a red apple", **each).tobytes() for each in options}
     pictures.add(chain.generate("a blue apple", **base).tobytes())
@@ -136,6 +151,9 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
         Options(seed=-1),
         Options(width=17),
         Options(sampler="magic"),
+        Options(rng="magic"),
+        Options(subseed=-1),
+        Options(subseed_strength=2.0),
         Options(negative_prompt="\ud800"),
     ):
         with pytest.raises(RequestError, match=next(iter(bad))):

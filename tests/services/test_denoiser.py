@@ -24,7 +24,19 @@ ENCODED = EncodedText({"hidden_states": np.ones((2, 8, 6), np.float32)}, (False,
 
 def request(steps: int, side: int) -> ImageRequest:
     return ImageRequest(
-        prompt="a", negative_prompt="", steps=steps, guidance=2.0, sampler="ddim", seed=5, n=1, width=side, height=side
+        prompt="a",
+        negative_prompt="",
+        steps=steps,
+        guidance=2.0,
+        sampler="ddim",
+        schedule="default",
+        rng="torch",
+        seed=5,
+        subseed=None,
+        subseed_strength=0.0,
+        n=1,
+        width=side,
+        height=side,
     )
 
 

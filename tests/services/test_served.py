@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -78,10 +79,15 @@ def test_the_official_sdk_generates_a_picture(served: Served) -> None:
     client.close()
 
 
-def test_image_k_of_n_is_the_picture_of_seed_plus_k_alone(served: Served) -> None:
-    together = served.generate(prompt="a red apple", seed=11, n=3, steps=5).json()["data"]
-    alone = [served.generate(prompt="a red apple", seed=seed, steps=5).json()["data"][0] for seed in (11, 12, 13)]
+@pytest.mark.parametrize("noise", [{}, {"rng": "philox"}, {"subseed": 7, "subseed_strength": 0.5}])
+def test_image_k_of_n_is_the_picture_of_its_seeds_alone(served: Served, noise: dict[str, Any]) -> None:
+    body = {"prompt": "a red apple", "steps": 5, "seed": 11, **noise}
+    together = served.generate(**body, n=3).json()["data"]
+    seeds = [(11, 7), (11, 8), (11, 9)] if "subseed" in noise else [(11, None), (12, None), (13, None)]
+    assert [(one["seed"], one["subseed"]) for one in together] == seeds
+    alone = [served.generate(**{**body, "seed": seed, "subseed": subseed}).json()["data"][0] for seed, subseed in seeds]
     assert together == alone
+    assert len({one["b64_json"] for one in together}) == 3
 
 
 def test_overlapping_requests_give_the_bytes_of_single_ones(served: Served) -> None:

@@ -51,10 +51,10 @@ class Server:
 async def draw_at_once(order: Order) -> Drawn:
     """Pictures of one colour, which the seed chooses; prompts of more than five words count as cut."""
     request, pictures = order.request, []
-    for image in range(request.n):
-        seed = request.seed + image
-        pixels = np.full((request.height, request.width, 3), seed % 256, np.uint8)
-        pictures.append(Picture(encode_picture(pixels, order.encoding, describe(request, order.pins, seed)), seed))
+    for one in map(request.picture, range(request.n)):
+        pixels = np.full((request.height, request.width, 3), one.seed % 256, np.uint8)
+        data = encode_picture(pixels, order.encoding, describe(one, order.pins))
+        pictures.append(Picture(data, one.seed, one.subseed))
     return Drawn(tuple(pictures), len(request.prompt.split()) > 5, len(request.negative_prompt.split()) > 5)
 
 

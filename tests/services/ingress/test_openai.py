@@ -34,7 +34,7 @@ def test_json_answer(server: Server) -> None:
     response = server.generate(prompt="a red apple", seed=7, n=2)
     assert response.status_code == 200
     answer = response.json()
-    assert [one["seed"] for one in answer["data"]] == [7, 8]
+    assert [(one["seed"], one["subseed"]) for one in answer["data"]] == [(7, None), (8, None)]
     assert (answer["seed"], answer["size"], answer["output_format"], answer["model"]) == (7, "64x64", "png", "toy")
     assert answer["components"]["vae_decoder"] == {"name": "toy.vae_decoder", "version": 1, "sha256": f"{2:064x}"}
     assert answer["components"].keys() == set(Kind)
@@ -50,6 +50,7 @@ def test_raw_picture(server: Server, accept: str, kind: str) -> None:
     assert response.headers["content-type"] == accept
     assert Image.open(io.BytesIO(response.content)).format == kind
     assert response.headers["x-seed"] == "0"
+    assert "x-subseed" not in response.headers
     assert response.headers["x-truncated"] == "false"
     assert "denoiser=toy.denoiser/1" in response.headers["x-component-versions"]
 
@@ -74,6 +75,16 @@ def test_fields_reach_the_order(server: Server) -> None:
     assert (request.guidance, request.sampler, request.width, request.height) == (0.0, "euler", 128, 64)
 
 
+def test_the_noises_fields_reach_the_order_and_are_told(server: Server) -> None:
+    noise = {"rng": "philox", "subseed": 5, "subseed_strength": 0.25}
+    answer = server.generate(prompt="a", seed=2, n=2, **noise).json()
+    request = server.orders[0].request
+    assert (request.rng, request.subseed, request.subseed_strength) == ("philox", 5, 0.25)
+    assert [(one["seed"], one["subseed"]) for one in answer["data"]] == [(2, 5), (2, 6)]
+    raw = server.generate("image/png", prompt="a", subseed_strength=1)
+    assert raw.headers["x-subseed"] == str(server.orders[1].request.subseed)
+
+
 @pytest.mark.parametrize(
     "inert",
     [
@@ -89,6 +100,8 @@ def test_fields_reach_the_order(server: Server) -> None:
         {"response_format": "b64_json"},
         {"output_compression": 100},
         {"seed": None, "steps": None, "guidance": None, "sampler": None, "n": None, "negative_prompt": None},
+        {"rng": None, "subseed": None, "subseed_strength": None},
+        {"rng": "torch", "subseed": 3, "subseed_strength": 0},
     ],
 )
 def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, Any]) -> None:
@@ -120,6 +133,11 @@ def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, 
         ({"prompt": "a", "seed": -1}, "seed", "seed=-1"),
         ({"prompt": "a", "seed": 2**80}, "seed", "between"),
         ({"prompt": "a", "sampler": "magic"}, "sampler", "ddim"),
+        ({"prompt": "a", "rng": "magic"}, "rng", "philox, torch"),
+        ({"prompt": "a", "rng": 1}, "rng", "text"),
+        ({"prompt": "a", "subseed": -1}, "subseed", "between"),
+        ({"prompt": "a", "subseed": "1"}, "subseed", "whole"),
+        ({"prompt": "a", "subseed_strength": 1.5}, "subseed_strength", "between 0 and 1"),
         ({"prompt": "a", "size": "100x64"}, "size", "multiple of 16"),
         ({"prompt": "a", "size": "72x72"}, "size", "=72: must be a multiple of 16"),
         ({"prompt": "a", "size": "0x64"}, "size", "0"),

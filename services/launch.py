@@ -23,6 +23,8 @@ from services.errors import StartError
 _NAME = "default"
 _DRAIN_S = 120.0
 _LOOK_S = 0.1
+# as often as it costs nothing: a signal that comes before the look is answered by Ray, with a stack on screen
+_START_LOOK_S = 0.005
 # Ray's own exceptions, and Python's that it raises where it cannot start or deploy
 _RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
 _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
@@ -42,7 +44,7 @@ def launch(make: Callable[[], Application], host: str, port: int) -> None:
     while not start.ended.is_set():
         # Ray puts handlers of its own in place while it starts, which end the process with a stack on screen
         signals.catch()
-        if signals.stop.wait(_LOOK_S):
+        if signals.stop.wait(_START_LOOK_S):
             return _end("Stopped before it was ready.")
     signals.catch()
     if start.error is not None:

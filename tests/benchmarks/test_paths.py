@@ -95,7 +95,7 @@ def test_a_task_has_the_servers_defaults_unless_told(task: Task) -> None:
     request = read_task(task.bundle, steps=None).request
     assert (request.steps, request.guidance, request.sampler) == (
         rules.default_steps,
-        rules.default_guidance,
+        5.0,  # of a bundle that names none
         rules.default_sampler,
     )
     assert (request.width, request.height, request.n) == (64, 64, 1)

@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import click
@@ -23,7 +25,7 @@ from services.errors import StartError
 _NAME = "default"
 _DRAIN_S = 120.0
 _LOOK_S = 0.1
-# as often as it costs nothing: a signal that comes before the look is answered by Ray, with a stack on screen
+_STDERR = 2
 _START_LOOK_S = 0.005
 # Ray's own exceptions, and Python's that it raises where it cannot start or deploy
 _RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
@@ -63,6 +65,8 @@ def launch(make: Callable[[], Application], host: str, port: int) -> None:
 
 
 def _end(sentence: str) -> None:
+    # Where Ray's core got the signal before us, it has set an alarm that would end this process in three seconds.
+    signal.alarm(0)
     # The cluster is ours alone, so it may go as a whole; Serve's own shutdown would end with complaints on screen.
     ray.shutdown()
     click.echo(sentence)
@@ -119,7 +123,8 @@ class _Start(threading.Thread):
         # variable for this, RAY_ENABLE_AUTO_CONNECT, is read when it is imported.
         auto_init_hook.enable_auto_connect = False
         try:
-            ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
+            with _without_stderr():
+                ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
             logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
             serve.start(http_options={"host": self._host, "port": self._port})
         except (*_RAY_ERRORS, ValueError) as error:
@@ -128,6 +133,23 @@ class _Start(threading.Thread):
             serve.run(application, name=_NAME)
         except _RAY_ERRORS:
             raise StartError(_reason()) from None
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keep off the screen the stack that Ray's core writes of a signal while its handlers, not ours, are in place.
+
+    Its core puts them there in one call that leaves no other thread the interpreter, so they cannot be caught earlier.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(_STDERR), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Drain(threading.Thread):

@@ -9,9 +9,9 @@ from pydantic_settings import SettingsError
 from ray import serve
 from ray.serve import Application, Deployment
 
+from components.contract import PARTS
 from components.errors import ComponentError
 from pipeline.bundle import open_bundle
-from registry.bundle import PARTS
 from registry.errors import RegistryError
 from services.catalog import CatalogDeployment, CatalogSettings
 from services.denoiser import DenoiserDeployment

@@ -53,6 +53,8 @@ class InProcess:
                 steps=request.steps,
                 guidance=request.guidance,
                 sampler=request.sampler,
+                schedule=request.schedule,
+                rng=request.rng,
                 width=request.width,
                 height=request.height,
             )

@@ -50,6 +50,8 @@ class Client:
             "steps": request.steps,
             "guidance": request.guidance,
             "sampler": request.sampler,
+            "schedule": request.schedule,
+            "rng": request.rng,
             "size": f"{request.width}x{request.height}",
         }
 

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.contract import Contract, Kind
+from components.contract import PARTS, Contract, Kind
 from components.folder import ComponentFolder
 from components.messages import ImageRequest
 from pipeline.bundle import open_bundle
 from pipeline.request import RequestFields, RequestRules, check_request
-from registry.bundle import PARTS
 from runtime.settings import SessionSettings
 from services.settings import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
 

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     VAE_ENCODER = "vae_encoder"
 
 
+# what every bundle has one of
+PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
+
+
 class TensorSpec(Record):
     """One input or output of a graph: a dimension is a number, or the name of one that callers choose."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME, Origin
 from components.reference import registered_name
@@ -21,8 +21,6 @@ from exporters.text_encoder import text_encoder, tokenizer_json
 from exporters.vae import latent_space
 from exporters.vae_decoder import vae_decoder
 from exporters.vae_encoder import vae_encoder
-
-KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def export_bundle(
     try:
         _export(checkpoint, partial, options, on_component)
         out.mkdir(parents=True, exist_ok=True)
-        for kind in KINDS:
+        for kind in PARTS:
             if (out / kind).exists():
                 (out / kind).rename(partial / f"{kind}.old")
             (partial / kind).rename(out / kind)
@@ -73,7 +71,7 @@ def export_bundle(
 
 def _require_replaceable(out: Path) -> None:
     """Refuse to put components in the place of something else, such as the checkpoint itself."""
-    for kind in KINDS:
+    for kind in PARTS:
         if (out / kind).exists() and not (out / kind / MANIFEST_NAME).is_file():
             raise ExportError(f"{out.absolute().name}/{kind}: is there and is no component; choose another folder")
 

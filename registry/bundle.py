@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from components.compatibility import compatible
-from components.contract import Kind
+from components.contract import PARTS
 from components.folder import ComponentFolder
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryError
@@ -14,8 +14,6 @@ from registry.registry import Registry
 from registry.version import Version
 
 _log = logging.getLogger(__name__)
-
-PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
 
 def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:

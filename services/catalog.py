@@ -5,11 +5,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from components.contract import PARTS
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.reference import DEFAULT_ALIAS, Selector, registered_name
 from pipeline.bundle import require_fit
-from registry.bundle import PARTS, publish_bundle
+from registry.bundle import publish_bundle
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings

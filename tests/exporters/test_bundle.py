@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from exporters.bundle import BundleOptions, export_bundle
@@ -33,7 +33,6 @@ pytestmark = [
     # torch, diffusers and transformers warn of packages that are not there and of their own deprecations
     pytest.mark.filterwarnings("ignore"),
 ]
-KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 CPU = SessionSettings(provider="cpu")
 
 
@@ -45,7 +44,7 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_components_are_whole_and_fit_together(bundle: Path) -> None:
-    folders = open_bundle(bundle, KINDS)
+    folders = open_bundle(bundle, PARTS)
     for folder in folders.values():
         manifest = folder.manifest
         assert manifest.weights == "float16"
@@ -75,7 +74,7 @@ def test_weights_are_stored_as_float16(bundle: Path) -> None:
 
 
 def test_no_path_of_this_machine_is_in_a_graph(bundle: Path) -> None:
-    for kind in KINDS:
+    for kind in PARTS:
         content = (bundle / kind / "model.onnx").read_bytes()
         for path in (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "site-packages", "File "):
             assert path.encode() not in content, f"{kind}: {path}"

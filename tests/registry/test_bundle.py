@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.errors import ComponentError
-from registry.bundle import PARTS, publish_bundle, publish_for_user
+from registry.bundle import publish_bundle, publish_for_user
 from registry.errors import RegistryError
 from registry.registry import Registry
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from components.contract import PARTS
 from components.folder import ComponentFolder
-from registry.bundle import PARTS
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 

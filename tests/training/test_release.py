@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from components.contract import Kind
+from components.contract import PARTS
 from pipeline.bundle import open_bundle
 from tests.training.test_denoiser import tiny
 from training import checkpoint
@@ -21,7 +21,6 @@ from training.settings import VaeSettings
 from training.vae import new_vae
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def root(tmp_path: Path) -> Path:
 def test_a_release_is_components_pictures_and_figures(trained: Path, pictures: PictureSet, root: Path) -> None:
     found = release(trained, pictures, root, tiny(1), guidance=2.0)
     bundle = root / "models" / "emoji"
-    assert all(folder.manifest.golden for folder in open_bundle(bundle, KINDS).values())
+    assert all(folder.manifest.golden for folder in open_bundle(bundle, PARTS).values())
     assert checkpoint.history(bundle / "checkpoint") == History(1234, 0.25)
     with Image.open(root / "docs" / "bundled-model-grid.png") as image:
         assert image.size == (10 * 128, 6 * 128)

@@ -14,8 +14,8 @@ from components.errors import ComponentError
 from pipeline.bundle import open_bundle
 from registry.errors import RegistryError
 from services.catalog import CatalogDeployment, CatalogSettings
-from services.denoiser import DenoiserDeployment
-from services.graph import GraphDeployment
+from services.denoiser import DenoiserDeployment, DenoiserSettings
+from services.graph import GraphDeployment, GraphSettings
 from services.ingress.deployment import IngressDeployment, IngressSettings
 from services.launch import launch
 from services.settings import DeploymentArgs, GraphArgs, StageArgs
@@ -76,9 +76,10 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
         text_encoder=encoder.bind(catalog, _stage(args, args.text_encoder)),
-        denoiser=denoiser.bind(catalog, _stage(args, args.denoiser)),
+        denoiser=denoiser.bind(catalog, _denoiser(args)),
         vae_decoder=vae_decoder.bind(catalog, _stage(args, args.vae_decoder)),
         vae_encoder=vae_encoder.bind(catalog, _stage(args, args.vae_encoder)),
+        settings=GraphSettings(snapshot_every=args.graph.snapshot_every),
     )
     front = IngressSettings(
         rules=args.rules, max_images=args.ingress.max_images, retry_after_s=args.ingress.retry_after_s
@@ -102,12 +103,25 @@ def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:
         num_replicas=args.replicas,
         max_ongoing_requests=args.max_ongoing_requests,
         graceful_shutdown_timeout_s=args.graceful_shutdown_timeout_s,
+        health_check_period_s=args.health_check_period_s,
         ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
     )
 
 
 def _stage(args: GraphArgs, stage: StageArgs) -> StageSettings:
     return StageSettings(registry=args.registry, session=stage.session, workers=stage.max_ongoing_requests)
+
+
+def _denoiser(args: GraphArgs) -> DenoiserSettings:
+    return DenoiserSettings(
+        registry=args.registry,
+        session=args.denoiser.session,
+        workers=1,
+        run_rows=args.denoiser.run_rows,
+        run_pixels=args.denoiser.run_pixels,
+        queued_pictures=args.denoiser.queued_pictures,
+        rules=args.rules,
+    )
 
 
 def _folder(args: GraphArgs) -> Path | None:

@@ -16,8 +16,11 @@ MAX_TOKENS = 65536
 MAX_LATENT_SIDE = 16384
 MAX_TIMESTEPS = 100_000
 MAX_GUIDANCE = 1000.0
+MAX_SHIFT = 100.0
+MAX_IMAGE_TOKENS = 2**31 - 1
 
 Dimension = Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1)]
+Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]
 LatentSide = Annotated[int, Field(ge=1, le=MAX_LATENT_SIDE)]
 
 
@@ -78,6 +81,64 @@ class NoiseSchedule(Record):
     )
     steps_offset: int = Field(0, ge=0, le=MAX_TIMESTEPS)
     set_alpha_to_one: bool = Field(True, description="false: the last DDIM step ends at the first training timestep")
+    final_sigmas_type: Literal["zero", "sigma_min"] = Field(
+        "zero", description="sigma_min: Euler and multistep walks end at the noise of the first training timestep"
+    )
+    sigma_schedule: Literal[
+        "default",
+        "karras",
+        "exponential",
+        "beta",
+        "sgm_uniform",
+        "simple",
+        "align_your_steps",
+        "align_your_steps_sdxl",
+    ] = Field("default", description="the checkpoint's own; default: spaced timesteps")
+
+
+class DynamicShift(Record):
+    """A flow shift that grows with the picture's tokens, from `base_shift` at `base_image_seq_len` of them on.
+
+    One image token covers `patch` by `patch` latent pixels; the other names are those of diffusers.
+    """
+
+    base_shift: float = Field(0.5, ge=1e-3, le=MAX_SHIFT)
+    max_shift: float = Field(1.15, ge=1e-3, le=MAX_SHIFT)
+    base_image_seq_len: int = Field(256, ge=1, le=MAX_IMAGE_TOKENS)
+    max_image_seq_len: int = Field(4096, ge=1, le=MAX_IMAGE_TOKENS)
+    time_shift_type: Literal["exponential", "linear"] = "exponential"
+    patch: int = Field(2, ge=1, le=MAX_LATENT_SIDE)
+
+    @model_validator(mode="after")
+    def _grows_over_a_range(self) -> Self:
+        if self.max_image_seq_len <= self.base_image_seq_len:
+            limit = f"more than base_image_seq_len={self.base_image_seq_len}"
+            raise ValueError(f"max_image_seq_len={self.max_image_seq_len}: must be {limit}")
+        return self
+
+
+class FlowSchedule(Record):
+    """How a flow-matching denoiser was trained and is walked: it predicts noise - x0 at timesteps that are sigmas.
+
+    `dynamic`, where there, takes the place of `shift`.
+    """
+
+    num_train_timesteps: int = Field(ge=2, le=MAX_TIMESTEPS)
+    shift: float = Field(1.0, ge=1 / MAX_SHIFT, le=MAX_SHIFT)
+    dynamic: DynamicShift | None = None
+    sigma_schedule: Literal["default", "karras", "exponential", "beta"] = Field(
+        "default", description="the checkpoint's own; default: even steps, shifted"
+    )
+
+
+class LatentProjection(Record):
+    """How denoiser-scale latents look, for small previews: RGB in -1..1, one pixel for each latent pixel.
+
+    rgb = sum over channels of latents[channel] * factors[channel] + bias.
+    """
+
+    factors: tuple[tuple[Coefficient, Coefficient, Coefficient], ...]
+    bias: tuple[Coefficient, Coefficient, Coefficient]
 
 
 class Contract(Record):
@@ -89,6 +150,7 @@ class Contract(Record):
     latent_space: LatentSpace | None = None
     conditioning: tuple[Conditioning, ...] = ()
     noise_schedule: NoiseSchedule | None = None
+    flow_schedule: FlowSchedule | None = None
     latent_size: tuple[LatentSide, LatentSide] | None = Field(
         None, description="the height and width of latents it was trained for"
     )
@@ -98,12 +160,28 @@ class Contract(Record):
     guidance: float | None = Field(
         None, ge=0, le=MAX_GUIDANCE, description="what a denoiser draws best at, for requests that name none"
     )
+    preview: LatentProjection | None = Field(None, description="how a denoiser's latents look, for previews")
+
+    @property
+    def num_train_timesteps(self) -> int | None:
+        """How many timesteps a denoiser was trained on, by whichever schedule; None for other kinds."""
+        schedule = self.noise_schedule if self.flow_schedule is None else self.flow_schedule
+        return None if schedule is None else schedule.num_train_timesteps
 
     @model_validator(mode="after")
     def _holds_what_its_kind_needs(self) -> Self:
         for part in _NEEDED[self.kind]:
             if not getattr(self, part):
                 raise ValueError(f"{part}: missing, and a {self.kind} needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_schedule_where_it_is_walked(self) -> Self:
+        both = (self.noise_schedule, self.flow_schedule)
+        found = sum(schedule is not None for schedule in both)
+        if self.kind == Kind.DENOISER and found != 1:
+            lack = "missing" if found == 0 else "there are both"
+            raise ValueError(f"noise_schedule, flow_schedule: {lack}, and a {self.kind} needs one of the two")
         return self
 
     @model_validator(mode="after")
@@ -148,9 +226,23 @@ class Contract(Record):
         return self
 
     @model_validator(mode="after")
-    def _has_a_guidance_only_where_it_is_used(self) -> Self:
-        if self.guidance is not None and self.kind != Kind.DENOISER:
+    def _has_only_what_its_kind_uses(self) -> Self:
+        if self.kind == Kind.DENOISER:
+            return self
+        if self.guidance is not None:
             raise ValueError(f"guidance={self.guidance:g}: must be null, as a {self.kind} is no denoiser")
+        for part in ("flow_schedule", "preview"):
+            if getattr(self, part) is not None:
+                raise ValueError(f"{part}: must be null, as a {self.kind} is no denoiser")
+        return self
+
+    @model_validator(mode="after")
+    def _shows_every_channel(self) -> Self:
+        if self.preview is None or self.latent_space is None:
+            return self
+        if len(self.preview.factors) != self.latent_space.channels:
+            wanted = f"{self.latent_space.channels}, latent_space.channels"
+            raise ValueError(f"preview.factors: has {len(self.preview.factors)} rows, must have {wanted}")
         return self
 
     def _named(self, names: Collection[str]) -> list[TensorSpec]:
@@ -164,7 +256,7 @@ def shape_text(shape: Iterable[int | str]) -> str:
 
 _NEEDED = {
     Kind.TEXT_ENCODER: ("inputs", "outputs", "conditioning"),
-    Kind.DENOISER: ("inputs", "outputs", "conditioning", "latent_space", "noise_schedule", "latent_size"),
+    Kind.DENOISER: ("inputs", "outputs", "conditioning", "latent_space", "latent_size"),
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
 }

@@ -1,7 +1,7 @@
 """What crosses a process: a request once checked, and what one stage hands to the next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,24 +13,42 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRequest:
-    """A request for `n` pictures, its defaults filled in and every field inside its limits.
+class Walk:
+    """How a picture's noise is walked to latents, every field inside its limits.
 
-    `guidance` 0 ignores the prompt, 1 is the prompt alone; `width` and `height` are pixels. `schedule` names the spread
-    of sigmas, `rng` the source of noise. `subseed` is None where `subseed_strength` is 0; else the initial noise is
-    that of `seed` on its way to that of `subseed`, there at strength 1.
+    `guidance` 0 ignores the prompt, 1 is the prompt alone. `guidance_rescale` 0..1 gives the guided prediction that
+    share of the conditional one's deviation. Steps before the fraction `guidance_start` of the walk, and from
+    `guidance_end` on, take the conditional prediction alone; so do those after the conditional and the unconditional
+    one agreed by the cosine `adaptive_guidance`, None for never. `schedule` names the spread of sigmas, `eta` is the
+    sampler's share of noise, `rng` names the source of noise. `subseed` is None where `subseed_strength` is 0; else
+    the initial noise is that of `seed` on its way to that of `subseed`, there at strength 1.
     """
 
-    prompt: str
-    negative_prompt: str
     steps: int
     guidance: float
+    guidance_rescale: float = 0.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    adaptive_guidance: float | None = None
     sampler: str
     schedule: str
+    eta: float = 0.0
     rng: str
     seed: int
     subseed: int | None
     subseed_strength: float
+
+    def parts(self) -> dict[str, Any]:
+        """The fields of the walk alone, by name, for a record that holds one."""
+        return {field.name: getattr(self, field.name) for field in fields(Walk)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest(Walk):
+    """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels."""
+
+    prompt: str
+    negative_prompt: str
     n: int
     width: int
     height: int
@@ -64,27 +82,34 @@ class EncodedText:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class DenoiseJob:
+class DenoiseJob(Walk):
     """One picture for the denoiser: what to draw and how to walk there.
 
     Conditioning arrays are [1, tokens, width]; `negative` is None where guidance is 1. `height` and `width` are those
     of the latents. `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise.
-    `schedule`, `rng`, `subseed` and `subseed_strength` are those of `ImageRequest`.
     """
 
     conditioning: Arrays
     negative: Arrays | None
-    steps: int
-    guidance: float
-    sampler: str
-    schedule: str
-    rng: str
-    seed: int
-    subseed: int | None
-    subseed_strength: float
     height: int
     width: int
     noise: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """What a walk can be gone on from, elsewhere: the estimates that its sampler was sent so far, in their order.
+
+    A sampler is a function of its noise and of these, so it stands where it stood once they are sent again, with the
+    same bits and without the network. `agreed` says whether adaptive guidance has dropped the unconditional row.
+    """
+
+    estimates: tuple[FloatArray, ...] = ()
+    agreed: bool = False
+
+    def after(self, later: "Snapshot") -> "Snapshot":
+        """The snapshot that the estimates which came later make of this one."""
+        return Snapshot(self.estimates + later.estimates, later.agreed)
 
 
 class LatentDistribution(NamedTuple):

@@ -1,5 +1,6 @@
 """Which rows share the next run of the denoiser: a policy without clock, threads or I/O."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ class StepBatcher:
         self._running: dict[str, Ticket] = {}
         self._spent: dict[str, int] = {}
         self._queued = 0
+        self._queued_by: Counter[str] = Counter()
         self._admitted = 0
         self._refused = 0
         self._cancelled = 0
@@ -54,7 +56,7 @@ class StepBatcher:
         Raises:
             DiffusionError: the ticket could never run, or its id is taken.
             DeadlineError: with its fair share of `rate` it would finish after its deadline.
-            OverloadedError: the work that waits would pass `Limits.queued`.
+            OverloadedError: the work that waits would pass `Limits.queued`, and some of it is another request's.
         """
         try:
             self._check(ticket)
@@ -66,7 +68,7 @@ class StepBatcher:
         self._admitted += 1
         self._tickets[ticket.id] = ticket
         self._spent[ticket.id] = 0
-        self._queued += ticket.work
+        self._queue(ticket, ticket.work)
         self._lanes[ticket.priority].enter(ticket)
 
     def schedule(self) -> Run:
@@ -110,7 +112,7 @@ class StepBatcher:
                 lane.leave(ran)
                 self._forget(ticket_id)
             else:
-                self._queued += returned.work - ran.work
+                self._queue(ran, returned.work - ran.work)
                 self._tickets[ticket_id] = returned
                 lane.wait(returned)
         self._running = {}
@@ -140,6 +142,11 @@ class StepBatcher:
     def queued(self) -> int:
         """The work of all tickets still to run, in rows times latent pixels: what `Limits.queued` bounds."""
         return self._queued
+
+    def work_before(self, ticket: Ticket) -> int:
+        """How much work has to be served before the bound lets `ticket` in, in rows times latent pixels."""
+        others = self._queued - self._queued_by[ticket.owner]
+        return max(0, min(others, self._queued + ticket.work - self._limits.queued))
 
     @property
     def admitted(self) -> int:
@@ -204,7 +211,8 @@ class StepBatcher:
 
     def _check_queue(self, ticket: Ticket) -> None:
         queued = self._queued + ticket.work
-        if queued > self._limits.queued:
+        # a request larger than the whole bound would otherwise be told to try again later for ever
+        if queued > self._limits.queued and self._queued > self._queued_by[ticket.owner]:
             raise OverloadedError("queued", queued, f"at most {self._limits.queued}, in rows times latent pixels")
 
     def _check_returning(self, ticket: Ticket, back: dict[str, Ticket]) -> None:
@@ -219,5 +227,11 @@ class StepBatcher:
     def _forget(self, ticket_id: str) -> Ticket:
         ticket = self._tickets.pop(ticket_id)
         del self._spent[ticket_id]
-        self._queued -= ticket.work
+        self._queue(ticket, -ticket.work)
         return ticket
+
+    def _queue(self, ticket: Ticket, work: int) -> None:
+        self._queued += work
+        self._queued_by[ticket.owner] += work
+        if not self._queued_by[ticket.owner]:
+            del self._queued_by[ticket.owner]

@@ -21,7 +21,7 @@ class Ticket:
     `signature` is all that the rows of a run must have in common: the pinned component, the latent shape, the
     conditioning's names, widths and token count. `pixels` are the latent pixels of one row, `rows` the rows of its next
     evaluation (two with guidance), `evaluations` those still to run, the next included. `deadline` is in seconds, on
-    the clock that `StepBatcher.add` is told the time of.
+    the clock that `StepBatcher.add` is told the time of. `request` is common to the pictures of one request.
     """
 
     id: str
@@ -32,6 +32,12 @@ class Ticket:
     evaluations: int
     priority: Priority = "normal"
     deadline: float | None = None
+    request: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The request that it belongs to; a picture that names none is one of its own."""
+        return self.id if self.request is None else self.request
 
     @property
     def cost(self) -> int:
@@ -77,7 +83,7 @@ class Limits:
     """How much a run may hold, and how much may wait.
 
     `rows` and `pixels` (latent pixels of all rows together) bound one run; `queued` bounds the work of all tickets
-    together, in rows times latent pixels of every evaluation still to run.
+    together, in rows times latent pixels of every evaluation still to run; one request alone may have more.
 
     Raises:
         DiffusionError: a limit is below 1, or `queued` below `pixels`.
@@ -99,7 +105,7 @@ class Limits:
             raise DiffusionError("priority", ticket.priority, f"one of {', '.join(WEIGHTS)}")
         require_integer("pixels", ticket.pixels, 1, self.pixels)
         self.check_rows(ticket)
-        require_integer("evaluations", ticket.evaluations, 1, self.queued // ticket.cost)
+        require_integer("evaluations", ticket.evaluations, 1, _MOST)
 
     def check_rows(self, ticket: Ticket) -> None:
         """Raise DiffusionError unless the rows of the ticket's next evaluation fit into a run."""

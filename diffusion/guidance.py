@@ -1,6 +1,62 @@
-"""Classifier-free guidance."""
+"""Classifier-free guidance: how the unconditional and the conditional prediction become one, and at which steps."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
 
 from diffusion.arrays import Array, PerRow, per_row
+from diffusion.errors import DiffusionError, require_between
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """How strongly one walk follows its prompt, and where on its way.
+
+    `scale`: 0 ignores the prompt, 1 takes the conditional prediction alone. `rescale`: the share phi, 0..1, of the
+    deviation that guidance adds and that is taken back. `start` and `end`: the part of sampling that is guided, as
+    fractions, 0 <= start < end <= 1. `agreement`: the cosine similarity, over 0 and up to 1, of the two predictions
+    from which on the rest of the walk takes the conditional one alone; None: never.
+    Raises DiffusionError naming the field as requests do: guidance, guidance_rescale, guidance_start, guidance_end,
+    adaptive_guidance.
+    """
+
+    scale: float
+    rescale: float = 0.0
+    start: float = 0.0
+    end: float = 1.0
+    agreement: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise DiffusionError("guidance", self.scale, "a finite number, at least 0")
+        require_between("guidance_rescale", self.rescale, 0, 1)
+        require_between("guidance_start", self.start, 0, 1)
+        require_between("guidance_end", self.end, 0, 1)
+        if not self.start < self.end:
+            raise DiffusionError("guidance_start", self.start, f"less than guidance_end, {self.end:g}")
+        if self.agreement is not None and not 0 < self.agreement <= 1:
+            raise DiffusionError("adaptive_guidance", self.agreement, "over 0 and at most 1")
+
+    def guides(self, step: int, steps: int) -> bool:
+        """Say whether step `step`, 0..steps - 1, is guided; where not, the conditional row runs alone.
+
+        Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with the interval in fractions of sampling
+        instead of noise levels: a step lies at step / steps, where it begins, and start <= step / steps < end. So
+        start 0 holds the first step, end 1 the last, and intervals that meet share none. At scale 1 no step is guided.
+        An interval narrower than a step may hold none.
+        """
+        return self.scale != 1 and self.start <= step / steps < self.end
+
+    def combine(self, uncond: Array, cond: Array) -> Array:
+        """Guide and rescale the predictions [B, ...] of a step that is guided; float32."""
+        guided = guide(uncond, cond, self.scale)
+        return guided if self.rescale == 0 else rescale(guided, cond, self.rescale)
+
+    def agrees(self, uncond: Array, cond: Array) -> bool:
+        """Say whether one row's predictions [1, ...] are so alike that the walk needs the unconditional no more."""
+        return self.agreement is not None and agree(uncond, cond) >= self.agreement
 
 
 def guide(uncond: Array, cond: Array, scale: PerRow) -> Array:
@@ -12,3 +68,37 @@ def guide(uncond: Array, cond: Array, scale: PerRow) -> Array:
     a caller saves the unconditional row altogether.
     """
     return uncond + per_row("scale", scale, uncond) * (cond - uncond)
+
+
+def rescale(guided: Array, cond: Array, phi: float) -> Array:
+    """Bring each row's standard deviation the share `phi`, 0..1, of the way back to that of the conditional prediction.
+
+    guided * (phi * std(cond) / std(guided) + 1 - phi): Lin et al. 2023, "Common Diffusion Noise Schedules and Sample
+    Steps are Flawed", section 3.4. Both are [B, ...] float32; a row without deviation stays as it is. Raises
+    DiffusionError for phi out of range.
+    """
+    require_between("guidance_rescale", phi, 0, 1)
+    factors = np.array([_factor(*rows, phi) for rows in zip(guided, cond, strict=True)])
+    return guided * per_row("guidance_rescale", factors, guided)
+
+
+def _factor(guided: Array, cond: Array, phi: float) -> float:
+    # row by row: over a whole batch NumPy may add up in another order, and a row's bits must not tell how many ran
+    wide = float(np.std(guided, dtype=np.float64))
+    return 1.0 if wide == 0 else phi * float(np.std(cond, dtype=np.float64)) / wide + (1 - phi)
+
+
+def agree(uncond: Array, cond: Array) -> float:
+    """Measure the cosine similarity of one row's two predictions, [1, ...] each: -1..1, computed in float64.
+
+    Castillo et al. 2023, "Adaptive Guidance: Training-free Acceleration of Conditional Diffusion Models": it rises
+    along the walk, and over a threshold guidance changes nothing to be seen. 0 where one of the two is all zero,
+    1 where both are.
+    """
+    one, other = np.ravel(uncond).astype(np.float64), np.ravel(cond).astype(np.float64)
+    # sums, not BLAS: its order of adding depends on the number of threads
+    lengths = float(np.sum(one * one)), float(np.sum(other * other))
+    if 0 in lengths:
+        return 1.0 if lengths == (0, 0) else 0.0
+    # one root of the product: exactly 1 for a row and itself
+    return float(np.sum(one * other)) / math.sqrt(lengths[0] * lengths[1])

@@ -16,6 +16,7 @@ from exporters.component import exporter_versions, write_component
 from exporters.denoiser import denoiser
 from exporters.errors import ExportError
 from exporters.network import Network
+from exporters.preview import fit_preview
 from exporters.storage import Weights
 from exporters.text_encoder import text_encoder, tokenizer_json
 from exporters.vae import latent_space
@@ -95,11 +96,13 @@ def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Ite
     try:
         vae = checkpoint.vae()
         latents = latent_space(vae, space)
+        # while its weights are the checkpoint's: the export rounds them
+        preview = fit_preview(vae, latents)
         yield vae_decoder(vae, latents)
         yield vae_encoder(vae, latents)
         del vae
         yield text_encoder(checkpoint)
-        yield denoiser(checkpoint, latents, guidance)
+        yield denoiser(checkpoint, latents, preview, guidance)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from pydantic import ValidationError
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from components.contract import NoiseSchedule
+from components.contract import FlowSchedule, NoiseSchedule
 from exporters.errors import ExportError
+from exporters.scheduler import read_schedule
 
 INDEX_NAME = "model_index.json"
 _PARTS = {
@@ -23,29 +22,6 @@ _PARTS = {
 }
 _NETWORKS = ("text_encoder", "unet", "vae")
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
-_SCHEDULERS = (
-    "DDIMScheduler",
-    "DPMSolverMultistepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "LMSDiscreteScheduler",
-    "PNDMScheduler",
-    "UniPCMultistepScheduler",
-)
-# What would change the walk and is not in a contract yet: the value that leaves it as it is.
-_UNSUPPORTED = {
-    "final_sigmas_type": "zero",
-    "interpolation_type": "linear",
-    "sigma_max": None,
-    "sigma_min": None,
-    "thresholding": False,
-    "timestep_type": "discrete",
-    "trained_betas": None,
-    "use_beta_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_flow_sigmas": False,
-    "use_karras_sigmas": False,
-}
 
 
 @dataclass(frozen=True)
@@ -100,40 +76,13 @@ class Checkpoint:
         """Decoder and encoder."""
         return self._load(AutoencoderKL, "vae", low_cpu_mem_usage=False)
 
-    def noise_schedule(self) -> NoiseSchedule:
+    def schedule(self) -> NoiseSchedule | FlowSchedule:
         """How the denoiser was trained and how its scheduler walks, from the scheduler's configuration.
 
         Raises:
-            ExportError: the scheduler is of an unknown class, or asks for something that no contract can say.
+            ExportError: as `read_schedule`.
         """
-        config = _read_json(self.path / "scheduler", "scheduler_config.json")
-        name = config.get("_class_name")
-        if name not in _SCHEDULERS:
-            raise ExportError(f"scheduler: is {name}; one of {', '.join(_SCHEDULERS)} can be exported")
-        # the class fills in its own defaults for what the file leaves out
-        try:
-            full = getattr(diffusers, name).from_config(config).config
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise ExportError(f"scheduler: diffusers refuses its configuration: {error}") from None
-        for field, neutral in _UNSUPPORTED.items():
-            if full.get(field, neutral) != neutral:
-                raise ExportError(f"scheduler: {field}={full[field]!r} is not supported")
-        try:
-            return NoiseSchedule(
-                prediction_type=full.get("prediction_type", "epsilon"),
-                num_train_timesteps=full["num_train_timesteps"],
-                beta_schedule=full["beta_schedule"],
-                beta_start=full["beta_start"],
-                beta_end=full["beta_end"],
-                rescale_betas_zero_snr=full.get("rescale_betas_zero_snr", False),
-                timestep_spacing=config.get("timestep_spacing"),
-                # StableDiffusionPipeline walks with an offset of 1, whatever the configuration says
-                steps_offset=1,
-                set_alpha_to_one=full.get("set_alpha_to_one", True),
-            )
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise ExportError(f"scheduler: {first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+        return read_schedule(_read_json(self.path / "scheduler", "scheduler_config.json"))
 
     def _load(self, network: Any, part: str, **options: bool) -> Any:
         try:

@@ -3,7 +3,16 @@
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace, TensorSpec
+from components.contract import (
+    Conditioning,
+    Contract,
+    FlowSchedule,
+    Kind,
+    LatentProjection,
+    LatentSpace,
+    NoiseSchedule,
+    TensorSpec,
+)
 from exporters.checkpoint import Checkpoint
 from exporters.errors import ExportError
 from exporters.network import Network, trials
@@ -23,8 +32,12 @@ class _Denoiser(nn.Module):
         return (prediction,)
 
 
-def denoiser(checkpoint: Checkpoint, space: LatentSpace, guidance: float | None = None) -> Network:
-    """Read the checkpoint's U-Net; every row has a timestep of its own, and `guidance` is what it draws best at.
+def denoiser(
+    checkpoint: Checkpoint, space: LatentSpace, preview: LatentProjection, guidance: float | None = None
+) -> Network:
+    """Read the checkpoint's U-Net; every row has a timestep of its own.
+
+    `preview` is how the latents look, and `guidance` is what it draws best at.
 
     Raises:
         ExportError: the U-Net takes other latents than the VAE's, or other conditioning than text.
@@ -38,6 +51,7 @@ def denoiser(checkpoint: Checkpoint, space: LatentSpace, guidance: float | None 
     conditioning = Conditioning(
         name=CONDITIONING, width=config.cross_attention_dim, tokens=token_limit(checkpoint.tokenizer())
     )
+    schedule = checkpoint.schedule()
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
@@ -48,10 +62,12 @@ def denoiser(checkpoint: Checkpoint, space: LatentSpace, guidance: float | None 
         outputs=(TensorSpec(name="prediction", dtype="float32", shape=latents),),
         latent_space=space,
         conditioning=(conditioning,),
-        noise_schedule=checkpoint.noise_schedule(),
+        noise_schedule=schedule if isinstance(schedule, NoiseSchedule) else None,
+        flow_schedule=schedule if isinstance(schedule, FlowSchedule) else None,
         latent_size=(height, width),
         latent_multiple=multiple,
         guidance=guidance,
+        preview=preview,
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, conditioning.tokens // 2 - 1)}
     whole = {"height": height, "width": width, "tokens": conditioning.tokens}

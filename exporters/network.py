@@ -53,7 +53,7 @@ class Network:
 
 
 def _timesteps(contract: Contract) -> int:
-    return 1 if contract.noise_schedule is None else contract.noise_schedule.num_train_timesteps
+    return 1 if contract.num_train_timesteps is None else contract.num_train_timesteps
 
 
 def trials(small: Sizes, whole: Sizes) -> Trials:

@@ -34,9 +34,18 @@ def main(
     negative_prompt: Annotated[str | None, typer.Option(help="what to keep away from")] = None,
     steps: Annotated[int | None, typer.Option(help="how many steps to walk")] = None,
     guidance: Annotated[float | None, typer.Option(help="0 ignores the prompt, 1 is the prompt alone")] = None,
+    guidance_rescale: Annotated[float, typer.Option(help="take back that share of what guidance burns, 0 to 1")] = 0.0,
+    guidance_start: Annotated[float, typer.Option(help="guide from that fraction of the steps on")] = 0.0,
+    guidance_end: Annotated[float, typer.Option(help="guide up to that fraction of the steps")] = 1.0,
+    adaptive_guidance: Annotated[
+        float | None, typer.Option(help="guide no more once the two predictions agree by this cosine, such as 0.99")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help=f"one of {', '.join(sorted(SAMPLERS))}")] = None,
     schedule: Annotated[
         str | None, typer.Option(help=f"how sigmas are spread: one of {', '.join(sorted(SIGMA_SCHEDULES))}")
+    ] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="share of fresh noise, of ddim and tcd; their own if not given")
     ] = None,
     rng: Annotated[
         str | None, typer.Option(help=f"whose noise: one of {', '.join(sorted(SOURCES))}; {DEFAULT_RNG} if not given")
@@ -56,8 +65,13 @@ def main(
         "negative_prompt": negative_prompt,
         "steps": steps,
         "guidance": guidance,
+        "guidance_rescale": guidance_rescale,
+        "guidance_start": guidance_start,
+        "guidance_end": guidance_end,
+        "adaptive_guidance": adaptive_guidance,
         "sampler": sampler,
         "schedule": schedule,
+        "eta": eta,
         "rng": rng,
         "subseed": fresh_seed() if subseed is None else subseed,
         "subseed_strength": subseed_strength,

@@ -1,6 +1,6 @@
 """The denoiser's stage: noise to latents, one U-Net run for all rows that wait."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 
@@ -8,14 +8,16 @@ import numpy as np
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import Arrays, DenoiseJob, FloatArray
+from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
 from diffusion.noise import NoiseSource, noise, slerp
+from diffusion.preview import project
 from diffusion.samplers import find_sampler
 from pipeline.errors import RequestError, refuse
 from pipeline.stage import Interface, latent_space, open_session
-from pipeline.track import Track
+from pipeline.track import Track, guidance_of
 from pipeline.trajectories import Trajectories
+from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 
 _INTERFACE = Interface(Kind.DENOISER, frozenset({"latents", "timestep"}), frozenset({"prediction"}))
@@ -45,55 +47,58 @@ class Denoiser:
         """
         self._session.warm_up()
 
-    def begin(self, job: DenoiseJob) -> Track:
-        """Start a track: lay out its trajectory and take its first noise; nothing runs yet.
+    def begin(self, job: DenoiseJob, snapshot: Snapshot | None = None) -> Track:
+        """Start a track, or go on from a snapshot of one; nothing runs yet.
 
         Raises:
-            RequestError: the sampler or number of steps is none of this checkpoint's, the height or width is none
-                of this network's, the noise or conditioning has another shape than the job and the contract say, or
-                there is no such source of noise or seed.
+            RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
+                is none of this network's, the noise, conditioning or snapshot has another shape than the job and the
+                contract say, or guidance, noise or seed are outside their limits.
         """
         self._check_size(job)
-        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule)
+        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, (job.height, job.width))
         shape = (1, self.space.channels, job.height, job.width)
+        conditioning = self._conditioning(job)
         try:
             source = NoiseSource(job.seed, shape, job.rng)
             latents = trajectory.initial_latents(_initial_noise(job, source, shape))
+            later_draws = map(source.draw, count(1))
+            sampler = find_sampler(job.sampler).start(latents, trajectory, job.eta, partial(next, later_draws))
+            guidance = guidance_of(job)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
-        later_draws = map(source.draw, count(1))
-        return Track(
-            find_sampler(job.sampler).start(latents, trajectory, draw=partial(next, later_draws)),
-            job.steps,
-            self._trajectories.prediction,
-            self._conditioning(job),
-            job.guidance,
-        )
+        track = Track(sampler, trajectory.steps, self._trajectories.prediction, conditioning, guidance)
+        if snapshot is not None:
+            if any(estimate.shape != shape for estimate in snapshot.estimates):
+                raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")
+            if len(snapshot.estimates) > track.evaluations:
+                raise refuse("snapshot", len(snapshot.estimates), f"of at most {track.evaluations} estimates")
+            track.resume(snapshot)
+        return track
 
-    def advance(self, tracks: Sequence[Track]) -> None:
+    def advance(self, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
         """Run the U-Net once for all rows of `tracks`, and send each sampler its answer.
 
         Every track is moved by one evaluation. They must be of one signature, not done, and each there once.
 
         Raises:
-            RuntimeFault: the session could not run; no track has moved.
+            RuntimeFault: the session could not run, or `interrupt` broke it off; no track has moved.
         """
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
-        feeds = {name: _joined([track.conditioning[name] for track in tracks]) for name in tracks[0].conditioning}
+        conditioning = [track.conditioning for track in tracks]
+        feeds = {name: _joined([arrays[name] for arrays in conditioning]) for name in conditioning[0]}
         feeds["latents"] = _joined([track.network_input() for track in tracks])
         rows = [track.rows for track in tracks]
         feeds["timestep"] = np.repeat(np.array([track.query.timestep for track in tracks], dtype=np.float32), rows)
-        prediction = self._session.run(feeds)["prediction"]
+        prediction = self._session.run(feeds, interrupt)["prediction"]
         start = 0
-        for track in tracks:
-            track.answer(prediction[start : start + track.rows])
-            start += track.rows
+        for track, count_of_rows in zip(tracks, rows, strict=True):
+            track.answer(prediction[start : start + count_of_rows])
+            start += count_of_rows
 
-    def denoise(self, job: DenoiseJob, on_step: Callable[[Track], None] | None = None) -> FloatArray:
+    def denoise(self, job: DenoiseJob) -> FloatArray:
         """Walk one job to its end and return its latents [1, channels, height, width], in the denoiser's scale.
-
-        `on_step` sees the track after each evaluation; what it raises ends the walk.
 
         Raises:
             RequestError: as `begin`.
@@ -102,9 +107,15 @@ class Denoiser:
         track = self.begin(job)
         while not track.done:
             self.advance([track])
-            if on_step is not None:
-                on_step(track)
         return track.latents
+
+    def preview(self, estimate: FloatArray) -> Pixels | None:
+        """A small picture [height, width, 3], 0..255, of an estimate [1, channels, height, width] of the latents.
+
+        One pixel for each latent pixel; None where the contract holds no projection.
+        """
+        projection = self.contract.preview
+        return None if projection is None else project(estimate, projection.factors, projection.bias)[0]
 
     def _check_size(self, job: DenoiseJob) -> None:
         multiple = self.contract.latent_multiple
@@ -112,18 +123,17 @@ class Denoiser:
             if side % multiple:
                 raise refuse(field, side, f"a multiple of {multiple}")
 
-    def _conditioning(self, job: DenoiseJob) -> Arrays:
+    def _conditioning(self, job: DenoiseJob) -> tuple[Arrays, ...]:
         negative = job.negative
         if (negative is None) != (job.guidance == 1):
             raise refuse("guidance", job.guidance, "1 without a negative conditioning, another number with one")
-        for field, arrays in (("conditioning", job.conditioning), ("negative", negative)):
-            if arrays is not None:
-                self._check_conditioning(field, arrays)
+        self._check_conditioning("conditioning", job.conditioning)
         if negative is None:
-            return job.conditioning
+            return (job.conditioning,)
+        self._check_conditioning("negative", negative)
         if any(negative[name].shape != array.shape for name, array in job.conditioning.items()):
             raise refuse("negative", "another token count", "of the conditioning's shape")
-        return {name: np.concatenate([negative[name], array]) for name, array in job.conditioning.items()}
+        return negative, job.conditioning
 
     def _check_conditioning(self, field: str, arrays: Arrays) -> None:
         wanted = {array.name: array.width for array in self.contract.conditioning}

@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from components.contract import Contract
 from components.errors import ComponentError
 from components.messages import ImageRequest
-from diffusion.errors import UnknownNameError, unknown_name
+from diffusion.errors import DiffusionError, UnknownNameError, unknown_name
 from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.errors import RequestError, refuse
+from pipeline.track import guidance_of
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -34,7 +35,9 @@ class RequestRules(BaseModel):
     default_guidance: float | None = Field(
         None, ge=0, description="guidance of a request that names none; unset: the bundle's own, or 5 if it has none"
     )
-    default_sampler: str = Field("ddim", description="sampler of a request that names none")
+    default_sampler: str = Field(
+        "ddim", description="of a request that names none; where the bundle is of another family, ddim or flow_euler"
+    )
     max_prompt_characters: int = Field(4000, ge=1, description="of the prompt, and of the negative prompt")
     max_steps: int = Field(150, ge=1, description="the most steps; a bundle has its training timesteps at most")
     max_guidance: float = Field(50.0, ge=0, description="the strongest guidance")
@@ -61,15 +64,21 @@ class RequestFields:
 
     `sampler` may be any name that `find_choice` knows, with a schedule in it unless `schedule` names one. A seed of
     None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
-    default "torch".
+    default "torch", `eta` the sampler's own. The whole walk is guided, and not rescaled, unless the fields beside
+    `guidance` say otherwise; they are those of `Walk`.
     """
 
     prompt: str
     negative_prompt: str = ""
     steps: int | None = None
     guidance: float | None = None
+    guidance_rescale: float | None = None
+    guidance_start: float | None = None
+    guidance_end: float | None = None
+    adaptive_guidance: float | None = None
     sampler: str | None = None
     schedule: str | None = None
+    eta: float | None = None
     rng: str | None = None
     seed: int | None = None
     subseed: int | None = None
@@ -88,29 +97,36 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         RequestError: a field is outside its limits.
         ComponentError: the contract is no denoiser's.
     """
-    if contract.noise_schedule is None or contract.latent_space is None or contract.latent_size is None:
+    trained = contract.num_train_timesteps
+    if trained is None or contract.latent_space is None or contract.latent_size is None:
         raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
     _check_text("prompt", fields.prompt, 1, rules.max_prompt_characters)
     _check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
-    most_steps = min(rules.max_steps, contract.noise_schedule.num_train_timesteps)
+    most_steps = min(rules.max_steps, trained)
     steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
     _check_whole("steps", steps, 1, most_steps)
     guidance = _default_guidance(contract, rules) if fields.guidance is None else fields.guidance
     _check_number("guidance", guidance, rules.max_guidance)
-    sampler, schedule = _walk(fields, rules)
+    sampler, schedule = _walk(fields, contract, rules)
     rng = DEFAULT_RNG if fields.rng is None else fields.rng
     _check_name("rng", rng, SOURCES)
     _check_whole("n", fields.n, 1, rules.max_images)
     subseed, subseed_strength = _variation(fields)
     width, height = _size(fields, contract, rules)
-    Trajectories.of(contract).lay_out(sampler, steps, schedule)
-    return ImageRequest(
+    latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
+    Trajectories.of(contract).lay_out(sampler, steps, schedule, latents)
+    request = ImageRequest(
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
         steps=steps,
         guidance=float(guidance),
+        guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
+        guidance_start=_share("guidance_start", fields.guidance_start, 0.0),
+        guidance_end=_share("guidance_end", fields.guidance_end, 1.0),
+        adaptive_guidance=_optional_share("adaptive_guidance", fields.adaptive_guidance),
         sampler=sampler,
         schedule=schedule,
+        eta=_eta(sampler, fields.eta),
         rng=rng,
         seed=_seed("seed", fields.seed, fields.n),
         subseed=subseed,
@@ -119,6 +135,11 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         width=width,
         height=height,
     )
+    try:
+        guidance_of(request)
+    except DiffusionError as error:
+        raise RequestError(error.field, str(error)) from None
+    return request
 
 
 def _default_guidance(contract: Contract, rules: RequestRules) -> float:
@@ -134,9 +155,15 @@ def fresh_seed() -> int:
     return secrets.randbelow(_FRESH_SEEDS)
 
 
-def _walk(fields: RequestFields, rules: RequestRules) -> tuple[str, str]:
+def _default_sampler(contract: Contract, rules: RequestRules) -> str:
+    # one default cannot serve both families, and a request that names none must not fail for that
+    flow = contract.flow_schedule is not None
+    return rules.default_sampler if SAMPLERS[rules.default_sampler].flow == flow else "flow_euler" if flow else "ddim"
+
+
+def _walk(fields: RequestFields, contract: Contract, rules: RequestRules) -> tuple[str, str]:
     """Sampler and sigma schedule by our names, from whatever names they came by."""
-    given = rules.default_sampler if fields.sampler is None else fields.sampler
+    given = _default_sampler(contract, rules) if fields.sampler is None else fields.sampler
     if not isinstance(given, str):
         raise refuse("sampler", given, unknown_name("sampler", "", SAMPLERS).limit)
     try:
@@ -154,6 +181,26 @@ def _walk(fields: RequestFields, rules: RequestRules) -> tuple[str, str]:
     if choice.schedule not in (DEFAULT, schedule):
         raise refuse("schedule", fields.schedule, f"left out or {choice.schedule}, which the sampler's name says")
     return choice.sampler, schedule
+
+
+def _eta(sampler: str, given: float | None) -> float:
+    row = SAMPLERS[sampler]
+    if given is None:
+        return row.eta
+    eta = _share("eta", given, row.eta)
+    if eta != row.eta and not row.takes_eta:
+        raise refuse("eta", given, f"{row.eta:g} or left out for {sampler}, which has no share of noise to choose")
+    return eta
+
+
+def _share(field: str, given: float | None, default: float) -> float:
+    share = default if given is None else given
+    _check_number(field, share, 1.0)
+    return float(share)
+
+
+def _optional_share(field: str, given: float | None) -> float | None:
+    return None if given is None else _share(field, given, 0.0)
 
 
 def _seed(field: str, given: int | None, n: int) -> int:

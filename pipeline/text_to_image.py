@@ -29,8 +29,13 @@ class Options(TypedDict, total=False):
     negative_prompt: str
     steps: int
     guidance: float
+    guidance_rescale: float
+    guidance_start: float
+    guidance_end: float
+    adaptive_guidance: float
     sampler: str
     schedule: str
+    eta: float
     rng: str
     subseed: int
     subseed_strength: float

@@ -1,13 +1,15 @@
 """One picture on its way from noise to latents."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from components.messages import Arrays, FloatArray
-from diffusion.guidance import guide
+from components.messages import Arrays, FloatArray, Snapshot, Walk
+from diffusion.guidance import Guidance
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
+from diffusion.trajectory import Step
 
 Signature: TypeAlias = tuple[tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
 
@@ -15,28 +17,40 @@ Signature: TypeAlias = tuple[tuple[int, ...], tuple[tuple[str, tuple[int, ...]],
 class Track:
     """A sampler with its conditioning and guidance: what to ask the network, and what to make of the answer.
 
-    `Denoiser.begin` makes it and `Denoiser.advance` moves it; one thread at a time. `rows` is the number of rows that
-    it takes in a run: the unconditional and the conditional one, in this order, or the conditional one alone at
-    guidance 1. Tracks of one `signature`, latent shape and conditioning shapes, can share a run. `step` counts the
-    evaluations that were answered, which for the samplers of one evaluation a step is the number of steps walked.
+    `Denoiser.begin` makes it and `Denoiser.advance` moves it; one thread at a time. Tracks of one `signature`, latent
+    shape and conditioning shapes, can share a run. `evaluation` counts the evaluations that were answered, of
+    `evaluations` altogether.
     """
 
     def __init__(
-        self, sampler: Sampler, steps: int, prediction: Prediction, conditioning: Arrays, guidance: float
+        self,
+        sampler: Sampler,
+        steps: Sequence[Step],
+        prediction: Prediction,
+        conditioning: Sequence[Arrays],
+        guidance: Guidance,
     ) -> None:
-        """Start the sampler; `conditioning` arrays are [rows, tokens, width]."""
-        self.conditioning = conditioning
-        self.rows = next(iter(conditioning.values())).shape[0]
-        self.steps = steps
-        self.step = 0
+        """Start the sampler, which walks `steps`.
+
+        `conditioning` is the prompt's, arrays [1, tokens, width], and before it the negative prompt's where guidance
+        may weigh the two.
+        """
         self._sampler = sampler
+        # a step of two queries is one step: guidance must not change within it
+        self._step_of = [index for index, step in enumerate(steps) for _ in range(1 if step.second is None else 2)]
+        self._steps = len(steps)
         self._prediction = prediction
+        self._alone = conditioning[-1]
+        self._both = None if len(conditioning) == 1 else _joined(*conditioning)
         self._guidance = guidance
+        self._agreed = False
+        self._evaluation = 0
+        self._estimate: FloatArray | None = None
         self._latents: FloatArray | None = None
         self._query: Query | None = next(sampler)
         self.signature: Signature = (
             self._query.latents.shape[1:],
-            tuple(sorted((name, array.shape[1:]) for name, array in conditioning.items())),
+            tuple(sorted((name, array.shape[1:]) for name, array in self._alone.items())),
         )
 
     @property
@@ -56,17 +70,98 @@ class Track:
         assert self._query is not None, "the walk is over"
         return self._query
 
+    @property
+    def evaluation(self) -> int:
+        """How many evaluations were answered."""
+        return self._evaluation
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations the walk takes."""
+        return len(self._step_of)
+
+    @property
+    def step(self) -> int:
+        """How many steps are behind it, of `steps`; a step is as long under way as it has evaluations to come."""
+        return self._steps if self.done else self._step_of[self.evaluation]
+
+    @property
+    def steps(self) -> int:
+        """How many steps the walk has."""
+        return self._steps
+
+    @property
+    def rows(self) -> int:
+        """The rows of the next run: the unconditional and the conditional one, or outside guidance the latter alone."""
+        return 2 if self._guided else 1
+
+    @property
+    def conditioning(self) -> Arrays:
+        """What conditions the next run, arrays [rows, tokens, width]."""
+        return self._both if self._guided and self._both is not None else self._alone
+
+    @property
+    def estimate(self) -> FloatArray | None:
+        """The newest estimate of the clean latents, what the sampler was sent last; None before there is one."""
+        return self._estimate
+
+    @property
+    def agreed(self) -> bool:
+        """Whether adaptive guidance has dropped the unconditional row."""
+        return self._agreed
+
     def network_input(self) -> FloatArray:
         """The latents as the network expects them, [rows, channels, height, width]."""
         scaled = self._prediction.network_input(self.query.latents, self.query.sigma)
-        return scaled if self.rows == 1 else np.concatenate([scaled] * self.rows)
+        return np.concatenate([scaled, scaled]) if self._guided else scaled
 
     def answer(self, prediction: FloatArray) -> None:
         """Hand the sampler what the network predicted for this track's rows."""
-        output = prediction if self.rows == 1 else guide(prediction[:1], prediction[1:], self._guidance)
+        output = prediction
+        if self._guided:
+            uncond, cond = prediction[:1], prediction[1:]
+            output = self._guidance.combine(uncond, cond)
+            self._agreed = self._guidance.agrees(uncond, cond)
         query = self.query
+        self._send(self._prediction.denoised(output, query.latents, query.sigma))
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Bring a track that has just begun to where a snapshot of the same job was taken; nothing runs."""
+        assert self._evaluation == 0, "the track has moved already"
+        assert len(snapshot.estimates) <= self.evaluations, "the snapshot is of a longer walk"
+        for estimate in snapshot.estimates:
+            self._send(estimate)
+        self._agreed = snapshot.agreed
+
+    @property
+    def _guided(self) -> bool:
+        if self._both is None or self._agreed or self.done:
+            return False
+        return self._guidance.guides(self._step_of[self.evaluation], self._steps)
+
+    def _send(self, estimate: FloatArray) -> None:
         try:
-            self._query = self._sampler.send(self._prediction.denoised(output, query.latents, query.sigma))
+            self._query = self._sampler.send(estimate)
         except StopIteration as finished:
             self._query, self._latents = None, finished.value
-        self.step += 1
+        self._estimate = estimate
+        self._evaluation += 1
+
+
+def guidance_of(walk: Walk) -> Guidance:
+    """A walk's guidance in the terms of the mathematics.
+
+    Raises:
+        DiffusionError: a part of it is outside its limits.
+    """
+    return Guidance(
+        scale=walk.guidance,
+        rescale=walk.guidance_rescale,
+        start=walk.guidance_start,
+        end=walk.guidance_end,
+        agreement=walk.adaptive_guidance,
+    )
+
+
+def _joined(negative: Arrays, positive: Arrays) -> Arrays:
+    return {name: np.concatenate([negative[name], array]) for name, array in positive.items()}

@@ -11,6 +11,7 @@ from components.folder import MAIN_GRAPH, ComponentFolder
 from runtime.errors import RuntimeFault
 from runtime.feeds import Feeds, feed_differences, output_differences, zero_feeds
 from runtime.graph_check import graph_differences
+from runtime.interrupt import Interrupt
 from runtime.providers import attached_provider, not_attached, wanted_providers
 from runtime.settings import Provider, SessionSettings, thread_count
 
@@ -91,17 +92,17 @@ class Session:
         if differences := output_differences(feeds, self.run(feeds), self.contract):
             raise RuntimeFault(f"{self.contract.kind}: the graph breaks its contract: {'; '.join(differences)}")
 
-    def run(self, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
+    def run(self, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, npt.NDArray[Any]]:
         """Run the graph on `feeds`, arrays by input name, and return new arrays by output name.
 
         Raises:
-            RuntimeFault: an input is missing, unknown or of another dtype or shape than the contract says, or ONNX
-                Runtime could not run the graph.
+            RuntimeFault: an input is missing, unknown or of another dtype or shape than the contract says, ONNX
+                Runtime could not run the graph, or `interrupt` broke the run off.
         """
         if differences := feed_differences(feeds, self.contract):
             raise RuntimeFault(f"{self.contract.kind}: {'; '.join(differences)}")
         try:
-            arrays = self._session.run(self._outputs, feeds)
+            arrays = self._session.run(self._outputs, feeds, None if interrupt is None else interrupt.options)
         except ORT_ERRORS as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise RuntimeFault(

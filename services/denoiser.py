@@ -1,51 +1,92 @@
-"""The denoiser's deployment: noise to latents; the whole walk stays inside one replica."""
+"""The denoiser's deployment: noise to latents, all walks of a replica in shared runs."""
 
 import asyncio
-import threading
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
+from pydantic import Field
 from ray.serve.handle import DeploymentHandle
 
-from components.contract import Kind
-from components.messages import EncodedText, FloatArray, ImageRequest
-from components.reference import ComponentRef
+from components.contract import Contract, Kind
+from components.messages import EncodedText
+from diffusion.batcher import Limits
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
-from pipeline.track import Track
+from pipeline.request import RequestRules
+from runtime.errors import RuntimeFault
+from services.errors import StartError
+from services.messages import LiveModel, WalkOrder, WalkReport
+from services.metrics import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
+from services.step_loop import StepLoop
+from services.walks import Errand
+
+# the unconditional and the conditional row of one picture stay together
+_GUIDED_ROWS = 2
 
 
-class _AbandonedError(Exception):
-    """Nobody waits for these latents any more."""
+class DenoiserSettings(StageSettings):
+    """What a denoiser's replicas need to know besides: how much shares a run, how much may wait.
+
+    `run_rows` bounds the rows of one run, `run_pixels` its latent pixels; `queued_pictures` bounds the work that waits,
+    in pictures of the bundle's own size and the default steps.
+    """
+
+    run_rows: int = Field(ge=_GUIDED_ROWS)
+    run_pixels: int | None = Field(ge=1)
+    queued_pictures: int = Field(ge=1)
+    rules: RequestRules
+
+    def limits(self, contract: Contract) -> Limits:
+        """The bounds in terms of one bundle's latents; `contract` is its denoiser's.
+
+        Raises:
+            StartError: the largest picture that may be asked for would not fit into a run.
+        """
+        space, size = contract.latent_space, contract.latent_size
+        if space is None or size is None:
+            raise StartError(f"{contract.kind}: its contract does not say how large latents are")
+        own = size[0] * size[1]
+        largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        pixels = max(self.run_rows * own, largest) if self.run_pixels is None else self.run_pixels
+        if pixels < largest:
+            raise StartError(
+                f"denoiser.run_pixels={pixels}: must be at least {largest}, the rows of a picture of rules.max_pixels"
+            )
+        picture = _GUIDED_ROWS * own * self.rules.default_steps
+        return Limits(self.run_rows, pixels, max(pixels, self.queued_pictures * picture))
 
 
 class DenoiserDeployment:
-    """Walks each picture in a thread of its own; pictures of several requests walk at the same time."""
+    """Walks pictures of any requests side by side, one evaluation of each in a run that they share."""
 
-    async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, catalog: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+        live: LiveModel = await catalog.live.remote()
+        limits = settings.limits(live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        self._loop = StepLoop(limits, DenoiserMetrics(), self._ran)
         await self._host.start(catalog)
 
-    async def denoise(self, pin: ComponentRef, request: ImageRequest, encoded: EncodedText) -> FloatArray:
-        """Draw the first picture of a request as latents [1, channels, height, width] in the denoiser's scale.
+    async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
+        """Draw the first picture of a request; the last report holds its latents.
 
-        A caller that goes away ends the walk at its next step.
+        A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
-        abandoned = threading.Event()
-
-        def on_step(_track: Track) -> None:
-            self._host.metrics.evaluated(str(pin))
-            if abandoned.is_set():
-                raise _AbandonedError
-
-        def walk(stage: Denoiser) -> FloatArray:
-            return stage.denoise(denoise_jobs(request, encoded, stage.space)[0], on_step)
-
-        try:
-            return await self._host.run(pin, walk)
-        except asyncio.CancelledError:
-            abandoned.set()
-            raise
+        arrival = self._loop.arrive()
+        stage = await self._host.stage(order.pin)
+        with self._host.working(order.pin):
+            [job] = denoise_jobs(order.request, encoded, stage.space)
+            # a large picture's noise takes a while, in which others must not wait
+            track = await asyncio.to_thread(stage.begin, job, order.snapshot)
+            errand = Errand(order.order, order.pin, order.terms, order.report_every, order.preview_every)
+            async with aclosing(self._loop.walk(arrival, errand, stage, track)) as reports:
+                async for report in reports:
+                    yield report
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
+        self._loop.check_health()
         await self._host.check_health()
+
+    def _ran(self, errand: Errand, stage: Denoiser, fault: RuntimeFault | None) -> None:
+        self._host.ran(errand.pin, stage, fault)

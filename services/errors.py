@@ -81,11 +81,30 @@ class UnknownModelError(CallerError):
 
 
 class OverloadedError(ServingError):
-    """As much waits as may wait; try again later."""
+    """As much waits as may wait; try again after `retry_after_s` seconds, where they can be told."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     type = "rate_limit_error"
     code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(ServingError):
+    """The request's own deadline has passed, or would before it is done."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class GivenUpError(ServingError):
+    """Replicas stopped while they worked on the request, one after the other; it may be what stops them."""
+
+    code = "given_up"
 
 
 class UnavailableError(ServingError):

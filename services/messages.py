@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from components.contract import Contract, Kind
-from components.messages import ImageRequest
+from components.messages import FloatArray, ImageRequest, Pixels, Snapshot
 from components.reference import ComponentRef
+from diffusion.batcher_records import Priority
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
@@ -29,13 +30,67 @@ class Encoding:
     quality: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request shares the denoiser with others: tenants get equal shares, within a class of priority.
+
+    `deadline_s` is seconds from the request's arrival, None for none.
+    """
+
+    tenant: str = ""
+    priority: Priority = "normal"
+    deadline_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """An admitted request: what to draw, by which versions, and how to write it."""
+    """An admitted request: what to draw, by which versions, how to write it, and on which terms."""
 
     request: ImageRequest
     pins: Pins
     encoding: Encoding
+    terms: Terms = Terms()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WalkOrder:
+    """One picture for a denoiser's replica; `order` is common to the pictures of one request.
+
+    `terms.deadline_s` counts from now. A walk that was under way elsewhere goes on from `snapshot`. A report comes
+    after the first evaluation, then every `report_every` evaluations, and where it is not 0 every `preview_every` steps one with a preview.
+    """
+
+    order: str
+    pin: ComponentRef
+    request: ImageRequest
+    terms: Terms
+    snapshot: Snapshot
+    report_every: int
+    preview_every: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WalkReport:
+    """How far a walk is; the last one holds the latents [1, channels, height, width], in the denoiser's scale.
+
+    `progress` is what came since the report before. `preview` is one pixel for each latent pixel, [height, width, 3].
+    """
+
+    step: int
+    steps: int
+    progress: Snapshot
+    preview: Pixels | None = None
+    latents: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """How far picture `image` of an order is; `preview` as in `WalkReport`."""
+
+    image: int
+    step: int
+    steps: int
+    preview: Pixels | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

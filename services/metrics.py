@@ -2,6 +2,8 @@
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from components.reference import ComponentRef
+
 _SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 
 
@@ -37,7 +39,6 @@ class StageMetrics:
         )
         self._failures = Counter("latentworks_stage_failures_total", "calls that failed in a stage", tag_keys=tags)
         self._abandoned = Counter("latentworks_stage_abandoned_total", "calls whose caller went away", tag_keys=tags)
-        self._evaluations = Counter("latentworks_denoiser_evaluations_total", "U-Net evaluations", tag_keys=tags)
         self._open_seconds = Histogram(
             "latentworks_open_seconds", "fetch, check, open and warm up a version", boundaries=_SECONDS, tag_keys=tags
         )
@@ -54,13 +55,91 @@ class StageMetrics:
         """One call was given up because nobody waits for it."""
         self._abandoned.inc(tags=self._tags(version))
 
-    def evaluated(self, version: str) -> None:
-        """The denoiser answered one query."""
-        self._evaluations.inc(tags=self._tags(version))
-
     def opened(self, version: str, seconds: float) -> None:
         """A version was opened."""
         self._open_seconds.observe(seconds, tags=self._tags(version))
 
     def _tags(self, version: str) -> dict[str, str]:
         return {"stage": self._stage, "version": version}
+
+
+class DenoiserMetrics:
+    """What the step loop of one denoiser's replica counts; every figure carries the component's version."""
+
+    def __init__(self) -> None:
+        tag = ("version",)
+        self._rows = Histogram(
+            "latentworks_denoiser_rows", "rows of a U-Net run", boundaries=[1, 2, 3, 4, 6, 8, 12, 16, 32], tag_keys=tag
+        )
+        self._runs = Counter("latentworks_denoiser_runs_total", "U-Net runs", tag_keys=tag)
+        self._run_seconds = Histogram(
+            "latentworks_denoiser_run_seconds",
+            "one U-Net run, with the samplers' work before and after it",
+            boundaries=_SECONDS,
+            tag_keys=tag,
+        )
+        self._evaluations = Counter("latentworks_denoiser_evaluations_total", "answers to samplers", tag_keys=tag)
+        self._wasted = Counter(
+            "latentworks_denoiser_evaluations_wasted_total", "evaluations of walks that were given up", tag_keys=tag
+        )
+        self._queue_seconds = Histogram(
+            "latentworks_denoiser_queue_seconds",
+            "from a walk's arrival at the replica to its first run",
+            boundaries=_SECONDS,
+            tag_keys=tag,
+        )
+        self._runs_waited = Histogram(
+            "latentworks_denoiser_runs_waited",
+            "runs that began between a walk's arrival and its first; free_row says whether there was room for it",
+            boundaries=[0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5],
+            tag_keys=(*tag, "free_row"),
+        )
+        self._admitted = Counter("latentworks_denoiser_admitted_total", "walks admitted", tag_keys=tag)
+        self._refused = Counter("latentworks_denoiser_refused_total", "walks refused", tag_keys=(*tag, "reason"))
+        self._cancelled = Counter("latentworks_denoiser_cancelled_total", "walks given up", tag_keys=(*tag, "reason"))
+        self._occupancy = Gauge(
+            "latentworks_denoiser_occupancy", "rows of the newest run, as a share of what a run may have", tag_keys=tag
+        )
+        self._waiting = Gauge("latentworks_denoiser_waiting", "walks that wait for a run", tag_keys=tag)
+        self._queued = Gauge(
+            "latentworks_denoiser_queued",
+            "work to be done, in rows times latent pixels times evaluations",
+            tag_keys=tag,
+        )
+
+    def admitted(self, pin: ComponentRef) -> None:
+        """A walk was admitted."""
+        self._admitted.inc(tags=_version(pin))
+
+    def refused(self, pin: ComponentRef, reason: str) -> None:
+        """A walk was turned away."""
+        self._refused.inc(tags={**_version(pin), "reason": reason})
+
+    def cancelled(self, pin: ComponentRef, reason: str, evaluations_wasted: int) -> None:
+        """A walk was given up, after so many evaluations."""
+        self._cancelled.inc(tags={**_version(pin), "reason": reason})
+        if evaluations_wasted:
+            self._wasted.inc(evaluations_wasted, tags=_version(pin))
+
+    def began(self, pin: ComponentRef, seconds: float, runs: int, found_free_row: bool) -> None:
+        """A walk's first run began, so many seconds after its arrival and with so many runs before it."""
+        self._queue_seconds.observe(seconds, tags=_version(pin))
+        self._runs_waited.observe(runs, tags={**_version(pin), "free_row": str(found_free_row).lower()})
+
+    def ran(self, pin: ComponentRef, evaluations: int, rows: int, occupancy: float, seconds: float) -> None:
+        """A run has ended."""
+        tags = _version(pin)
+        self._runs.inc(tags=tags)
+        self._evaluations.inc(evaluations, tags=tags)
+        self._rows.observe(rows, tags=tags)
+        self._run_seconds.observe(seconds, tags=tags)
+        self._occupancy.set(occupancy, tags=tags)
+
+    def waits(self, pin: ComponentRef, walks: int, work: int) -> None:
+        """So many walks wait, and so much work is to be done."""
+        self._waiting.set(walks, tags=_version(pin))
+        self._queued.set(work, tags=_version(pin))
+
+
+def _version(pin: ComponentRef) -> dict[str, str]:
+    return {"version": str(pin)}

@@ -44,6 +44,9 @@ class DeploymentArgs(BaseModel):
     num_gpus: float = Field(0, ge=0, description="the same, of GPUs")
     max_ongoing_requests: Ongoing = 100
     graceful_shutdown_timeout_s: float = Field(120, ge=0, description="what a stopping replica has for its last calls")
+    health_check_period_s: float = Field(
+        2, gt=0, le=3600, description="how often a replica is asked whether it can work; one that died is found so"
+    )
 
 
 class StageArgs(DeploymentArgs):
@@ -68,15 +71,41 @@ class TextEncoderArgs(StageArgs):
 
 
 class DenoiserArgs(StageArgs):
-    """The denoiser: nearly all of the work."""
+    """The denoiser: nearly all of the work. Its calls share the U-Net's runs, and wait for them in the replica.
+
+    So a replica takes far more calls than run at a time: those beyond would wait in Serve, where nobody is fair.
+    """
 
     num_cpus: Cpus = 0.5
+    max_ongoing_requests: Ongoing = 1000
+    run_rows: int = Field(8, ge=2, description="the most rows of one U-Net run; a picture with guidance takes two")
+    run_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="the most latent pixels of one U-Net run, all rows together; unset: as many as `run_rows` rows of "
+        "the bundle's own size have, or the two of the largest picture that may be asked for",
+    )
+    queued_pictures: int = Field(
+        64,
+        ge=1,
+        description="how much work may wait in a replica, in pictures of the bundle's own size and the default steps; "
+        "over it comes 429",
+    )
 
 
 class VaeDecoderArgs(StageArgs):
     """The VAE decoder: the rest of it."""
 
     num_cpus: Cpus = 0.3
+
+
+class ChainArgs(DeploymentArgs):
+    """The graph's deployment, which chains the stages."""
+
+    max_ongoing_requests: Ongoing = 1000
+    snapshot_every: int = Field(
+        4, ge=1, description="evaluations between two snapshots of a walk, which goes on from the newest elsewhere"
+    )
 
 
 class IngressArgs(DeploymentArgs):
@@ -151,7 +180,7 @@ class GraphArgs(BaseSettings):
     denoiser: DenoiserArgs = DenoiserArgs()
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
     vae_encoder: StageArgs = StageArgs()
-    graph: DeploymentArgs = DeploymentArgs()
+    graph: ChainArgs = ChainArgs()
     ingress: IngressArgs = IngressArgs()
 
     @classmethod
@@ -177,6 +206,18 @@ class GraphArgs(BaseSettings):
                 f"ingress.max_images={self.ingress.max_images}: must be at least rules.max_images, "
                 f"which is {self.rules.max_images}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _everything_waits_in_the_policy(self) -> Self:
+        # calls beyond would queue in Serve's router, out of sight of priorities, deadlines and fair shares
+        admitted = self.ingress.max_images * self.ingress.replicas
+        for name, part in (("graph", self.graph), ("denoiser", self.denoiser)):
+            if part.max_ongoing_requests <= admitted:
+                raise ValueError(
+                    f"{name}.max_ongoing_requests={part.max_ongoing_requests}: must be over {admitted}, "
+                    "ingress.max_images times ingress.replicas"
+                )
         return self
 
     @model_validator(mode="before")

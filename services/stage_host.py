@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -87,7 +88,7 @@ class StageHost(Generic[Stage]):
             StartError: it cannot be had or opened.
         """
         live: LiveModel = await catalog.live.remote()
-        await self._stage(live.pins[self._kind])
+        await self.stage(live.pins[self._kind])
 
     async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
@@ -96,22 +97,40 @@ class StageHost(Generic[Stage]):
             StartError: the version cannot be had or opened.
             ServingError: the runtime could not do it; why goes to the log.
         """
-        stage = await self._stage(pin)
+        stage = await self.stage(pin)
+        with self.working(pin):
+            try:
+                result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
+            except RuntimeFault as fault:
+                self.ran(pin, stage, fault)
+                raise ServingError(f"{self._kind}: something went wrong in this stage") from None
+            self.ran(pin, stage)
+            return result
+
+    @contextmanager
+    def working(self, pin: ComponentRef) -> Iterator[None]:
+        """A block in which one call is worked on by a pinned version: timed where it ends well, counted where not."""
         started = time.perf_counter()
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
-        except asyncio.CancelledError:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
             self.metrics.abandoned(str(pin))
             raise
-        except RuntimeFault as fault:
-            known = self._suspects.get(pin)
-            self._suspects[pin] = Suspect(stage, 1 if known is None else known.faults + 1)
-            self.metrics.failed(str(pin))
-            _log.error("%s: %s", pin, fault)
-            raise ServingError(f"{self._kind}: something went wrong in this stage") from None
-        self._suspects.pop(pin, None)
+        except ServingError as error:
+            # what was refused for a reason did not fail
+            if type(error) is ServingError:
+                self.metrics.failed(str(pin))
+            raise
         self.metrics.worked(str(pin), time.perf_counter() - started)
-        return result
+
+    def ran(self, pin: ComponentRef, stage: Stage, fault: RuntimeFault | None = None) -> None:
+        """Take note of a run of a version's session: one that failed makes it suspect, one that did not clears it."""
+        if fault is None:
+            self._suspects.pop(pin, None)
+            return
+        known = self._suspects.get(pin)
+        self._suspects[pin] = Suspect(stage, 1 if known is None else known.faults + 1)
+        _log.error("%s: %s", pin, fault)
 
     async def check_health(self) -> None:
         """Probe each version whose last runs all failed: the requests may have been at fault, not the replica.
@@ -129,7 +148,12 @@ class StageHost(Generic[Stage]):
                 raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
             self._suspects.pop(pin, None)
 
-    async def _stage(self, pin: ComponentRef) -> Stage:
+    async def stage(self, pin: ComponentRef) -> Stage:
+        """The stage of a pinned version, opened if need be.
+
+        Raises:
+            StartError: the version cannot be had or opened.
+        """
         try:
             return await self._shelf.get(pin)
         except (ComponentError, RegistryError, RuntimeFault) as error:

@@ -5,36 +5,17 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    TaskCancelledError,
-    WorkerCrashedError,
-)
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.exceptions import ObjectStoreFullError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.exceptions import HTTPException
 
 from pipeline.errors import RequestError
 from services.errors import CallerError, FieldError, OverloadedError, ServingError, StartError, UnavailableError
+from services.retries import LOST
 
 _log = logging.getLogger("ray.serve")
 
-# a process or a machine is gone, and with it what it worked on or kept; another one may do it
-_LOST = (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    ObjectStoreFullError,
-    OutOfMemoryError,
-    RayActorError,
-    ReplicaUnavailableError,
-    WorkerCrashedError,
-)
+_LOST = (*LOST, ObjectStoreFullError)
 _ABSENT = (DeploymentUnavailableError, TaskCancelledError)
 
 
@@ -79,7 +60,8 @@ def answer(error: Exception, retry_after_s: int) -> JSONResponse:
     body: dict[str, Any] = {"message": ours.message, "type": ours.type, "param": param, "code": ours.code}
     response = JSONResponse({"error": body}, status_code=ours.status)
     if ours.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        response.headers["retry-after"] = str(retry_after_s)
+        told = ours.retry_after_s if isinstance(ours, OverloadedError) else None
+        response.headers["retry-after"] = str(retry_after_s if told is None else told)
     if isinstance(error, HTTPException) and error.headers is not None:
         response.headers.update(error.headers)
     return response

@@ -14,7 +14,7 @@ from pipeline.request import RequestFields, RequestRules, check_request
 from services.errors import FieldError, UnknownModelError
 from services.ingress.media_types import Wanted
 from services.ingress.schemas import GenerationBody
-from services.messages import Encoding, LiveModel, Order, PictureFormat
+from services.messages import Encoding, LiveModel, Order, PictureFormat, Terms
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _PARAMS = {"width": "size", "height": "size"}
@@ -27,6 +27,8 @@ _TYPES = {
 }
 _SECRET = {"prompt", "negative_prompt", "user"}
 _LONGEST_NAME = 64
+_LONGEST_USER = 256
+_LONGEST_DEADLINE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,24 @@ def check_body(given: dict[str, Any], accept: Wanted, live: LiveModel, rules: Re
     try:
         encoding = _encoding(body, accept)
         request = _request(body, live, rules)
+        terms = _terms(body)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
     raw = accept != "json"
     if raw and request.n != 1:
         raise FieldError(f"n={request.n}: must be 1 where accept asks for a picture itself; JSON holds several", "n")
-    return Admissible(Order(request, live.pins, encoding), raw)
+    return Admissible(Order(request, live.pins, encoding, terms), raw)
+
+
+def _terms(body: GenerationBody) -> Terms:
+    user = "" if body.user is None else body.user
+    if len(user) > _LONGEST_USER:
+        raise RequestError("user", f"user: has {len(user)} characters, must have at most {_LONGEST_USER}")
+    deadline_s = body.deadline_s
+    # NaN lies between no two numbers
+    if deadline_s is not None and not 0 < deadline_s <= _LONGEST_DEADLINE_S:
+        raise refuse("deadline_s", deadline_s, f"a number over 0 and at most {_LONGEST_DEADLINE_S}")
+    return Terms(user, "normal" if body.priority is None else body.priority, deadline_s)
 
 
 def _request(body: GenerationBody, live: LiveModel, rules: RequestRules) -> ImageRequest:
@@ -65,8 +79,13 @@ def _request(body: GenerationBody, live: LiveModel, rules: RequestRules) -> Imag
         negative_prompt="" if body.negative_prompt is None else body.negative_prompt,
         steps=body.steps,
         guidance=body.guidance,
+        guidance_rescale=body.guidance_rescale,
+        guidance_start=body.guidance_start,
+        guidance_end=body.guidance_end,
+        adaptive_guidance=body.adaptive_guidance,
         sampler=body.sampler,
         schedule=body.schedule,
+        eta=body.eta,
         rng=body.rng,
         seed=body.seed,
         subseed=body.subseed,

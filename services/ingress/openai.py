@@ -35,6 +35,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     429: {"model": ErrorAnswer, "description": "too much waits; retry-after says how long to wait"},
     500: {"model": ErrorAnswer, "description": "something failed on our side"},
     503: {"model": ErrorAnswer, "description": "a part of the server is not there just now"},
+    504: {"model": ErrorAnswer, "description": "deadline_s has passed, or would before the pictures are done"},
 }
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from diffusion.batcher_records import Priority
 from services.messages import PictureFormat
 
 _EXAMPLES: list[JsonValue] = [
@@ -30,7 +31,7 @@ class GenerationBody(BaseModel):
     output_compression: int | None = Field(
         None, description="0 to 100, for jpeg and webp: the quality, 100 if left out; png loses nothing and takes 100"
     )
-    user: str | None = Field(None, description="the caller's own mark; nothing depends on it")
+    user: str | None = Field(None, description="whose request it is: users get equal shares of the denoiser")
     quality: Literal["auto", "standard"] | None = None
     style: None = None
     background: Literal["auto", "opaque"] | None = None
@@ -41,14 +42,33 @@ class GenerationBody(BaseModel):
     seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
     steps: int | None = Field(None, description="steps of the sampler")
     guidance: float | None = Field(None, description="0 ignores the prompt, 1 is the prompt alone, more insists")
+    guidance_rescale: float | None = Field(
+        None, description="0, if left out, to 1: the share of what guidance adds to contrast that is taken back"
+    )
+    guidance_start: float | None = Field(None, description="guide from this fraction of the steps on, 0 if left out")
+    guidance_end: float | None = Field(None, description="guide up to this fraction of the steps, 1 if left out")
+    adaptive_guidance: float | None = Field(
+        None,
+        description="guide no more once the predictions with and without the prompt agree by this cosine, such as "
+        "0.99, which saves the row without; left out: never",
+    )
     sampler: str | None = Field(None, description="a sampler's name; those of diffusers, A1111 and ComfyUI will do")
     schedule: str | None = Field(None, description="how sigmas are spread: the bundle's own, if left out, karras, ...")
+    eta: float | None = Field(None, description="ddim's or tcd's share of fresh noise, 0 to 1; left out: its own")
     rng: str | None = Field(None, description="whose noise a seed gives: torch, if left out, or philox (CUDA's)")
     subseed: int | None = Field(
         None, description="the seed towards which subseed_strength goes; left out: drawn afresh, and told in the answer"
     )
     subseed_strength: float | None = Field(
         None, description="how far to go from the noise of seed, 0 if left out, to that of subseed, 1"
+    )
+
+    priority: Priority | None = Field(
+        None, description="normal, if left out, high or low: which requests the denoiser serves more"
+    )
+    deadline_s: float | None = Field(
+        None,
+        description="seconds from now after which nobody wants the picture; where that cannot be, 504 comes at once",
     )
 
 

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import (
+    Conditioning,
+    Contract,
+    DynamicShift,
+    FlowSchedule,
+    Kind,
+    LatentProjection,
+    LatentSpace,
+    NoiseSchedule,
+    TensorSpec,
+)
 
 
 def _tensor(name: str, *shape: int | str) -> dict[str, Any]:
@@ -32,6 +42,14 @@ def _denoiser() -> dict[str, Any]:
         },
         "latent_size": [16, 16],
     }
+
+
+def _flow() -> dict[str, Any]:
+    return _denoiser() | {"noise_schedule": None, "flow_schedule": {"num_train_timesteps": 1000, "dynamic": {}}}
+
+
+def _preview() -> dict[str, Any]:
+    return {"factors": [[0.1, 0.2, 0.3]] * 4, "bias": [0.0, 0.1, -0.2]}
 
 
 def _decoder() -> dict[str, Any]:
@@ -67,7 +85,7 @@ def _with(path: str, value: object, data: dict[str, Any] | None = None) -> dict[
     return data
 
 
-@pytest.mark.parametrize("data", [_denoiser(), _decoder(), _encoder(), _text_encoder()])
+@pytest.mark.parametrize("data", [_denoiser(), _flow(), _decoder(), _encoder(), _text_encoder()])
 def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
     assert Contract.model_validate(data).kind == data["kind"]
 
@@ -95,6 +113,17 @@ def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
         ("noise_schedule.num_train_timesteps", 10**12),
         ("noise_schedule.steps_offset", -1),
         ("noise_schedule.beta_end", 1.0),
+        ("noise_schedule.prediction_type", "flow"),
+        ("noise_schedule.sigma_schedule", "odd"),
+        ("noise_schedule.final_sigmas_type", None),
+        ("flow_schedule", {"num_train_timesteps": 1}),
+        ("flow_schedule", {"num_train_timesteps": 1000, "shift": 0.0}),
+        ("flow_schedule", {"num_train_timesteps": 1000, "sigma_schedule": "simple"}),
+        ("flow_schedule", {"num_train_timesteps": 1000, "dynamic": {"patch": 0}}),
+        ("flow_schedule", {"num_train_timesteps": 1000, "dynamic": {"time_shift_type": "odd"}}),
+        ("preview", {"factors": [[0.1, 0.2]] * 4, "bias": [0.0, 0.0, 0.0]}),
+        ("preview", {"factors": [[0.1, 0.2, float("nan")]] * 4, "bias": [0.0, 0.0, 0.0]}),
+        ("preview", {"factors": [[0.1, 0.2, 0.3]] * 4, "bias": [0.0, float("inf"), 0.0]}),
         ("conditioning.0.tokens", 10**12),
         ("conditioning.0.width", 0),
         ("inputs.0.shape", ["batch", 0]),
@@ -152,6 +181,37 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
         (_denoiser(), "latent_multiple", 3, "latent_size=[16, 16]: its sides must be multiples of latent_multiple=3"),
         (_decoder(), "latent_multiple", 2, "latent_multiple=2: must be 1, as a vae_decoder is no denoiser"),
         (_decoder(), "guidance", 2.0, "guidance=2: must be null, as a vae_decoder is no denoiser"),
+        (_decoder(), "preview", _preview(), "preview: must be null, as a vae_decoder is no denoiser"),
+        (
+            _decoder(),
+            "flow_schedule",
+            {"num_train_timesteps": 1000},
+            "flow_schedule: must be null, as a vae_decoder is no denoiser",
+        ),
+        (
+            _denoiser(),
+            "noise_schedule",
+            None,
+            "noise_schedule, flow_schedule: missing, and a denoiser needs one of the two",
+        ),
+        (
+            _denoiser(),
+            "flow_schedule",
+            {"num_train_timesteps": 1000},
+            "noise_schedule, flow_schedule: there are both, and a denoiser needs one of the two",
+        ),
+        (
+            _flow(),
+            "flow_schedule.dynamic",
+            {"base_image_seq_len": 4096},
+            "max_image_seq_len=4096: must be more than base_image_seq_len=4096",
+        ),
+        (
+            _denoiser(),
+            "preview",
+            _preview() | {"factors": [[0.1, 0.2, 0.3]] * 3},
+            "preview.factors: has 3 rows, must have 4, latent_space.channels",
+        ),
     ],
 )
 def test_a_contract_does_not_contradict_itself(data: dict[str, Any], path: str, value: object, words: str) -> None:
@@ -164,11 +224,24 @@ def test_a_multiple_of_both_sides_is_one() -> None:
     assert Contract.model_validate(_denoiser() | {"latent_size": [16, 24], "latent_multiple": 8}).latent_multiple == 8
 
 
+def test_the_training_timesteps_are_those_of_whichever_schedule() -> None:
+    flow = _with("flow_schedule.num_train_timesteps", 500, _flow())
+    assert [Contract.model_validate(data).num_train_timesteps for data in (_denoiser(), flow)] == [1000, 500]
+    assert Contract.model_validate(_decoder()).num_train_timesteps is None
+
+
+def test_a_contract_of_before_these_fields_walks_as_it_did() -> None:
+    contract = Contract.model_validate(_denoiser())
+    assert contract.noise_schedule is not None
+    assert (contract.noise_schedule.sigma_schedule, contract.noise_schedule.final_sigmas_type) == ("default", "zero")
+    assert (contract.flow_schedule, contract.preview) == (None, None)
+
+
 _names = st.text(min_size=1, max_size=8)
 _spaces = st.builds(
     LatentSpace,
     id=_names,
-    channels=st.integers(1, 64),
+    channels=st.integers(1, 16),
     downscale=st.integers(1, 64),
     scaling_factor=st.floats(1e-6, 1e6),
     shift_factor=st.floats(-1e6, 1e6),
@@ -188,29 +261,47 @@ _tensors = st.lists(
 _conditioning = st.builds(
     Conditioning, name=_names.map("text for {}".format), width=st.integers(1, 4096), tokens=st.integers(1, 77)
 )
-_multiples = st.integers(1, 64)
-_contracts = _multiples.flatmap(
-    lambda multiple: st.builds(
-        Contract,
-        kind=st.just(Kind.DENOISER),
-        inputs=_tensors,
-        outputs=_tensors,
-        latent_space=_spaces,
-        conditioning=_conditioning.map(lambda one: (one,)),
-        noise_schedule=st.builds(
-            NoiseSchedule,
-            prediction_type=st.sampled_from(["epsilon", "v_prediction", "sample"]),
-            num_train_timesteps=st.integers(1, 1000),
-            beta_schedule=st.just("linear"),
-            beta_start=st.floats(1e-6, 0.5),
-            beta_end=st.floats(1e-6, 0.5),
-        ),
-        latent_size=st.tuples(*[st.integers(1, 256).map(lambda side: side * multiple)] * 2),
-        latent_multiple=st.just(multiple),
-    )
+_noise_schedules = st.builds(
+    NoiseSchedule,
+    prediction_type=st.sampled_from(["epsilon", "v_prediction", "sample"]),
+    num_train_timesteps=st.integers(1, 1000),
+    beta_schedule=st.just("linear"),
+    beta_start=st.floats(1e-6, 0.5),
+    beta_end=st.floats(1e-6, 0.5),
+    final_sigmas_type=st.sampled_from(["zero", "sigma_min"]),
+    sigma_schedule=st.sampled_from(["default", "karras", "align_your_steps_sdxl"]),
 )
+_flow_schedules = st.builds(
+    FlowSchedule,
+    num_train_timesteps=st.integers(2, 1000),
+    shift=st.floats(0.01, 100),
+    dynamic=st.none() | st.builds(DynamicShift, base_shift=st.floats(0.01, 100), patch=st.integers(1, 8)),
+    sigma_schedule=st.sampled_from(["default", "karras"]),
+)
+_schedules = st.tuples(_noise_schedules, st.none()) | st.tuples(st.none(), _flow_schedules)
+_colours = st.tuples(*[st.floats(-1e6, 1e6)] * 3)
 
 
-@given(_contracts)
+@st.composite
+def _contracts(draw: st.DrawFn) -> Contract:
+    multiple = draw(st.integers(1, 64))
+    space = draw(_spaces)
+    noise_schedule, flow_schedule = draw(_schedules)
+    factors = st.tuples(*[_colours] * space.channels)
+    return Contract(
+        kind=Kind.DENOISER,
+        inputs=draw(_tensors),
+        outputs=draw(_tensors),
+        latent_space=space,
+        conditioning=(draw(_conditioning),),
+        noise_schedule=noise_schedule,
+        flow_schedule=flow_schedule,
+        latent_size=draw(st.tuples(*[st.integers(1, 256).map(lambda side: side * multiple)] * 2)),
+        latent_multiple=multiple,
+        preview=draw(st.none() | st.builds(LatentProjection, factors=factors, bias=_colours)),
+    )
+
+
+@given(_contracts())
 def test_every_contract_survives_json_exactly(contract: Contract) -> None:
     assert Contract.model_validate_json(contract.model_dump_json(), strict=True) == contract

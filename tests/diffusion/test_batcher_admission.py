@@ -32,8 +32,7 @@ def many(count: int, like: Ticket, prefix: str = "") -> list[Ticket]:
         ({"rows": 0}, r"^rows=0: "),
         ({"pixels": 513}, r"^pixels=513: must be a whole number between 1 and 512$"),
         ({"pixels": 0}, r"^pixels=0: "),
-        ({"evaluations": 0}, r"^evaluations=0: must be a whole number between 1 and 15625000$"),
-        ({"evaluations": 15625001}, r"^evaluations=15625001: "),
+        ({"evaluations": 0}, r"^evaluations=0: must be a whole number between 1 and 9223372036854775807$"),
         ({"priority": "urgent"}, r"^priority='urgent': must be one of high, normal, low$"),
     ],
 )
@@ -64,6 +63,33 @@ def test_admission_is_bounded_by_the_work_that_waits() -> None:
     batcher.add(replace(PLAIN, id="later", evaluations=1))
     batcher.cancel("fits")
     assert batcher.queued == 3 * 576 + 64
+
+
+def test_a_ticket_over_the_bound_is_admitted_where_nothing_else_waits() -> None:
+    batcher = StepBatcher(replace(LIMITS, queued=1000))
+    large = replace(PLAIN, id="large", evaluations=1000)
+    assert batcher.work_before(large) == 0
+    batcher.add(large)
+    with pytest.raises(OverloadedError):
+        batcher.add(PLAIN)
+    assert batcher.work_before(PLAIN) == large.work - (1000 - PLAIN.work)
+    assert batcher.work_before(replace(large, id="other")) == large.work
+
+
+def test_the_pictures_of_one_request_do_not_refuse_each_other() -> None:
+    batcher = StepBatcher(replace(LIMITS, queued=1000))
+    for picture in many(5, replace(PLAIN, request="five")):
+        batcher.add(picture)
+    with pytest.raises(OverloadedError):
+        batcher.add(replace(PLAIN, id="other", evaluations=1))
+    for _ in range(2):
+        batcher.done(ticket.again() for ticket in batcher.schedule().tickets)
+    for picture in range(5):
+        batcher.cancel(f"{picture}")
+    assert batcher.queued == 0
+    batcher.add(replace(PLAIN, id="other", evaluations=1))
+    with pytest.raises(OverloadedError):
+        batcher.add(replace(PLAIN, id="0", request="five", evaluations=20))
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:

@@ -63,7 +63,7 @@ class Batching(RuleBasedStateMachine):
         rows = 1 + round(share * (most_rows(signature) - 1))
         name = f"{next(self.numbers)}"
         ticket = Ticket(name, tenant, signature, SIGNATURES[signature], rows, evaluations, priority)
-        if self.work() + ticket.work > LIMITS.queued:
+        if self.work() and self.work() + ticket.work > LIMITS.queued:
             self.overloaded += 1
             with pytest.raises(OverloadedError):
                 self.batcher.add(ticket)

@@ -14,6 +14,7 @@ from exporters import graph
 from exporters.checkpoint import Checkpoint
 from exporters.denoiser import denoiser
 from exporters.network import Network
+from exporters.preview import fit_preview
 from exporters.storage import GRAPH_NAME, save
 from exporters.text_encoder import text_encoder
 from exporters.vae import latent_space
@@ -50,7 +51,11 @@ def main(path: Path) -> None:
     checkpoint = Checkpoint.open(path)
     vae = checkpoint.vae()
     space = latent_space(vae, "any")
-    for network in (text_encoder(checkpoint), denoiser(checkpoint, space), vae_decoder(vae, space)):
+    for network in (
+        text_encoder(checkpoint),
+        denoiser(checkpoint, space, fit_preview(vae, space)),
+        vae_decoder(vae, space),
+    ):
         print(f"{network.contract.kind}: {compare(network)}")  # noqa: T201 - what it is for
 
 

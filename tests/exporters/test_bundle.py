@@ -62,6 +62,8 @@ def test_the_denoisers_contract_says_how_it_was_trained(bundle: Path) -> None:
     assert (contract.latent_space.id, contract.latent_space.downscale) == (bundle.name, 2)
     timestep = next(spec for spec in contract.inputs if spec.name == "timestep")
     assert timestep.shape == ("batch",)
+    assert contract.preview is not None
+    assert len(contract.preview.factors) == 4
 
 
 def test_weights_are_stored_as_float16(bundle: Path) -> None:

@@ -1,5 +1,6 @@
 """Tracks: alone, together and in any mixture."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.messages import DenoiseJob, EncodedText, ImageRequest
+from components.messages import DenoiseJob, EncodedText, ImageRequest, Snapshot
+from diffusion.guidance import agree
 from diffusion.noise import SOURCES, noise, slerp
-from diffusion.samplers import Draw, Sampler, find_sampler
+from diffusion.samplers import SAMPLERS, Draw, Sampler, find_sampler
 from diffusion.trajectory import Trajectory
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.jobs import denoise_jobs
-from pipeline.track import Track
+from runtime.errors import RuntimeFault
 from runtime.feeds import Feeds
+from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import CONTRACTS, F32, SCHEDULE, TOKENS, WIDTH, Networks, write_component
 
@@ -97,9 +100,9 @@ def test_one_run_takes_two_rows_of_a_guided_track_and_one_of_another(
     seen: list[Feeds] = []
     run = session.run
 
-    def recorded(feeds: Feeds) -> dict[str, Any]:
+    def recorded(feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, Any]:
         seen.append(feeds)
-        return run(feeds)
+        return run(feeds, interrupt)
 
     monkeypatch.setattr(session, "run", recorded)
     guided, plain, other = denoiser.begin(JOBS[0]), denoiser.begin(JOBS[2]), denoiser.begin(JOBS[3])
@@ -176,9 +179,9 @@ def test_image_k_of_n_is_that_of_its_seeds_alone(
 def test_a_sampler_draws_on_where_the_first_noise_ended(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     row, drawn = find_sampler("ddim"), []
 
-    def start(latents: F32, trajectory: Trajectory, draw: Draw) -> Sampler:
+    def start(latents: F32, trajectory: Trajectory, eta: float, draw: Draw) -> Sampler:
         drawn.extend([latents, draw(), draw()])
-        return row.start(latents, trajectory)
+        return row.start(latents, trajectory, eta)
 
     monkeypatch.setattr("pipeline.denoiser.find_sampler", lambda _name: SimpleNamespace(start=start))
     denoiser.begin(job(0, seed=5))
@@ -203,17 +206,90 @@ def test_the_first_prediction_is_the_networks(denoiser: Denoiser, networks: Netw
     np.testing.assert_allclose(track.latents, expected, atol=1e-5)
 
 
-def test_on_step_sees_every_step_and_can_end_the_walk(denoiser: Denoiser) -> None:
-    seen: list[tuple[int, bool]] = []
-    denoiser.denoise(job(0), lambda track: seen.append((track.step, track.done)))
-    assert seen == [(1, False), (2, False), (3, False), (4, False), (5, True)]
+@pytest.mark.parametrize("sampler", [name for name, row in SAMPLERS.items() if not row.flow])
+def test_a_walk_goes_on_from_a_snapshot_with_the_same_bytes(denoiser: Denoiser, sampler: str) -> None:
+    whole = job(3, sampler=sampler, steps=4, eta=SAMPLERS[sampler].eta, guidance_start=0.3, guidance_rescale=0.5)
+    undisturbed = denoiser.begin(whole)
+    snapshots = [Snapshot()]
+    places = [(undisturbed.step, undisturbed.rows)]
+    while not undisturbed.done:
+        denoiser.advance([undisturbed])
+        assert undisturbed.estimate is not None
+        snapshots.append(snapshots[-1].after(Snapshot((undisturbed.estimate,))))
+        places.append((undisturbed.step, undisturbed.rows))
+    assert len(snapshots) == undisturbed.evaluations + 1
+    for snapshot, place in zip(snapshots, places, strict=True):
+        track = denoiser.begin(whole, pickle.loads(pickle.dumps(snapshot)))
+        assert (track.evaluation, track.step, track.rows) == (len(snapshot.estimates), *place)
+        while not track.done:
+            denoiser.advance([track])
+        assert track.latents.tobytes() == undisturbed.latents.tobytes()
 
-    def stop(track: Track) -> None:
-        if track.step == 2:
-            raise InterruptedError
 
-    with pytest.raises(InterruptedError):
-        denoiser.denoise(job(0), stop)
+def test_a_snapshot_of_another_job_is_refused(denoiser: Denoiser) -> None:
+    other = Snapshot((np.zeros((1, 4, 8, 16), np.float32),))
+    with pytest.raises(RequestError, match="snapshot="):
+        denoiser.begin(job(0), other)
+    with pytest.raises(RequestError, match="snapshot=6: must be of at most 5 estimates"):
+        denoiser.begin(job(0), Snapshot((np.zeros((1, 4, 8, 8), np.float32),) * 6))
+
+
+def test_steps_outside_the_interval_run_the_conditional_row_alone(denoiser: Denoiser) -> None:
+    track = denoiser.begin(job(1, steps=10, sampler="heun", guidance_start=0.2, guidance_end=0.5))
+    rows = []
+    while not track.done:
+        rows.append((track.step, track.rows))
+        denoiser.advance([track])
+    # a step's two evaluations are guided alike
+    assert rows == [(step, 2 if 2 <= step < 5 else 1) for step in range(10) for _ in range(1 if step == 9 else 2)]
+    assert (track.evaluation, track.step) == (track.evaluations, 10)
+
+
+def test_an_interval_of_the_first_steps_is_guidance_and_then_none(denoiser: Denoiser) -> None:
+    # by hand: the first two steps with guidance, the rest of the same walk without
+    guided = denoiser.begin(job(1, steps=5))
+    estimates = []
+    for _ in range(2):
+        denoiser.advance([guided])
+        assert guided.estimate is not None
+        estimates.append(guided.estimate)
+    plain = denoiser.begin(job(1, steps=5, guidance=1.0, negative=None), Snapshot(tuple(estimates)))
+    while not plain.done:
+        denoiser.advance([plain])
+    np.testing.assert_array_equal(denoiser.denoise(job(1, steps=5, guidance_end=0.4)), plain.latents)
+
+
+def test_adaptive_guidance_drops_the_unconditional_row_for_good(denoiser: Denoiser) -> None:
+    cosines, track = [], denoiser.begin(job(1, steps=9))
+    answer = track.answer
+
+    def listened(prediction: F32) -> None:
+        cosines.append(agree(prediction[:1], prediction[1:]))
+        answer(prediction)
+
+    track.answer = listened  # type: ignore[method-assign]
+    while not track.done:
+        denoiser.advance([track])
+    threshold = sorted(cosines)[4]
+    dropped = next(step for step, cosine in enumerate(cosines) if cosine >= threshold)
+    adaptive = denoiser.begin(job(1, steps=9, adaptive_guidance=threshold))
+    rows = []
+    while not adaptive.done:
+        rows.append(adaptive.rows)
+        denoiser.advance([adaptive])
+    assert rows == [2] * (dropped + 1) + [1] * (8 - dropped)
+    resumed = denoiser.begin(job(1, steps=9, adaptive_guidance=threshold), Snapshot((), agreed=True))
+    assert resumed.rows == 1
+
+
+def test_a_run_that_is_broken_off_moves_nobody(denoiser: Denoiser) -> None:
+    track, interrupt = denoiser.begin(job(0)), Interrupt()
+    interrupt.break_off()
+    with pytest.raises(RuntimeFault, match="could not run"):
+        denoiser.advance([track], interrupt)
+    assert (track.evaluation, track.estimate) == (0, None)
+    denoiser.advance([track], Interrupt())
+    assert track.evaluation == 1
 
 
 def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
@@ -239,6 +315,10 @@ def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
         ({"steps": 0}, "steps=0"),
         ({"noise": np.zeros((1, 4, 8, 9), np.float32)}, "noise="),
         ({"noise": np.zeros((1, 4, 8, 8))}, "float64"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale=1.5"),
+        ({"guidance_start": 0.5, "guidance_end": 0.5}, "guidance_start=0.5"),
+        ({"adaptive_guidance": 0.0}, "adaptive_guidance=0.0"),
+        ({"eta": 0.5, "sampler": "euler"}, "eta=0.5: must be 0 for euler"),
         ({"guidance": 1.0}, "guidance=1.0"),
         ({"negative": None}, "guidance=4.0"),
         ({"negative": text(1, 5)}, "negative="),

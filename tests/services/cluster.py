@@ -1,0 +1,162 @@
+"""A real Ray cluster in this process, on which applications are deployed and their replicas killed."""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+import ray_app
+from benchmarks.processes import family
+from components.contract import Kind
+from components.messages import ImageRequest, Snapshot
+from pipeline.request import RequestFields, RequestRules, check_request
+from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
+from tests.services.server import free_port, temporary_home
+
+MOST_SECONDS = 120
+
+
+@dataclass
+class Application:
+    """One graph on the cluster, asked by its handles or by HTTP at `url`."""
+
+    name: str
+    url: str
+    live: LiveModel
+
+    def handle(self, deployment: str) -> DeploymentHandle:
+        return serve.get_deployment_handle(deployment, self.name)
+
+    def request(self, **fields: Any) -> ImageRequest:
+        chosen = RequestFields(**{"prompt": "a red apple, 3d style", **fields})
+        return check_request(chosen, self.live.contracts[Kind.DENOISER], RequestRules())
+
+    def order(self, request: ImageRequest, terms: Terms | None = None) -> Order:
+        return Order(request, self.live.pins, Encoding(), Terms() if terms is None else terms)
+
+    async def picture(self, request: ImageRequest, terms: Terms | None = None) -> bytes:
+        drawn: Drawn = await self.handle("graph").draw.remote(self.order(request, terms))
+        return drawn.pictures[0].data
+
+    async def watch(self, request: ImageRequest, preview_every: int = 0) -> AsyncIterator[Progress | Drawn]:
+        graph = self.handle("graph").options(stream=True)
+        async for news in graph.watch.remote(self.order(request), preview_every):
+            yield news
+
+    async def latents(self, request: ImageRequest, order: str) -> npt.NDArray[np.float32]:
+        """What the denoiser's deployment gives, before any decoder."""
+        pins = self.live.pins
+        encoded = self.handle("text_encoder").encode.remote(pins[Kind.TEXT_ENCODER], request.texts)
+        walk = WalkOrder(order, pins[Kind.DENOISER], request, Terms(), Snapshot(), report_every=4)
+        reports = [one async for one in self.handle("denoiser").options(stream=True).walk.remote(walk, encoded)]
+        last: WalkReport = reports[-1]
+        assert last.latents is not None
+        return last.latents
+
+    def generate(self, **body: Any) -> httpx.Response:
+        headers = {"accept": "image/png"}
+        return httpx.post(f"{self.url}/v1/images/generations", json=body, headers=headers, timeout=MOST_SECONDS)
+
+    def replicas(self, deployment: str) -> list[int]:
+        """The processes of a deployment's replicas, by id."""
+        title = f"ray::ServeReplica:{self.name}:{deployment}".encode()
+        return [pid for pid in family(os.getpid()) if _command(pid).startswith(title)]
+
+    def kill(self, deployment: str) -> int:
+        """End one replica on the spot, as a machine that loses power does."""
+        pid = self.replicas(deployment)[0]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def metric(self, name: str, *labels: str) -> float:
+        """The sum of a metric's samples that carry all labels, over every process of the node."""
+        page = httpx.get(self.url + "/metrics", timeout=30).text
+        samples = (line for line in page.splitlines() if line.startswith(f"ray_{name}{{"))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in labels))
+
+    def metric_reaches(self, least: float, name: str, *labels: str) -> bool:
+        return _comes_true(lambda: self.metric(name, *labels) >= least)
+
+    def heals(self, deployment: str, replicas: int, without: int) -> bool:
+        """Whether the deployment comes to run as many replicas again, the killed one gone."""
+        return _comes_true(
+            lambda: (
+                len(running := self.replicas(deployment)) == replicas
+                and without not in running
+                and serve.status().applications[self.name].deployments[deployment].replica_states.get("RUNNING")
+                == replicas
+            )
+        )
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _comes_true(there: Any) -> bool:
+    deadline = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < deadline:
+        if there():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@dataclass
+class Cluster:
+    """A running cluster with its own registry."""
+
+    home: Path
+    port: int
+
+    def deploy(self, name: str, bundle: str, folder: Path, **arguments: Any) -> Application:
+        given = {"bundle": bundle, "folder": folder, "registry": {"home": self.home / "registry"}, **arguments}
+        serve.run(ray_app.build(given), name=name, route_prefix=f"/{name}")
+        live: LiveModel = serve.get_deployment_handle("catalog", name).live.remote().result()
+        return Application(name, f"http://127.0.0.1:{self.port}/{name}", live)
+
+    def remove(self, application: Application) -> None:
+        serve.delete(application.name)
+
+
+@contextmanager
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Start a cluster, and end it after the block."""
+    with temporary_home() as home:
+        # figures come every second instead of every ten; nothing of the developer's own registry is used
+        monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
+        monkeypatch.setenv("RAY_worker_niceness", "0")
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        ray.init(
+            address="local",
+            num_cpus=8,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=400 * 2**20,
+            _temp_dir=str(home / "ray"),
+        )
+        try:
+            port = free_port()
+            serve.start(http_options={"host": "127.0.0.1", "port": port})
+            yield Cluster(home, port)
+        finally:
+            serve.shutdown()
+            ray.shutdown()

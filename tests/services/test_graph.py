@@ -1,0 +1,214 @@
+"""The graph on stages that break: what is asked again, with what, and when it is given up."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError
+
+from components.messages import EncodedText, FloatArray, Snapshot
+from services.errors import GivenUpError, OverloadedError
+from services.graph import GraphDeployment, GraphSettings
+from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
+from tests.services.test_denoiser import request
+
+TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False))
+
+
+class Response:
+    """A response that can be awaited any number of times."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+
+    def __await__(self) -> Any:
+        async def result() -> Any:
+            return self._work()
+
+        return result().__await__()
+
+
+class Unary:
+    """A handle's method whose first calls meet a replica that dies."""
+
+    def __init__(self, answer: Any, deaths: int = 0) -> None:
+        self._answer = answer
+        self.deaths = deaths
+        self.calls: list[tuple[Any, ...]] = []
+
+    def remote(self, *arguments: Any) -> Response:
+        self.calls.append(arguments)
+        dies = len(self.calls) <= self.deaths
+
+        def work() -> Any:
+            if dies:
+                raise ActorDiedError
+            return self._answer
+
+        return Response(work)
+
+
+class Walks:
+    """The denoiser's handle: walk number k of a request dies after `deaths[k]` evaluations, the others end."""
+
+    def __init__(self, *deaths: int, total: int = 10, error: Exception | None = None) -> None:
+        self._deaths = deaths
+        self._total = total
+        self._error = ActorDiedError() if error is None else error
+        self.orders: list[WalkOrder] = []
+        self.cancelled = 0
+        self.walk = self
+
+    def options(self, *, stream: bool) -> Self:
+        assert stream
+        return self
+
+    def remote(self, order: WalkOrder, _texts: object) -> "Reports":
+        number = len(self.orders)
+        self.orders.append(order)
+        dies_at = self._deaths[number] if number < len(self._deaths) else None
+        return Reports(self, self._reports(order, dies_at))
+
+    async def _reports(self, order: WalkOrder, dies_at: int | None) -> AsyncIterator[WalkReport]:
+        at = len(order.snapshot.estimates)
+        due = at + 1
+        unreported: list[FloatArray] = []
+        while at < self._total:
+            if at == dies_at:
+                raise self._error
+            await asyncio.sleep(0)
+            at += 1
+            unreported.append(np.full((1, 4, 8, 8), at, np.float32))
+            if at == self._total:
+                yield WalkReport(at, at, Snapshot(), latents=np.zeros((1, 4, 8, 8), np.float32))
+            elif at == due:
+                yield WalkReport(at, self._total, Snapshot(tuple(unreported)))
+                unreported, due = [], at + order.report_every
+
+
+class Reports:
+    def __init__(self, walks: Walks, reports: AsyncIterator[WalkReport]) -> None:
+        self._walks = walks
+        self._reports = reports
+
+    def __aiter__(self) -> AsyncIterator[WalkReport]:
+        return self._reports
+
+    def cancel(self) -> None:
+        self._walks.cancelled += 1
+
+
+class Stages:
+    def __init__(self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0) -> None:
+        self.walks = walks
+        self.encode = Unary(TEXTS, encoder_deaths)
+        self.decode = Unary(np.zeros((1, 64, 64, 3), np.uint8), decoder_deaths)
+        self.graph = GraphDeployment(self, walks, self, self, GraphSettings(snapshot_every=4))
+
+    def draw(self, order: Order) -> Drawn:
+        async def drawn() -> Drawn:
+            return await self.graph.draw(order)
+
+        return asyncio.run(drawn())
+
+
+@pytest.fixture
+def order(live: LiveModel) -> Order:
+    return Order(request(10), live.pins, Encoding())
+
+
+def test_an_order_goes_once_through_every_stage(order: Order) -> None:
+    stages = Stages(Walks())
+    drawn = stages.draw(order)
+    assert (len(drawn.pictures), drawn.prompt_truncated, drawn.negative_prompt_truncated) == (1, True, False)
+    assert (len(stages.encode.calls), len(stages.walks.orders), len(stages.decode.calls)) == (1, 1, 1)
+    assert stages.walks.cancelled == 0
+
+
+@pytest.mark.parametrize("dies_at", range(1, 10))
+def test_a_walk_goes_on_from_at_most_four_evaluations_back(order: Order, dies_at: int) -> None:
+    stages = Stages(Walks(dies_at))
+    stages.draw(order)
+    first, second = stages.walks.orders
+    assert first.snapshot.estimates == ()
+    kept = len(second.snapshot.estimates)
+    assert dies_at - 4 <= kept <= dies_at
+    # what is kept is the beginning, in its order
+    assert [estimate.flat[0] for estimate in second.snapshot.estimates] == list(range(1, kept + 1))
+    assert (first.order, first.request) == (second.order, second.request)
+
+
+def test_a_walk_that_gets_further_survives_any_number_of_replicas(order: Order) -> None:
+    stages = Stages(Walks(2, 4, 6, 8))
+    assert len(stages.draw(order).pictures) == 1
+    assert len(stages.walks.orders) == 5
+
+
+@pytest.mark.parametrize(("deaths", "replicas"), [((0, 0), 2), ((6, 5, 5), 3)])
+def test_a_walk_that_gets_no_further_is_given_up(order: Order, deaths: tuple[int, ...], replicas: int) -> None:
+    stages = Stages(Walks(*deaths, 0, 0, 0))
+    with pytest.raises(GivenUpError, match="2 replicas of the denoiser stopped"):
+        stages.draw(order)
+    assert len(stages.walks.orders) == replicas
+    assert len(stages.decode.calls) == 0
+
+
+@pytest.mark.parametrize("stage", ["encoder_deaths", "decoder_deaths"])
+def test_encoder_and_decoder_are_asked_again_once(order: Order, stage: str) -> None:
+    stages = Stages(Walks(), **{stage: 1})
+    assert len(stages.draw(order).pictures) == 1
+    assert len(stages.walks.orders) == 1
+    with pytest.raises(GivenUpError):
+        Stages(Walks(), **{stage: 2}).draw(order)
+
+
+def test_what_was_refused_is_not_asked_again(order: Order) -> None:
+    stages = Stages(Walks(0, error=OverloadedError("too much", 7)))
+    with pytest.raises(OverloadedError):
+        stages.draw(order)
+    assert len(stages.walks.orders) == 1
+
+
+def test_one_picture_that_fails_cancels_the_others(live: LiveModel) -> None:
+    stages = Stages(Walks(0, error=OverloadedError("too much", 7)))
+    with pytest.raises(OverloadedError):
+        stages.draw(Order(request(10, n=3), live.pins, Encoding()))
+    assert len({walk.order for walk in stages.walks.orders}) == 1
+    # the one that failed had ended by itself
+    assert stages.walks.cancelled >= len(stages.walks.orders) - 1
+
+
+def test_a_deadline_counts_down_on_the_way(live: LiveModel) -> None:
+    stages = Stages(Walks(3))
+    stages.draw(Order(request(10), live.pins, Encoding(), Terms("me", "high", 100.0)))
+    left = [walk.terms.deadline_s for walk in stages.walks.orders if walk.terms.deadline_s is not None]
+    assert 0 < left[1] <= left[0] < 100
+    assert {(walk.terms.tenant, walk.terms.priority) for walk in stages.walks.orders} == {("me", "high")}
+
+
+def test_who_watches_hears_of_every_step_and_then_gets_the_pictures(live: LiveModel) -> None:
+    stages = Stages(Walks(5))
+
+    async def watch(order: Order) -> list[Any]:
+        return [news async for news in stages.graph.watch(order, preview_every=2)]
+
+    *steps, drawn = asyncio.run(watch(Order(request(10), live.pins, Encoding())))
+    assert [news.step for news in steps if isinstance(news, Progress)] == list(range(1, 11))
+    assert isinstance(drawn, Drawn)
+    assert {(walk.report_every, walk.preview_every) for walk in stages.walks.orders} == {(1, 2)}
+
+
+def test_who_stops_watching_ends_the_walk(live: LiveModel) -> None:
+    stages = Stages(Walks(total=10**9))
+
+    async def watch(order: Order) -> None:
+        news = stages.graph.watch(order)
+        await anext(news)
+        await news.aclose()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(watch(Order(request(10), live.pins, Encoding())))
+    assert stages.walks.cancelled == 1

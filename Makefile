@@ -48,3 +48,4 @@ bench: .venv/.complete ## measure the served bundle beside its bare ONNX session
 
 docs: .venv/.complete ## write the pages that are made from the code
 	$(BIN)/python -m services.reference docs/settings.md
+	$(BIN)/python -m diffusion.samplers.reference docs/samplers.md

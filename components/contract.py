@@ -81,6 +81,7 @@ class NoiseSchedule(Record):
     )
     steps_offset: int = Field(0, ge=0, le=MAX_TIMESTEPS)
     set_alpha_to_one: bool = Field(True, description="false: the last DDIM step ends at the first training timestep")
+    skip_prk_steps: bool = Field(True, description="false: a PNDM walk starts with three Runge-Kutta steps")
     final_sigmas_type: Literal["zero", "sigma_min"] = Field(
         "zero", description="sigma_min: Euler and multistep walks end at the noise of the first training timestep"
     )

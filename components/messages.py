@@ -45,10 +45,14 @@ class Walk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Walk):
-    """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels."""
+    """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
+
+    A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut.
+    """
 
     prompt: str
     negative_prompt: str
+    prompt_chunks: int = 1
     n: int
     width: int
     height: int

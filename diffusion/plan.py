@@ -1,6 +1,7 @@
 """Laying out a walk: spacing and sigma schedule of the checkpoint, in the conventions of one sampler."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -15,10 +16,8 @@ from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES, SigmaSchedule, s
 from diffusion.spacing import Spacing, TimestepSpacing, distilled_timesteps, spaced_timesteps
 from diffusion.trajectory import EULER_ZERO_SNR_SIGMA, Evaluation, Step, TimestepRule, Trajectory
 
-# a flow has no table of trained sigmas
-_FLOW_SCHEDULES = [
-    name for name, row in SIGMA_SCHEDULES.items() if name == DEFAULT or (row.spread and not row.ends_at_table)
-]
+# PNDM's, before its four-step method has a past
+_RUNGE_KUTTA_STEPS = 3
 
 KarrasRule: TypeAlias = TimestepRule | Literal["rounded, truncated for cosine"]
 
@@ -54,6 +53,15 @@ class Conventions:
     takes_schedules: bool = True
 
 
+def taken_schedules(conventions: Conventions, flow: bool) -> tuple[str, ...]:
+    """Name the sigma schedules that a sampler of these conventions walks."""
+    if not conventions.takes_schedules:
+        return (DEFAULT,)
+    # a flow has no table of trained sigmas
+    rows = SIGMA_SCHEDULES.values()
+    return tuple(row.name for row in rows if not flow or row.name == DEFAULT or (row.spread and not row.ends_at_table))
+
+
 def plan(
     schedule: NoiseSchedule, spacing: Spacing, steps: int, conventions: Conventions, sigma_schedule: str = DEFAULT
 ) -> Trajectory:
@@ -65,7 +73,7 @@ def plan(
     require_integer("steps", steps, 1, schedule.num_train_timesteps)
     kind = conventions.default_spacing if spacing.timestep_spacing is None else spacing.timestep_spacing
     table = np.where(np.isinf(schedule.sigmas), conventions.zero_snr_sigma, schedule.sigmas)
-    row = _chosen(sigma_schedule, conventions)
+    row = _chosen(sigma_schedule, taken_schedules(conventions, flow=False))
     timesteps = _placed(kind, steps, schedule.num_train_timesteps, spacing.steps_offset, conventions)
     rule = _rule(row, schedule, conventions)
     if row.name == DEFAULT:
@@ -80,11 +88,15 @@ def plan(
     nexts = [*sigmas[1:].tolist(), final]
     landings = _strided(told, table, stride, final) if conventions.lands == "stride" else nexts
     walk = _with_second(tuple(map(Step, told.tolist(), sigmas.tolist(), landings)), table, conventions)
+    stages = 0
     if conventions.places == "second twice":
-        walk = _second_twice(walk, table, stride)
+        if spacing.skip_prk_steps:
+            walk = _second_twice(walk, table, stride)
+        else:
+            walk, stages = _runge_kutta_start(walk, table, stride), 4 * _RUNGE_KUTTA_STEPS
     plain = conventions.starts == "sigma" and kind != "leading"
     deviation = walk[0].sigma if plain else math.hypot(1.0, walk[0].sigma)
-    return Trajectory(walk, deviation, rule, noise_schedule=schedule)
+    return Trajectory(walk, deviation, rule, noise_schedule=schedule, stages=stages)
 
 
 def plan_flow(
@@ -94,11 +106,10 @@ def plan_flow(
 
     Raises DiffusionError for steps out of range, a schedule that spreads no sigmas, or a missing number of tokens.
     """
-    row = _chosen(sigma_schedule, conventions)
+    row = _chosen(sigma_schedule, taken_schedules(conventions, flow=True))
     sigmas = schedule.sigmas(steps, image_tokens)
     if row.name != DEFAULT:
-        if row.spread is None or row.ends_at_table:
-            raise unknown_name("schedule", row.name, _FLOW_SCHEDULES)
+        assert row.spread is not None, "the others are no schedules of a flow"
         sigmas = row.spread(steps, float(sigmas[-1]), float(sigmas[0]))
     sigmas = _float32(sigmas)
     told = _float32(sigmas * schedule.num_train_timesteps)
@@ -108,8 +119,7 @@ def plan_flow(
     return Trajectory(walk, walk[0].sigma, "exact", flow=True, prediction_type="flow")
 
 
-def _chosen(name: str, conventions: Conventions) -> SigmaSchedule:
-    choices = SIGMA_SCHEDULES if conventions.takes_schedules else [DEFAULT]
+def _chosen(name: str, choices: Sequence[str]) -> SigmaSchedule:
     if name not in choices:
         raise unknown_name("schedule", name, choices)
     return SIGMA_SCHEDULES[name]
@@ -204,9 +214,10 @@ def _with_second(walk: tuple[Step, ...], table: Table, conventions: Conventions)
             # what is left below after fresh noise: ancestral(), with the whole share of noise
             landing = landing * (landing / step.sigma)
         seconds.append(math.sqrt(step.sigma * landing))
-    timesteps = _told(timesteps_at(np.array(seconds), table), "exact") if seconds else np.array([])
+    sigmas = _float32(np.array(seconds))
+    timesteps = _told(timesteps_at(sigmas, table), "exact").tolist() if seconds else []
     asked = [
-        replace(step, second=Evaluation(*at)) for step, *at in zip(walk[:-1], seconds, timesteps.tolist(), strict=True)
+        replace(step, second=Evaluation(*at)) for step, *at in zip(walk[:-1], sigmas.tolist(), timesteps, strict=True)
     ]
     return (*asked, walk[-1])
 
@@ -221,3 +232,22 @@ def _second_twice(walk: tuple[Step, ...], table: Table, stride: int) -> tuple[St
         replace(step, sigma_above=float(table[min(int(step.timestep) + stride, len(table) - 1)])) for step in walk
     )
     return (*counted[:2], *counted[1:])
+
+
+def _runge_kutta_start(walk: tuple[Step, ...], table: Table, stride: int) -> tuple[Step, ...]:
+    """Take the first three steps in four stages: at the start, twice at half a stride, at the next step's timestep."""
+    if len(walk) <= _RUNGE_KUTTA_STEPS:
+        raise DiffusionError("steps", len(walk), "at least 4 where the checkpoint's skip_prk_steps is false")
+    half = stride // 2
+    stages = []
+    for step, following in pairwise(walk[: _RUNGE_KUTTA_STEPS + 1]):
+        lower = int(following.timestep)
+        # diffusers counts the middle up from below, but the first stage's landing down from above
+        middle, landing = float(table[lower + half]), float(table[int(step.timestep) - half])
+        stages += [
+            Step(step.timestep, step.sigma, landing, sigma_above=step.sigma),
+            Step(float(lower + half), middle, middle, sigma_above=step.sigma),
+            Step(float(lower + half), middle, following.sigma, sigma_above=step.sigma),
+            Step(following.timestep, following.sigma, following.sigma, sigma_above=step.sigma),
+        ]
+    return (*stages, *walk[_RUNGE_KUTTA_STEPS:])

@@ -75,12 +75,24 @@ class NoiseSchedule:
 
 
 def _linear(schedule: NoiseSchedule) -> Table:
-    return np.linspace(schedule.beta_start, schedule.beta_end, schedule.num_train_timesteps)
+    return _evenly(schedule.beta_start, schedule.beta_end, schedule.num_train_timesteps)
 
 
 def _scaled_linear(schedule: NoiseSchedule) -> Table:
-    roots = np.linspace(math.sqrt(schedule.beta_start), math.sqrt(schedule.beta_end), schedule.num_train_timesteps)
-    return np.square(roots)
+    roots = _evenly(math.sqrt(schedule.beta_start), math.sqrt(schedule.beta_end), schedule.num_train_timesteps)
+    # float32, as where the network learned
+    betas: Table = np.square(roots.astype(np.float32)).astype(np.float64)
+    return betas
+
+
+def _evenly(start: float, end: float, count: int) -> Table:
+    """Spread numbers from `start` to `end`, both included, with the rounding of torch.linspace in float32."""
+    first, last = np.float32(start), np.float32(end)
+    stride = float((last - first) / np.float32(count - 1))
+    places = np.arange(count)
+    # torch counts up to the middle, and down from the end beyond it
+    rising, falling = float(first) + stride * places, float(last) - stride * (count - 1 - places)
+    return np.where(places < count // 2, rising, falling).astype(np.float32).astype(np.float64)
 
 
 def _squared_cosine(schedule: NoiseSchedule) -> Table:

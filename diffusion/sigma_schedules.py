@@ -45,6 +45,7 @@ def beta(steps: int, smallest: float, largest: float) -> Table:
 
 def _align_your_steps(levels: tuple[float, ...]) -> Spread:
     def spread(steps: int, smallest: float, largest: float) -> Table:
+        """Interpolate the logarithms of ten published noise levels, optimal for one model: Sabour et al. 2024."""
         # published for one range of noise: elsewhere these levels are nobody's optimum
         if not (abs(largest / levels[0] - 1) < 0.02 and abs(smallest / levels[-1] - 1) < 0.02):
             found = f"{smallest:.4g} to {largest:.4g}"

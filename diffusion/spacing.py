@@ -22,6 +22,7 @@ class Spacing:
     `timestep_spacing` None means that the config names none, and each sampler takes its own (Lin et al. 2023, table 2
     shows the three). `steps_offset` is added to leading timesteps only. `set_alpha_to_one` False ends a DDIM walk at
     the noise of the first training timestep; `final_sigmas_type` "sigma_min" does so for the Euler family.
+    `skip_prk_steps` False starts a PNDM walk with three Runge-Kutta steps; diffusers' own default, but not this one.
     Raises UnknownNameError for another name, DiffusionError for a negative offset.
     """
 
@@ -29,6 +30,7 @@ class Spacing:
     steps_offset: int = 0
     set_alpha_to_one: bool = True
     final_sigmas_type: FinalSigma = "zero"
+    skip_prk_steps: bool = True
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -34,7 +34,8 @@ class Step:
     """One sampler move: ask the network at (`sigma`, `timestep`), land at `sigma_next`.
 
     `sigma_next` may differ from the next step's `sigma`: DDIM counts down by num_train_timesteps // steps wherever
-    its next timestep lies. `sigma_above` is the sigma that lies such a stride above, where the sampler counts down.
+    its next timestep lies. `sigma_above` is the sigma that lies such a stride above, where the sampler counts down, and
+    that of the whole step's start for one stage of a Runge-Kutta step.
     """
 
     timestep: float
@@ -51,6 +52,7 @@ class Trajectory:
     Sigmas are those of x = x0 + sigma * noise (Karras et al. 2022), or where `flow` those of
     x = (1 - sigma) * x0 + sigma * noise. `timestep_rule` says whether timesteps between two training timesteps go to
     the network as they are, rounded or truncated. `skipped` are the steps of the plan that this walk leaves out.
+    `stages` is how many of the first steps are stages of Runge-Kutta steps, four to each.
     """
 
     steps: tuple[Step, ...]
@@ -60,6 +62,7 @@ class Trajectory:
     flow: bool = False
     prediction_type: str = "epsilon"
     noise_schedule: NoiseSchedule | None = None
+    stages: int = 0
 
     @property
     def starts_at_zero_snr(self) -> bool:
@@ -93,7 +96,10 @@ class Trajectory:
     def starting_at(self, step: int) -> "Trajectory":
         """Leave out the first `step` steps, as image-to-image does; its latents come from `noised`.
 
-        Raises DiffusionError unless at least one step is left.
+        Raises DiffusionError unless at least one step is left, and where the walk begins with Runge-Kutta steps.
         """
         require_integer("step", step, 0, len(self.steps) - 1)
+        if step > 0 and self.stages > 0:
+            # diffusers goes on, with stages of one step and starts of another
+            raise DiffusionError("step", step, "0 where the checkpoint's skip_prk_steps is false")
         return replace(self, steps=self.steps[step:], skipped=self.skipped + self.steps[:step])

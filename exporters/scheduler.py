@@ -75,14 +75,14 @@ def read_schedule(config: Mapping[str, Any]) -> NoiseSchedule | FlowSchedule:
         if full.get(field, neutral) != neutral:
             raise ExportError(f"scheduler: {field}={full[field]!r} is not supported")
     try:
-        return _flow_schedule(full) if name in _FLOW else _noise_schedule(full, config.get("timestep_spacing"))
+        return _flow_schedule(full) if name in _FLOW else _noise_schedule(full, config)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = f"{first['loc'][-1]}={first['input']!r}: " if first["loc"] else ""
         raise ExportError(f"scheduler: {where}{first['msg']}") from None
 
 
-def _noise_schedule(full: Mapping[str, Any], named_spacing: Any) -> NoiseSchedule:
+def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any]) -> NoiseSchedule:
     if full.get("use_dynamic_shifting", False):
         raise ExportError("scheduler: use_dynamic_shifting=True is not supported where betas make the noise")
     return NoiseSchedule(
@@ -92,10 +92,12 @@ def _noise_schedule(full: Mapping[str, Any], named_spacing: Any) -> NoiseSchedul
         beta_start=full["beta_start"],
         beta_end=full["beta_end"],
         rescale_betas_zero_snr=full.get("rescale_betas_zero_snr", False),
-        timestep_spacing=named_spacing,
+        timestep_spacing=config.get("timestep_spacing"),
         # StableDiffusionPipeline walks with an offset of 1, whatever the configuration says
         steps_offset=1,
         set_alpha_to_one=full.get("set_alpha_to_one", True),
+        # PNDMScheduler's own default is false, for a config that does not say; nobody who asks for PLMS expects that
+        skip_prk_steps=config.get("skip_prk_steps", True),
         final_sigmas_type=full.get("final_sigmas_type", "zero"),
         sigma_schedule=_sigma_schedule(full),
     )

@@ -63,11 +63,13 @@ class Denoiser:
             source = NoiseSource(job.seed, shape, job.rng)
             latents = trajectory.initial_latents(_initial_noise(job, source, shape))
             later_draws = map(source.draw, count(1))
-            sampler = find_sampler(job.sampler).start(latents, trajectory, job.eta, partial(next, later_draws))
+            row = find_sampler(job.sampler)
+            sampler = row.start(latents, trajectory, job.eta, partial(next, later_draws))
             guidance = guidance_of(job)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
-        track = Track(sampler, trajectory.steps, self._trajectories.prediction, conditioning, guidance)
+        prediction = self._trajectories.prediction
+        track = Track(sampler, trajectory.steps, prediction, conditioning, guidance, row.wide_answers)
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):
                 raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")

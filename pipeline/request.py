@@ -10,13 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from components.contract import Contract
 from components.errors import ComponentError
 from components.messages import ImageRequest
-from diffusion.errors import DiffusionError, UnknownNameError, unknown_name
+from diffusion.errors import UnknownNameError, unknown_name
 from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.errors import RequestError, refuse
-from pipeline.track import guidance_of
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -39,6 +38,13 @@ class RequestRules(BaseModel):
         "ddim", description="of a request that names none; where the bundle is of another family, ddim or flow_euler"
     )
     max_prompt_characters: int = Field(4000, ge=1, description="of the prompt, and of the negative prompt")
+    max_prompt_chunks: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="how many times the text encoder's token limit a prompt may take, each part encoded on its own; "
+        "what is longer is cut",
+    )
     max_steps: int = Field(150, ge=1, description="the most steps; a bundle has its training timesteps at most")
     max_guidance: float = Field(50.0, ge=0, description="the strongest guidance")
     max_images: int = Field(10, ge=1, description="the most pictures of one request")
@@ -115,15 +121,17 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     width, height = _size(fields, contract, rules)
     latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
     Trajectories.of(contract).lay_out(sampler, steps, schedule, latents)
-    request = ImageRequest(
+    start, end = _interval(fields)
+    return ImageRequest(
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
+        prompt_chunks=_prompt_chunks(contract, rules),
         steps=steps,
         guidance=float(guidance),
         guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
-        guidance_start=_share("guidance_start", fields.guidance_start, 0.0),
-        guidance_end=_share("guidance_end", fields.guidance_end, 1.0),
-        adaptive_guidance=_optional_share("adaptive_guidance", fields.adaptive_guidance),
+        guidance_start=start,
+        guidance_end=end,
+        adaptive_guidance=_agreement(fields.adaptive_guidance),
         sampler=sampler,
         schedule=schedule,
         eta=_eta(sampler, fields.eta),
@@ -135,11 +143,13 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         width=width,
         height=height,
     )
-    try:
-        guidance_of(request)
-    except DiffusionError as error:
-        raise RequestError(error.field, str(error)) from None
-    return request
+
+
+def _prompt_chunks(contract: Contract, rules: RequestRules) -> int:
+    # a network of a fixed number of tokens takes one part only
+    widths = {array.name for array in contract.conditioning}
+    fixed = any(spec.name in widths and isinstance(spec.shape[1], int) for spec in contract.inputs)
+    return 1 if fixed else rules.max_prompt_chunks
 
 
 def _default_guidance(contract: Contract, rules: RequestRules) -> float:
@@ -199,8 +209,23 @@ def _share(field: str, given: float | None, default: float) -> float:
     return float(share)
 
 
-def _optional_share(field: str, given: float | None) -> float | None:
-    return None if given is None else _share(field, given, 0.0)
+def _interval(fields: RequestFields) -> tuple[float, float]:
+    start = _share("guidance_start", fields.guidance_start, 0.0)
+    end = _share("guidance_end", fields.guidance_end, 1.0)
+    if not start < end:
+        if fields.guidance_start is None:
+            raise refuse("guidance_end", fields.guidance_end, f"more than guidance_start, {start:g}")
+        raise refuse("guidance_start", fields.guidance_start, f"less than guidance_end, {end:g}")
+    return start, end
+
+
+def _agreement(given: float | None) -> float | None:
+    if given is None:
+        return None
+    agreement = _share("adaptive_guidance", given, 1.0)
+    if agreement == 0:
+        raise refuse("adaptive_guidance", given, "over 0 and at most 1")
+    return agreement
 
 
 def _seed(field: str, given: int | None, n: int) -> int:

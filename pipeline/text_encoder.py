@@ -30,16 +30,25 @@ class TextEncoder:
         self.contract = self._session.contract
         self.provider = self._session.provider
 
-    def encode(self, texts: Sequence[str]) -> EncodedText:
-        """Encode checked texts to conditioning [texts, tokens, width]; what exceeds the token limit is cut off.
+    def encode(self, texts: Sequence[str], max_chunks: int = 1) -> EncodedText:
+        """Encode checked texts to conditioning [texts, chunks * tokens, width].
+
+        A text beyond the token limit goes on in further chunks, each with marks and padding of its own and encoded on
+        its own, as A1111 and ComfyUI do; what does not fit into `max_chunks` is cut off. All texts get the chunks of
+        the longest one, the others empty ones at their end.
 
         Raises:
             RuntimeFault: the session could not run.
         """
         encodings = [self._tokenizer.encode(text) for text in texts]
-        input_ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
-        arrays = self._session.run({"input_ids": input_ids})
-        return EncodedText(arrays, tuple(bool(encoding.overflowing) for encoding in encodings))
+        # what the tokenizer cuts off it has marked and padded too, chunk by chunk
+        wanted = [[encoding.ids, *(more.ids for more in encoding.overflowing)] for encoding in encodings]
+        chunks = min(max_chunks, max(map(len, wanted)))
+        empty = self._tokenizer.encode("").ids
+        rows = [row for ids in wanted for row in (ids + [empty] * chunks)[:chunks]]
+        arrays = self._session.run({"input_ids": np.array(rows, dtype=np.int64)})
+        joined = {name: array.reshape(len(texts), -1, array.shape[-1]) for name, array in arrays.items()}
+        return EncodedText(joined, tuple(len(ids) > chunks for ids in wanted))
 
 
 def _tokenizer(folder: ComponentFolder) -> Tokenizer:

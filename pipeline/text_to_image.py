@@ -91,7 +91,7 @@ class TextToImage:
         return self._draw(request, noise)
 
     def _draw(self, request: ImageRequest, noise: FloatArray | None) -> Image.Image:
-        encoded = self._encoder.encode(request.texts)
+        encoded = self._encoder.encode(request.texts, request.prompt_chunks)
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)

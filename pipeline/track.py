@@ -1,7 +1,7 @@
 """One picture on its way from noise to latents."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -29,8 +29,9 @@ class Track:
         prediction: Prediction,
         conditioning: Sequence[Arrays],
         guidance: Guidance,
+        wide_answers: bool = False,
     ) -> None:
-        """Start the sampler, which walks `steps`.
+        """Start the sampler, which walks `steps`; `wide_answers` as its row of the table says.
 
         `conditioning` is the prompt's, arrays [1, tokens, width], and before it the negative prompt's where guidance
         may weigh the two.
@@ -43,6 +44,7 @@ class Track:
         self._alone = conditioning[-1]
         self._both = None if len(conditioning) == 1 else _joined(*conditioning)
         self._guidance = guidance
+        self._wide_answers = wide_answers
         self._agreed = False
         self._evaluation = 0
         self._estimate: FloatArray | None = None
@@ -123,7 +125,8 @@ class Track:
             output = self._guidance.combine(uncond, cond)
             self._agreed = self._guidance.agrees(uncond, cond)
         query = self.query
-        self._send(self._prediction.denoised(output, query.latents, query.sigma))
+        latents = cast(FloatArray, query.latents.astype(np.float64)) if self._wide_answers else query.latents
+        self._send(self._prediction.denoised(output, latents, query.sigma))
 
     def resume(self, snapshot: Snapshot) -> None:
         """Bring a track that has just begun to where a snapshot of the same job was taken; nothing runs."""

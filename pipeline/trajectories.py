@@ -98,6 +98,7 @@ def _of_noise(written: WrittenNoise, latent_size: tuple[int, int]) -> Trajectori
         steps_offset=written.steps_offset,
         set_alpha_to_one=written.set_alpha_to_one,
         final_sigmas_type=written.final_sigmas_type,
+        skip_prk_steps=written.skip_prk_steps,
     )
     prediction = find_prediction(written.prediction_type)
     return Trajectories(schedule, spacing, prediction, written.sigma_schedule, latent_size)

@@ -32,9 +32,9 @@ class DenoiserSettings(StageSettings):
     in pictures of the bundle's own size and the default steps.
     """
 
-    run_rows: int = Field(ge=_GUIDED_ROWS)
-    run_pixels: int | None = Field(ge=1)
-    queued_pictures: int = Field(ge=1)
+    run_rows: int = Field(ge=_GUIDED_ROWS, le=1024)
+    run_pixels: int | None = Field(ge=1, le=2**40)
+    queued_pictures: int = Field(ge=1, le=10**6)
     rules: RequestRules
 
     def limits(self, contract: Contract) -> Limits:
@@ -78,7 +78,9 @@ class DenoiserDeployment:
             [job] = denoise_jobs(order.request, encoded, stage.space)
             # a large picture's noise takes a while, in which others must not wait
             track = await asyncio.to_thread(stage.begin, job, order.snapshot)
-            errand = Errand(order.order, order.pin, order.terms, order.report_every, order.preview_every)
+            errand = Errand(
+                order.order, order.pin, order.terms, order.waited_s, order.report_every, order.preview_every
+            )
             async with aclosing(self._loop.walk(arrival, errand, stage, track)) as reports:
                 async for report in reports:
                     yield report

@@ -20,6 +20,7 @@ def describe(request: ImageRequest, pins: Pins) -> str:
     """What made the one picture of a request, as one line of JSON that goes into its file; the prompt stays out."""
     return json.dumps(
         {
+            "prompt_chunks": request.prompt_chunks,
             "rng": request.rng,
             "seed": request.seed,
             "subseed": request.subseed,

@@ -4,15 +4,16 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
+from ray.exceptions import ObjectLostError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
 from components.messages import EncodedText, FloatArray, Pixels, Snapshot
 from services.encoding import describe, encode_picture
-from services.messages import Drawn, Order, Picture, Progress, Terms, WalkOrder, WalkReport
+from services.messages import Drawn, Order, Picture, Progress, WalkOrder, WalkReport
 from services.retries import LOST, Losses, again_where_lost
 
 
@@ -32,7 +33,7 @@ class _Watch:
     preview_every: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Drawing:
     """An order under way; `texts` is its conditioning, which goes to the denoisers by reference."""
 
@@ -42,12 +43,9 @@ class _Drawing:
     arrived: float
     watch: _Watch | None
 
-    def terms(self) -> Terms:
-        """The order's terms, with the deadline counted from now."""
-        terms = self.order.terms
-        if terms.deadline_s is None:
-            return terms
-        return replace(terms, deadline_s=terms.deadline_s - (time.monotonic() - self.arrived))
+    def waited_s(self) -> float:
+        """Seconds since the order came."""
+        return time.monotonic() - self.arrived
 
 
 class GraphDeployment:
@@ -101,7 +99,8 @@ class GraphDeployment:
 
     async def _encode(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         # waited for here, so that a replica that stops is this stage's and not one of those that the texts go to
-        response = self._text_encoder.encode.remote(order.pins[Kind.TEXT_ENCODER], order.request.texts)
+        request = order.request
+        response = self._text_encoder.encode.remote(order.pins[Kind.TEXT_ENCODER], request.texts, request.prompt_chunks)
         return response, await response
 
     async def _picture(self, drawing: _Drawing, image: int) -> Picture:
@@ -132,9 +131,12 @@ class GraphDeployment:
                     if report.latents is not None:
                         ended = True
                         return report.latents
-            except LOST:
+            except LOST as error:
                 ended = True
                 losses.count()
+                if isinstance(error, ObjectLostError):
+                    # the texts went with the machine that kept them, and every other denoiser would miss them too
+                    drawing.texts, _ = await again_where_lost(Kind.TEXT_ENCODER, lambda: self._encode(drawing.order))
             finally:
                 # whoever leaves before the end wants no more of it
                 if not ended:
@@ -146,7 +148,8 @@ class GraphDeployment:
             order=drawing.id,
             pin=order.pins[Kind.DENOISER],
             request=order.request.picture(image),
-            terms=drawing.terms(),
+            terms=order.terms,
+            waited_s=drawing.waited_s(),
             snapshot=snapshot,
             report_every=self._settings.snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,

@@ -56,14 +56,16 @@ class Order:
 class WalkOrder:
     """One picture for a denoiser's replica; `order` is common to the pictures of one request.
 
-    `terms.deadline_s` counts from now. A walk that was under way elsewhere goes on from `snapshot`. A report comes
-    after the first evaluation, then every `report_every` evaluations, and where it is not 0 every `preview_every` steps one with a preview.
+    The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere goes on
+    from `snapshot`. A report comes after the first evaluation, then every `report_every` evaluations; where
+    `preview_every` is not 0, every so many steps one comes with a preview.
     """
 
     order: str
     pin: ComponentRef
     request: ImageRequest
     terms: Terms
+    waited_s: float
     snapshot: Snapshot
     report_every: int
     preview_every: int = 0

@@ -78,16 +78,20 @@ class DenoiserArgs(StageArgs):
 
     num_cpus: Cpus = 0.5
     max_ongoing_requests: Ongoing = 1000
-    run_rows: int = Field(8, ge=2, description="the most rows of one U-Net run; a picture with guidance takes two")
+    run_rows: int = Field(
+        8, ge=2, le=1024, description="the most rows of one U-Net run; a picture with guidance takes two"
+    )
     run_pixels: int | None = Field(
         None,
         ge=1,
+        le=2**40,
         description="the most latent pixels of one U-Net run, all rows together; unset: as many as `run_rows` rows of "
         "the bundle's own size have, or the two of the largest picture that may be asked for",
     )
     queued_pictures: int = Field(
         64,
         ge=1,
+        le=10**6,
         description="how much work may wait in a replica, in pictures of the bundle's own size and the default steps; "
         "over it comes 429",
     )
@@ -116,7 +120,12 @@ class IngressArgs(DeploymentArgs):
 
     max_ongoing_requests: Ongoing = 1000
     max_images: int = Field(64, ge=1, description="admitted and not answered yet, in one ingress replica")
-    retry_after_s: int = Field(2, ge=1, le=3600, description="seconds that a refused caller is told to wait")
+    retry_after_s: int = Field(
+        2,
+        ge=1,
+        le=3600,
+        description="seconds that a refused caller is told to wait, where the denoiser does not know better",
+    )
 
 
 class _Environment(EnvSettingsSource):

@@ -28,14 +28,18 @@ _log = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _UnderWay:
-    """A run that has begun: the walks that share it, and what can break it off."""
+    """A run that has begun: the walks that share it, whose first it is, and what can break it off.
+
+    `faults` holds, once it has ended, what went wrong for each of the walks.
+    """
 
     run: Run
-    walks: tuple[ActiveWalk, ...]
-    interrupt: Interrupt
-    started: float
-    first_of: tuple[ActiveWalk, ...]
     number: int
+    started: float
+    walks: tuple[ActiveWalk, ...]
+    first_of: tuple[ActiveWalk, ...]
+    interrupt: Interrupt
+    faults: asyncio.Future[list[Exception | None]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +127,7 @@ class StepLoop:
             rows=track.rows,
             evaluations=track.evaluations - track.evaluation,
             priority=terms.priority,
-            deadline=None if terms.deadline_s is None else arrival.seconds + terms.deadline_s,
+            deadline=None if terms.deadline_s is None else arrival.seconds - errand.waited_s + terms.deadline_s,
             request=errand.order,
         )
         walk = ActiveWalk(track, stage, errand, arrival, ticket, self._has_room(ticket))
@@ -171,10 +175,10 @@ class StepLoop:
     async def _drive(self) -> None:
         settled: _Settled | None = None
         while (run := self._next()) is not None:
-            outcome = self._start(run)
+            self._under_way = self._start(run)
             # told while the next run is under way, which need not wait for it
             self._tell(settled)
-            settled = await self._settle(outcome)
+            settled = await self._settle(self._under_way)
         self._tell(settled)
 
     def _driven(self, driver: asyncio.Task[None]) -> None:
@@ -202,23 +206,19 @@ class StepLoop:
                 self._end(walk, "deadline")
         return self._batcher.schedule() or None
 
-    def _start(self, run: Run) -> "tuple[_UnderWay, asyncio.Future[list[Exception | None]]]":
+    def _start(self, run: Run) -> _UnderWay:
         walks = tuple(self._active[ticket.id] for ticket in run.tickets)
         first_of = tuple(walk for walk in walks if not walk.begun)
         for walk in first_of:
             walk.begun = True
-        under_way = _UnderWay(run, walks, Interrupt(), self._clock(), first_of, self._runs)
-        self._runs += 1
-        self._under_way = under_way
+        started, interrupt = self._clock(), Interrupt()
         tracks = [walk.track for walk in walks]
-        moving = asyncio.get_running_loop().run_in_executor(
-            self._thread, _advance, walks[0].stage, tracks, under_way.interrupt
-        )
-        return under_way, moving
+        faults = asyncio.get_running_loop().run_in_executor(self._thread, _advance, walks[0].stage, tracks, interrupt)
+        self._runs += 1
+        return _UnderWay(run, self._runs - 1, started, walks, first_of, interrupt, faults)
 
-    async def _settle(self, outcome: "tuple[_UnderWay, asyncio.Future[list[Exception | None]]]") -> _Settled:
-        under_way, moving = outcome
-        faults = await moving
+    async def _settle(self, under_way: _UnderWay) -> _Settled:
+        faults = await under_way.faults
         seconds = self._clock() - under_way.started
         self._under_way = None
         self._rate.served(under_way.run.cost, seconds)

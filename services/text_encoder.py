@@ -22,9 +22,9 @@ class TextEncoderDeployment:
         self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, _probe, settings)
         await self._host.start(catalog)
 
-    async def encode(self, pin: ComponentRef, texts: Sequence[str]) -> EncodedText:
-        """Encode checked texts by a pinned version."""
-        return await self._host.run(pin, lambda stage: stage.encode(texts))
+    async def encode(self, pin: ComponentRef, texts: Sequence[str], chunks: int) -> EncodedText:
+        """Encode checked texts by a pinned version, each in at most so many parts of its token limit."""
+        return await self._host.run(pin, lambda stage: stage.encode(texts, chunks))
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""

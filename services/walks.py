@@ -22,11 +22,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a walk is for: its request, the version it is pinned to, the request's terms, how often it reports."""
+    """What a walk is for: its request, which came `waited_s` seconds before it, its version, how often it reports."""
 
     order: str
     pin: ComponentRef
     terms: Terms
+    waited_s: float
     report_every: int
     preview_every: int = 0
 

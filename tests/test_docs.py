@@ -5,12 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from diffusion.samplers import reference as samplers_reference
 from services.reference import page
 
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)|(?<!!)\[[^\]]+\]\((?!http)([^)#]+)\)")
-PAGES = ("README.md", "ARCHITECTURE.md", "docs/bundled-model.md")
+PAGES = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "docs/bundled-model.md",
+    "docs/guidance.md",
+    "docs/samplers.md",
+    "docs/serving.md",
+)
 BLOCKS = [
     pytest.param(code, id=f"{name}-{number}")
     for name in ("README.md", "ARCHITECTURE.md")
@@ -37,3 +45,8 @@ def test_what_a_page_shows_or_points_to_is_there(name: str) -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_the_page_of_samplers_is_current() -> None:
+    written = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
+    assert written == samplers_reference.page(), "run `make docs`"

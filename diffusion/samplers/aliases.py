@@ -18,7 +18,7 @@ class Choice:
 
 
 # ours: the class in diffusers, the labels in A1111 and its forks, the names in ComfyUI
-_SAMPLERS: Mapping[str, tuple[str, ...]] = {
+SAMPLER_NAMES: Mapping[str, tuple[str, ...]] = {
     "ddim": ("DDIMScheduler", "DDIM"),
     "ddpm": ("DDPMScheduler", "DDPM"),
     "euler": ("EulerDiscreteScheduler", "Euler"),
@@ -41,7 +41,7 @@ _SAMPLERS: Mapping[str, tuple[str, ...]] = {
     "flow_heun": ("FlowMatchHeunDiscreteScheduler",),
 }
 
-_SCHEDULES: Mapping[str, tuple[str, ...]] = {
+SCHEDULE_NAMES: Mapping[str, tuple[str, ...]] = {
     DEFAULT: ("Automatic", "normal"),
     "karras": ("Karras",),
     "exponential": ("Exponential",),
@@ -56,10 +56,10 @@ _SCHEDULES: Mapping[str, tuple[str, ...]] = {
 def _choices() -> dict[str, Choice]:
     named: dict[str, Choice] = {}
     for sampler in SAMPLERS:
-        for label in (sampler, *_SAMPLERS[sampler]):
+        for label in (sampler, *SAMPLER_NAMES[sampler]):
             named[label] = Choice(sampler)
             if SAMPLERS[sampler].conventions.takes_schedules:
-                suffixes = ((schedule, suffix) for schedule, names in _SCHEDULES.items() for suffix in names)
+                suffixes = ((schedule, suffix) for schedule, names in SCHEDULE_NAMES.items() for suffix in names)
                 # "DPM++ 2M Karras", as A1111 wrote it before the schedule had a field of its own
                 named |= {f"{label} {suffix}": Choice(sampler, schedule) for schedule, suffix in suffixes}
     return named
@@ -67,7 +67,9 @@ def _choices() -> dict[str, Choice]:
 
 CHOICES: Mapping[str, Choice] = MappingProxyType(_choices())
 _FOLDED = {name.casefold(): choice for name, choice in CHOICES.items()}
-_SCHEDULES_FOLDED = {name.casefold(): schedule for schedule, names in _SCHEDULES.items() for name in (schedule, *names)}
+_SCHEDULES_FOLDED = {
+    name.casefold(): schedule for schedule, names in SCHEDULE_NAMES.items() for name in (schedule, *names)
+}
 
 
 def find_choice(name: str) -> Choice:

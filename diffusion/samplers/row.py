@@ -7,7 +7,8 @@ from typing import TypeAlias
 from diffusion.arrays import Array
 from diffusion.errors import DiffusionError
 from diffusion.flow import FlowSchedule
-from diffusion.plan import Conventions, plan, plan_flow
+from diffusion.plan import Conventions, plan, plan_flow, taken_schedules
+from diffusion.prediction import PREDICTIONS
 from diffusion.samplers.coroutine import Draw, Sampler
 from diffusion.schedule import NoiseSchedule
 from diffusion.sigma_schedules import DEFAULT
@@ -23,7 +24,9 @@ class SamplerRow:
 
     `eta` is the share of noise where the caller names none; only where `takes_eta` another can be asked for. `draws`
     says whether it needs a source of noise at its own eta. `flow` samplers walk a FlowSchedule, the others a
-    NoiseSchedule.
+    NoiseSchedule. `order` is that of convergence: the error falls with the steps to this power; None where noise is
+    drawn. A multistep method's is that of its first steps, which have no past yet. `wide_answers` samplers want the
+    estimates that they are sent in float64: in float32 one from a large sigma has lost the noise they extrapolate.
     """
 
     name: str
@@ -33,6 +36,18 @@ class SamplerRow:
     eta: float = 0.0
     draws: bool = False
     flow: bool = False
+    order: int | None = None
+    wide_answers: bool = False
+
+    @property
+    def sigma_schedules(self) -> tuple[str, ...]:
+        """The names of the sigma schedules that it walks."""
+        return taken_schedules(self.conventions, self.flow)
+
+    @property
+    def prediction_types(self) -> tuple[str, ...]:
+        """The names of the prediction types that it walks."""
+        return tuple(name for name in PREDICTIONS if (name == "flow") == self.flow)
 
     def trajectory(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
 from types import MappingProxyType
 
 from diffusion.arrays import Array
@@ -20,19 +21,24 @@ from diffusion.trajectory import EULER_ZERO_SNR_SIGMA, ZERO_SNR_SIGMA, Trajector
 
 
 def _plain(
-    name: str, sampler: Callable[[Array, Trajectory], Sampler], conventions: Conventions, flow: bool = False
+    name: str, sampler: Callable[[Array, Trajectory], Sampler], order: int, conventions: Conventions, flow: bool = False
 ) -> SamplerRow:
-    return SamplerRow(
-        name, lambda latents, trajectory, _eta, _draw: sampler(latents, trajectory), conventions, flow=flow
-    )
+    # for the docstring: the page of samplers reads it
+    @wraps(sampler)
+    def start(latents: Array, trajectory: Trajectory, _eta: float, _draw: Draw | None) -> Sampler:
+        return sampler(latents, trajectory)
+
+    return SamplerRow(name, start, conventions, flow=flow, order=order)
 
 
 def _noisy(
     name: str, sampler: Callable[[Array, Trajectory, Draw | None], Sampler], conventions: Conventions
 ) -> SamplerRow:
-    return SamplerRow(
-        name, lambda latents, trajectory, _eta, draw: sampler(latents, trajectory, draw), conventions, draws=True
-    )
+    @wraps(sampler)
+    def start(latents: Array, trajectory: Trajectory, _eta: float, draw: Draw | None) -> Sampler:
+        return sampler(latents, trajectory, draw)
+
+    return SamplerRow(name, start, conventions, draws=True)
 
 
 # the schedulers that follow k-diffusion: fractional timesteps, latents of sigma's scale
@@ -58,36 +64,40 @@ _DPM = Conventions(
 )
 
 _ROWS = (
-    SamplerRow("ddim", ddim, replace(_WHOLE, lands="stride", ends="set_alpha_to_one"), takes_eta=True),
+    SamplerRow("ddim", ddim, replace(_WHOLE, lands="stride", ends="set_alpha_to_one"), takes_eta=True, order=1),
     _noisy("ddpm", ddpm, _WHOLE),
-    _plain("euler", euler, replace(_K, ends="final_sigmas_type")),
+    _plain("euler", euler, 1, replace(_K, ends="final_sigmas_type")),
     _noisy("euler_ancestral", euler_ancestral, _K),
-    _plain("heun", heun, replace(_K, asks="where it lands")),
-    _plain("dpm2", dpm2, _K_BETWEEN),
+    _plain("heun", heun, 2, replace(_K, asks="where it lands")),
+    _plain("dpm2", dpm2, 2, _K_BETWEEN),
     _noisy("dpm2_ancestral", dpm2_ancestral, _K_ANCESTRAL),
-    _plain("lms", lms, _K),
-    _plain("dpmpp_2m", dpmpp_2m, _DPM),
+    _plain("lms", lms, 2, _K),
+    _plain("dpmpp_2m", dpmpp_2m, 2, _DPM),
     _noisy("dpmpp_2m_sde", dpmpp_2m_sde, _DPM),
     _noisy("dpmpp_3m_sde", dpmpp_3m_sde, _DPM),
     _noisy("dpmpp_sde", dpmpp_sde, replace(_K, asks="between")),
     _noisy("dpmpp_2s_ancestral", dpmpp_2s_ancestral, replace(_K_ANCESTRAL, karras_rule="exact")),
-    _plain(
-        "pndm",
-        pndm,
-        replace(
-            _WHOLE,
-            lands="stride",
-            ends="set_alpha_to_one",
-            places="second twice",
-            zero_snr_sigma=EULER_ZERO_SNR_SIGMA,
+    replace(
+        _plain(
+            "pndm",
+            pndm,
+            2,
+            replace(
+                _WHOLE,
+                lands="stride",
+                ends="set_alpha_to_one",
+                places="second twice",
+                zero_snr_sigma=EULER_ZERO_SNR_SIGMA,
+            ),
         ),
+        wide_answers=True,
     ),
-    _plain("deis", deis, replace(_DPM, ends="sigma_min", karras_rule="rounded")),
-    _plain("unipc", unipc, replace(_DPM, karras_rule="rounded")),
+    _plain("deis", deis, 2, replace(_DPM, ends="sigma_min", karras_rule="rounded")),
+    _plain("unipc", unipc, 2, replace(_DPM, karras_rule="rounded")),
     _noisy("lcm", lcm, _DISTILLED),
     SamplerRow("tcd", tcd, _DISTILLED, takes_eta=True, eta=TCD_ETA, draws=True),
-    _plain("flow_euler", euler, _K, flow=True),
-    _plain("flow_heun", heun, replace(_K, asks="where it lands"), flow=True),
+    _plain("flow_euler", euler, 1, _K, flow=True),
+    _plain("flow_heun", heun, 2, replace(_K, asks="where it lands"), flow=True),
 )
 
 SAMPLERS: Mapping[str, SamplerRow] = MappingProxyType({row.name: row for row in _ROWS})

@@ -26,6 +26,8 @@ _TYPES = {
     "bool_type": "true or false",
 }
 _SECRET = {"prompt", "negative_prompt", "user"}
+# fields of a few values each of which does something
+_CHOICES = {"output_format", "priority"}
 _LONGEST_NAME = 64
 _LONGEST_USER = 256
 _LONGEST_DEADLINE_S = 86_400
@@ -146,7 +148,8 @@ def _field_error(found: ErrorDetails) -> FieldError:
 def _limit(found: ErrorDetails) -> str:
     match found["type"]:
         case "literal_error":
-            return f"{found['ctx']['expected']} or left out; another value would do nothing here"
+            inert = "" if found["loc"][0] in _CHOICES else "; another value would do nothing here"
+            return f"{found['ctx']['expected']} or left out{inert}"
         case "none_required":
             return "null or left out; it would do nothing here"
         case kind:

@@ -31,7 +31,9 @@ class GenerationBody(BaseModel):
     output_compression: int | None = Field(
         None, description="0 to 100, for jpeg and webp: the quality, 100 if left out; png loses nothing and takes 100"
     )
-    user: str | None = Field(None, description="whose request it is: users get equal shares of the denoiser")
+    user: str | None = Field(
+        None, description="whose request it is: users get equal shares of the denoiser, for each size"
+    )
     quality: Literal["auto", "standard"] | None = None
     style: None = None
     background: Literal["auto", "opaque"] | None = None

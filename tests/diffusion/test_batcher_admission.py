@@ -84,8 +84,8 @@ def test_the_pictures_of_one_request_do_not_refuse_each_other() -> None:
         batcher.add(replace(PLAIN, id="other", evaluations=1))
     for _ in range(2):
         batcher.done(ticket.again() for ticket in batcher.schedule().tickets)
-    for picture in range(5):
-        batcher.cancel(f"{picture}")
+    for number in range(5):
+        batcher.cancel(f"{number}")
     assert batcher.queued == 0
     batcher.add(replace(PLAIN, id="other", evaluations=1))
     with pytest.raises(OverloadedError):

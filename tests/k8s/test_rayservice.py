@@ -9,6 +9,8 @@ import pytest
 import yaml
 from ray.serve.schema import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
 
+from services.settings import GraphArgs
+
 ROOT = Path(__file__).parents[2]
 SERVE = Path(sys.executable).with_name("serve")
 
@@ -61,6 +63,13 @@ def test_deployments_are_those_of_the_code(config: dict[str, Any], built: dict[s
     assert (ours["import_path"], ours["route_prefix"]) == (code["import_path"], code["route_prefix"])
     # replicas, concurrency, resources and time to stop, for every deployment and in the same order
     assert ours["deployments"] == code["deployments"]
+
+
+def test_everything_waits_in_the_policy(config: dict[str, Any]) -> None:
+    deployments = {one["name"]: one for one in config["applications"][0]["deployments"]}
+    admitted = GraphArgs().ingress.max_images * deployments["ingress"]["num_replicas"]
+    for name in ("graph", "denoiser"):
+        assert deployments[name]["max_ongoing_requests"] > admitted
 
 
 def test_default_deployments_fit_on_two_cores(built: dict[str, Any]) -> None:

@@ -1,6 +1,10 @@
 """The bundled model: that it is whole, small, exact, and the same to a user of diffusers."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,23 @@ from diffusers import (
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from components.contract import PARTS, Kind
 from pipeline.bundle import open_bundle
+from pipeline.denoiser import Denoiser
+from pipeline.jobs import denoise_jobs
+from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
+from pipeline.vae_decoder import VaeDecoder
 from runtime.golden import require_golden
 from runtime.session import Session
 from runtime.settings import SessionSettings
+from tests.requests import image_request
 
-BUNDLE = Path(__file__).parents[2] / "models" / "emoji"
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "models" / "emoji"
 CHECKPOINT = BUNDLE / "checkpoint"
 CPU = SessionSettings(provider="cpu")
 MB = 10**6
@@ -74,17 +86,29 @@ def test_no_path_of_the_machine_that_trained_it_is_in_its_files() -> None:
         assert b"site-packages" not in file.read_bytes(), file.parent.name
 
 
+def theirs(prompt: str | None, scheduler: Any = None, **options: Any) -> npt.NDArray[np.float64]:
+    """What diffusers draws from the checkpoint, 0..255 and rounded; `scheduler` stands in for the checkpoint's."""
+    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT)
+    pipe.set_progress_bar_config(disable=True)
+    if scheduler is not None:
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    drawn: npt.NDArray[np.float64] = np.round(pipe(prompt, output_type="np", **options).images[0] * 255)
+    return drawn
+
+
+def assert_same_picture(ours: Image.Image, expected: npt.NDArray[Any]) -> None:
+    pixels = np.asarray(ours).astype(float)
+    assert np.abs(pixels - expected).mean() <= 1
+    assert pixels.std() > 10, "an empty picture equals any other"
+
+
 @QUIET
 @pytest.mark.parametrize(("prompt", "guidance"), [("a red apple, 3d style", 3.0), ("cat, flat style", 1.0)])
 def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: str, guidance: float) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT)
-    pipe.set_progress_bar_config(disable=True)
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
-    theirs = pipe(prompt, latents=noise, num_inference_steps=25, guidance_scale=guidance, output_type="np").images[0]
+    expected = theirs(prompt, latents=noise, num_inference_steps=25, guidance_scale=guidance)
     ours = chain.generate(prompt, noise=noise.numpy(), steps=25, guidance=guidance, sampler="ddim")
-    difference = np.abs(np.asarray(ours).astype(float) - np.round(theirs * 255))
-    assert difference.mean() <= 1
-    assert np.asarray(ours).std() > 10, "an empty picture equals any other"
+    assert_same_picture(ours, expected)
 
 
 @QUIET
@@ -92,23 +116,82 @@ def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: s
     "scheduler", [DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler]
 )
 def test_a_seed_of_diffusers_gives_its_picture(chain: TextToImage, scheduler: Any) -> None:
-    pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     seeded = torch.Generator("cpu").manual_seed(42)
-    (theirs,) = pipe("rocket, 3d style", generator=seeded, num_inference_steps=20, guidance_scale=2, output_type="np")[
-        0
+    expected = theirs("rocket, 3d style", scheduler, generator=seeded, num_inference_steps=20, guidance_scale=2)
+    ours = chain.generate("rocket, 3d style", seed=42, rng="torch", steps=20, guidance=2.0, sampler=scheduler.__name__)
+    assert_same_picture(ours, expected)
+
+
+@QUIET
+def test_the_demonstrations_command_draws_what_its_diffusers_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both blocks of docs/diffusers.md, as they stand there."""
+    page = (ROOT / "docs" / "diffusers.md").read_text(encoding="utf-8")
+    shell, code = (re.findall(rf"^```{name}\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for name in ("sh", "python"))
+    python, *arguments, out = shlex.split(shell[0])
+    assert (python, out, len(shell), len(code)) == ("python", "apple.png", 1, 1)
+    subprocess.run([sys.executable, *arguments, tmp_path / out], cwd=ROOT, check=True, timeout=300)
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(compile(code[0], "docs/diffusers.md", "exec"), names)
+    with Image.open(tmp_path / out) as ours:
+        assert_same_picture(ours, np.asarray(names["picture"]).astype(float))
+
+
+def in_chunks(text: str) -> list[list[int]]:
+    """The token numbers of a text as transformers' tokenizer makes them, in chunks marked and padded like a text."""
+    words = CLIPTokenizer.from_pretrained(CHECKPOINT / "tokenizer")
+    ids = words(text, add_special_tokens=False).input_ids
+    room = words.model_max_length - 2
+    chunks = [ids[start : start + room] for start in range(0, max(1, len(ids)), room)]
+    return [
+        [words.bos_token_id, *chunk, words.eos_token_id, *[words.pad_token_id] * (room - len(chunk))]
+        for chunk in chunks
     ]
-    ours = chain.generate(
-        "rocket, 3d style",
-        seed=42,
-        rng="torch",
-        steps=20,
-        guidance=2.0,
-        sampler=scheduler.__name__,
+
+
+def encoded_by_transformers(chunks: list[list[int]]) -> torch.Tensor:
+    """Conditioning [1, chunks * tokens, width], each chunk encoded alone."""
+    encoder = CLIPTextModel.from_pretrained(CHECKPOINT / "text_encoder")
+    with torch.no_grad():
+        return torch.cat([encoder(torch.tensor([ids])).last_hidden_state for ids in chunks], dim=1)
+
+
+@QUIET
+def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() -> None:
+    folders = open_bundle(BUNDLE, PARTS)
+    encoder, denoiser, decoder = (
+        TextEncoder(folders[Kind.TEXT_ENCODER], CPU),
+        Denoiser(folders[Kind.DENOISER], CPU),
+        VaeDecoder(folders[Kind.VAE_DECODER], CPU),
     )
-    assert np.abs(np.asarray(ours).astype(float) - np.round(theirs * 255)).mean() <= 1
-    assert np.asarray(ours).std() > 10, "an empty picture equals any other"
+    prompt = "a red apple, 3d style, " * 4 + "shiny, " * 8 + "a green leaf"
+    texts = in_chunks(prompt)
+    assert len(texts) == 2
+    cond = encoded_by_transformers(texts)
+    uncond = encoded_by_transformers([*in_chunks("blue"), *in_chunks("")])
+    encoded = encoder.encode([prompt, "blue"], max_chunks=2)
+    hidden = encoded.arrays["hidden_states"]
+    assert encoded.truncated == (False, False)
+    np.testing.assert_allclose(hidden, torch.cat([cond, uncond]).numpy(), atol=1e-4)
+
+    request = image_request(prompt=prompt, negative_prompt="blue", steps=20, seed=42, width=128, height=128)
+    [job] = denoise_jobs(request, encoded, denoiser.space)
+    ours = Image.fromarray(decoder.decode(denoiser.denoise(job))[0])
+    expected = theirs(
+        None,
+        prompt_embeds=cond,
+        negative_prompt_embeds=uncond,
+        generator=torch.Generator("cpu").manual_seed(42),
+        num_inference_steps=20,
+        guidance_scale=request.guidance,
+    )
+    assert_same_picture(ours, expected)
+
+    [cut] = denoise_jobs(request, encoder.encode(request.texts), denoiser.space)
+    assert denoiser.begin(cut).signature != denoiser.begin(job).signature, "they would share a run"
+    assert (denoiser.denoise(cut) != denoiser.denoise(job)).any(), "the second chunk says nothing"
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -183,7 +183,9 @@ def test_a_sampler_draws_on_where_the_first_noise_ended(denoiser: Denoiser, monk
         drawn.extend([latents, draw(), draw()])
         return row.start(latents, trajectory, eta)
 
-    monkeypatch.setattr("pipeline.denoiser.find_sampler", lambda _name: SimpleNamespace(start=start))
+    monkeypatch.setattr(
+        "pipeline.denoiser.find_sampler", lambda _name: SimpleNamespace(start=start, wide_answers=False)
+    )
     denoiser.begin(job(0, seed=5))
     generator = torch.Generator("cpu").manual_seed(5)
     expected = [torch.randn((1, 4, 8, 8), generator=generator).numpy() for _ in range(3)]

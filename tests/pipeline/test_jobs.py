@@ -3,25 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from components.messages import EncodedText, ImageRequest
+from components.messages import EncodedText
 from pipeline.jobs import denoise_jobs
 from tests.pipeline.conftest import SPACE
+from tests.requests import image_request
 
-REQUEST = ImageRequest(
-    prompt="a",
-    negative_prompt="b",
-    steps=3,
-    guidance=2.0,
-    sampler="ddim",
-    schedule="default",
-    rng="philox",
-    seed=40,
-    subseed=None,
-    subseed_strength=0.0,
-    n=3,
-    width=16,
-    height=8,
-)
+REQUEST = image_request(negative_prompt="b", rng="philox", seed=40, n=3, width=16, height=8)
 ENCODED = EncodedText({"hidden_states": np.arange(2 * 8 * 6, dtype=np.float32).reshape(2, 8, 6)}, (False, False))
 
 
@@ -50,6 +37,19 @@ def test_guidance_one_encodes_the_prompt_alone() -> None:
     assert plain.texts == ("a",)
     (job,) = denoise_jobs(plain, EncodedText(ENCODED.row(0), (False,)), SPACE)
     assert job.negative is None
+
+
+def test_a_job_walks_as_its_request_says() -> None:
+    walk = {
+        "guidance_rescale": 0.5,
+        "guidance_start": 0.25,
+        "guidance_end": 0.75,
+        "adaptive_guidance": 0.99,
+        "schedule": "karras",
+        "eta": 0.5,
+    }
+    for job in denoise_jobs(image_request(n=2, **walk), ENCODED, SPACE):
+        assert {name: getattr(job, name) for name in walk} == walk
 
 
 def test_jobs_cross_processes() -> None:

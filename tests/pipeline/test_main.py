@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.__main__ import main
-from pipeline.text_to_image import TextToImage
+from pipeline.text_to_image import Options, TextToImage
 from runtime.settings import SessionSettings
 
 app = typer.Typer()
@@ -45,12 +45,44 @@ def test_the_noise_is_an_option(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        Options(guidance_rescale=0.7),
+        Options(guidance_start=0.25),
+        Options(guidance_end=0.5),
+        Options(adaptive_guidance=1e-6),
+        Options(eta=1.0),
+        Options(sampler="dpmpp_2m", schedule="karras", guidance_start=0.25, guidance_end=0.75),
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_part_of_the_walk_is_an_option(bundle: Path, tmp_path: Path, options: Options) -> None:
+    out = tmp_path / "x.png"
+    base = ("a red apple", "--bundle", bundle, "--out", out, "--seed", "3", "--steps", "4", "--threads", "1")
+    named = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    assert run(*base, *named) == (0, f"{out}: seed 3\n")
+    chain = TextToImage.load(bundle, SessionSettings(threads=1))
+    expected = np.asarray(chain.generate("a red apple", **Options(**{**options, "seed": 3, "steps": 4})))
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    assert (expected != np.asarray(chain.generate("a red apple", seed=3, steps=4))).any(), "it changes nothing"
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["a", "--steps", "0"], "steps=0: must be a whole number between 1 and 150\n"),
         (["a", "--guidance", "nan"], "guidance=nan: must be a number between 0 and 50\n"),
         (["a", "--rng", "magic"], "rng='magic': must be one of philox, torch\n"),
         (["a", "--subseed-strength", "2"], "subseed_strength=2.0: must be a number between 0 and 1\n"),
+        (["a", "--guidance-rescale", "1.5"], "guidance_rescale=1.5: must be a number between 0 and 1\n"),
+        (["a", "--guidance-start", "nan"], "guidance_start=nan: must be a number between 0 and 1\n"),
+        (["a", "--guidance-end", "-1"], "guidance_end=-1.0: must be a number between 0 and 1\n"),
+        (["a", "--adaptive-guidance", "2"], "adaptive_guidance=2.0: must be a number between 0 and 1\n"),
+        (
+            ["a", "--sampler", "euler", "--eta", "1"],
+            "eta=1.0: must be 0 or left out for euler, which has no share of noise to choose\n",
+        ),
         ([""], "prompt: has 0 characters, must have 1 to 4000\n"),
         (["a", "--bundle", "nowhere"], "nowhere: no such folder; a bundle holds text_encoder, denoiser, vae_decoder\n"),
         (["a", "--out", "x.tiff"], "--out: its name must end in one of .png, .jpg, .jpeg, .webp\n"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.contract import Kind
+from components.contract import FlowSchedule, Kind
 from components.errors import ComponentError
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields, RequestRules, check_request
@@ -22,6 +22,14 @@ def test_defaults_are_the_rules_and_the_bundles() -> None:
     assert (request.width, request.height) == (16, 16)
     assert 0 <= request.seed < 2**32
     assert (request.rng, request.subseed, request.subseed_strength) == ("torch", None, 0.0)
+    assert (request.guidance_rescale, request.guidance_start, request.guidance_end) == (0.0, 0.0, 1.0)
+    assert (request.adaptive_guidance, request.eta) == (None, 0.0)
+
+
+def test_the_share_of_noise_is_the_samplers_own_unless_given() -> None:
+    assert check_request(replace(FIELDS, sampler="tcd"), DENOISER, RULES).eta == 0.3
+    assert check_request(replace(FIELDS, sampler="tcd", eta=0), DENOISER, RULES).eta == 0.0
+    assert check_request(replace(FIELDS, sampler="DDIMScheduler", eta=1), DENOISER, RULES).eta == 1.0
 
 
 def test_a_seed_is_drawn_afresh_and_zero_is_a_seed() -> None:
@@ -71,6 +79,20 @@ def test_a_subseed_of_no_strength_is_none() -> None:
         {"negative_prompt": ""},
         {"sampler": "euler"},
         {"sampler": "dpmpp_2m", "schedule": "karras"},
+        {"guidance_rescale": 0},
+        {"guidance_rescale": 1},
+        {"guidance_start": 0},
+        {"guidance_start": 0.999},
+        {"guidance_end": 1},
+        {"guidance_end": 0.001},
+        {"guidance_start": 0.25, "guidance_end": 0.5},
+        {"adaptive_guidance": 1},
+        {"adaptive_guidance": 1e-6},
+        {"adaptive_guidance": None},
+        {"eta": 0},
+        {"eta": 1},
+        {"sampler": "tcd", "eta": 1},
+        {"sampler": "euler", "eta": 0},
         {"rng": "philox"},
         {"subseed": 2**63 - 10, "subseed_strength": 1, "n": 10},
         {"subseed": 0, "subseed_strength": 1e-6},
@@ -116,6 +138,21 @@ def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
         ({"subseed_strength": -1}, "subseed_strength", "subseed_strength=-1"),
         ({"subseed_strength": float("nan")}, "subseed_strength", "subseed_strength=nan"),
         ({"subseed_strength": "1"}, "subseed_strength", "subseed_strength='1'"),
+        ({"guidance_rescale": -0.1}, "guidance_rescale", "guidance_rescale=-0.1: must be a number between 0 and 1"),
+        ({"guidance_rescale": 1.1}, "guidance_rescale", "guidance_rescale=1.1"),
+        ({"guidance_start": -0.1}, "guidance_start", "guidance_start=-0.1"),
+        ({"guidance_start": 1}, "guidance_start", "guidance_start=1: must be less than guidance_end, 1"),
+        ({"guidance_start": 0.5, "guidance_end": 0.5}, "guidance_start", "less than guidance_end, 0.5"),
+        ({"guidance_start": 0.6, "guidance_end": 0.5}, "guidance_start", "less than guidance_end, 0.5"),
+        ({"guidance_end": 1.1}, "guidance_end", "guidance_end=1.1"),
+        ({"adaptive_guidance": 0}, "adaptive_guidance", "over 0 and at most 1"),
+        ({"adaptive_guidance": -0.1}, "adaptive_guidance", "adaptive_guidance=-0.1"),
+        ({"guidance_end": 0}, "guidance_end", "guidance_end=0: must be more than guidance_start, 0"),
+        ({"adaptive_guidance": 1.1}, "adaptive_guidance", "adaptive_guidance=1.1"),
+        ({"eta": -0.1}, "eta", "eta=-0.1"),
+        ({"eta": 1.1}, "eta", "eta=1.1: must be a number between 0 and 1"),
+        ({"sampler": "euler", "eta": 0.5}, "eta", "eta=0.5: must be 0 or left out for euler"),
+        ({"sampler": "Euler a", "eta": 1}, "eta", "eta=1: must be 0 or left out for euler_ancestral"),
         ({"n": 0}, "n", "n=0: must be a whole number between 1 and 10"),
         ({"n": 11}, "n", "n=11"),
         ({"width": 17}, "width", "width=17: must be a multiple of 2"),
@@ -133,6 +170,15 @@ def test_what_lies_outside_is_refused_by_field_limit_and_value(outside: dict[str
         check_request(replace(FIELDS, **outside), DENOISER, RULES)
     assert caught.value.field == field
     assert words in caught.value.message
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("field", ["guidance_rescale", "guidance_start", "guidance_end", "adaptive_guidance", "eta"])
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), -float("inf"), True, "0.5", [0.5], 10**400])
+def test_a_share_is_a_number_between_0_and_1(field: str, given: Any) -> None:
+    with pytest.raises(RequestError, match=f"^{field}=.*: must be a number between 0 and 1$") as caught:
+        check_request(replace(FIELDS, **{field: given}), DENOISER, RULES)
+    assert caught.value.field == field
     assert len(str(caught.value)) < 300
 
 
@@ -197,3 +243,24 @@ def test_a_side_must_suit_the_levels_of_the_network() -> None:
     assert check_request(replace(FIELDS, width=24), deep, RULES).width == 24
     with pytest.raises(RequestError, match="width=18: must be a multiple of 8"):
         check_request(replace(FIELDS, width=18), deep, RULES)
+
+
+def test_a_flow_bundle_has_a_default_sampler_of_its_family() -> None:
+    flow = DENOISER.model_copy(update={"noise_schedule": None, "flow_schedule": FlowSchedule(num_train_timesteps=1000)})
+    assert check_request(FIELDS, flow, RULES).sampler == "flow_euler"
+    assert check_request(FIELDS, flow, RULES.model_copy(update={"default_sampler": "flow_heun"})).sampler == "flow_heun"
+    assert check_request(FIELDS, DENOISER, RULES.model_copy(update={"default_sampler": "flow_heun"})).sampler == "ddim"
+    with pytest.raises(RequestError, match="flow_euler or flow_heun"):
+        check_request(replace(FIELDS, sampler="euler"), flow, RULES)
+
+
+def test_a_prompt_takes_as_many_chunks_as_the_rules_and_the_network_allow() -> None:
+    assert check_request(FIELDS, DENOISER, RULES).prompt_chunks == 1
+    rules = RULES.model_copy(update={"max_prompt_chunks": 3})
+    assert check_request(FIELDS, DENOISER, rules).prompt_chunks == 3
+    widths = {array.name for array in DENOISER.conditioning}
+    inputs = tuple(
+        spec.model_copy(update={"shape": ("batch", 8, spec.shape[2])}) if spec.name in widths else spec
+        for spec in DENOISER.inputs
+    )
+    assert check_request(FIELDS, DENOISER.model_copy(update={"inputs": inputs}), rules).prompt_chunks == 1

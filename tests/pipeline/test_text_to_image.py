@@ -16,6 +16,7 @@ from components.errors import ComponentError
 from pipeline.errors import RequestError
 from pipeline.text_to_image import Options, TextToImage
 from runtime.feeds import Feeds
+from runtime.interrupt import Interrupt
 from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import (
@@ -105,6 +106,12 @@ def test_prompt_negative_prompt_seed_and_guidance_each_change_the_picture(chain:
         Options(**{**base, "guidance": 4.0}),
         Options(**{**base, "negative_prompt": "apple"}),
         Options(**{**base, "sampler": "euler"}),
+        Options(**{**base, "schedule": "karras", "sampler": "euler"}),
+        Options(**{**base, "eta": 1.0}),
+        Options(**{**base, "guidance_rescale": 0.5}),
+        Options(**{**base, "guidance_start": 0.5}),
+        Options(**{**base, "guidance_end": 0.5}),
+        Options(**{**base, "adaptive_guidance": 1e-6}),
         Options(**{**base, "rng": "philox"}),
         Options(**{**base, "subseed_strength": 0.5}),
         Options(**{**base, "subseed_strength": 0.5, "subseed": 3}),
@@ -140,9 +147,9 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
     runs: list[Session] = []
     run = Session.run
 
-    def recorded(session: Session, feeds: Feeds) -> dict[str, Any]:
+    def recorded(session: Session, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, Any]:
         runs.append(session)
-        return run(session, feeds)
+        return run(session, feeds, interrupt)
 
     monkeypatch.setattr(Session, "run", recorded)
     for bad in (
@@ -151,6 +158,11 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
         Options(seed=-1),
         Options(width=17),
         Options(sampler="magic"),
+        Options(guidance_rescale=2.0),
+        Options(guidance_start=float("nan")),
+        Options(guidance_end=-0.5),
+        Options(adaptive_guidance=0.0),
+        Options(eta=1.5),
         Options(rng="magic"),
         Options(subseed=-1),
         Options(subseed_strength=2.0),

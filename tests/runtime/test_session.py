@@ -1,11 +1,15 @@
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from components.contract import Contract, Kind, TensorSpec
 from runtime.errors import RuntimeFault
+from runtime.interrupt import Interrupt
 from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.runtime.conftest import CONTRACT, SPACE, MakeFolder, model
@@ -58,6 +62,58 @@ def test_it_runs_in_several_threads_at_once(make_folder: MakeFolder) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: session.run({"latents": latents(seed)})["pixels"], range(16)))
     np.testing.assert_array_equal(together, alone)
+
+
+def long_model(nodes: int) -> bytes:
+    """`model()` after so many nodes that each take as long."""
+    once = onnx.load_from_string(model())
+    names = ["latents", *(f"after_{index}" for index in range(nodes))]
+    steps = [helper.make_node("Tanh", [before], [after]) for before, after in pairwise(names)]
+    once.graph.node[0].input[0] = names[-1]
+    mean = once.graph.node.pop()
+    once.graph.node.extend([*steps, mean])
+    content: bytes = once.SerializeToString()
+    return content
+
+
+def test_a_run_told_to_stop_before_it_begins_ends_at_once_and_the_next_runs(make_folder: MakeFolder) -> None:
+    session = Session.open(make_folder(), CPU)
+    expected = session.run({"latents": latents(1)}, Interrupt())["pixels"]
+    interrupt = Interrupt()
+    assert not interrupt.asked
+    interrupt.break_off()
+    assert interrupt.asked
+    with pytest.raises(RuntimeFault, match="vae_decoder"):
+        session.run({"latents": latents(1)}, interrupt)
+    # a new one each time: the session is as it was
+    np.testing.assert_array_equal(session.run({"latents": latents(1)}, Interrupt())["pixels"], expected)
+    np.testing.assert_array_equal(session.run({"latents": latents(1)})["pixels"], expected)
+
+
+def test_a_run_is_broken_off_in_its_middle_and_others_are_not(make_folder: MakeFolder) -> None:
+    session = Session.open(make_folder(long_model(nodes=600)), CPU)
+    feeds = {"latents": np.zeros((1, 4, 256, 256), np.float32)}
+    begun = time.monotonic()
+    expected = session.run(feeds)["pixels"]
+    whole = time.monotonic() - begun
+    interrupt = Interrupt()
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(session.run, feeds, Interrupt())
+        broken = pool.submit(session.run, feeds, interrupt)
+        time.sleep(whole / 10)
+        interrupt.break_off()
+        with pytest.raises(RuntimeFault):
+            broken.result()
+        assert not other.done(), "it took as long as a run"
+        np.testing.assert_array_equal(other.result()["pixels"], expected)
+
+
+def test_a_run_that_has_ended_is_not_broken_off(make_folder: MakeFolder) -> None:
+    session = Session.open(make_folder(), CPU)
+    interrupt = Interrupt()
+    made = session.run({"latents": latents(1)}, interrupt)["pixels"]
+    interrupt.break_off()
+    np.testing.assert_array_equal(session.run({"latents": latents(1)})["pixels"], made)
 
 
 def test_inputs_are_fed_by_name(make_folder: MakeFolder) -> None:

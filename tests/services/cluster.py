@@ -58,8 +58,8 @@ class Application:
     async def latents(self, request: ImageRequest, order: str) -> npt.NDArray[np.float32]:
         """What the denoiser's deployment gives, before any decoder."""
         pins = self.live.pins
-        encoded = self.handle("text_encoder").encode.remote(pins[Kind.TEXT_ENCODER], request.texts)
-        walk = WalkOrder(order, pins[Kind.DENOISER], request, Terms(), Snapshot(), report_every=4)
+        encoded = self.handle("text_encoder").encode.remote(pins[Kind.TEXT_ENCODER], request.texts, 1)
+        walk = WalkOrder(order, pins[Kind.DENOISER], request, Terms(), 0.0, Snapshot(), report_every=4)
         reports = [one async for one in self.handle("denoiser").options(stream=True).walk.remote(walk, encoded)]
         last: WalkReport = reports[-1]
         assert last.latents is not None

@@ -29,6 +29,7 @@ from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel, Terms, WalkOrder, WalkReport
 from services.stage_host import StageSettings
+from tests.requests import image_request
 from tests.services.conftest import FakeCatalog
 
 Published = tuple[LiveModel, StageSettings]
@@ -39,22 +40,7 @@ PLAIN = EncodedText({"hidden_states": np.ones((1, 8, 6), np.float32)}, (False,))
 
 
 def request(steps: int = 3, side: int = 64, **changes: Any) -> ImageRequest:
-    base = ImageRequest(
-        prompt="a",
-        negative_prompt="",
-        steps=steps,
-        guidance=2.0,
-        sampler="ddim",
-        schedule="default",
-        rng="torch",
-        seed=5,
-        subseed=None,
-        subseed_strength=0.0,
-        n=1,
-        width=side,
-        height=side,
-    )
-    return replace(base, **changes)
+    return image_request(**{"steps": steps, "width": side, "height": side, "seed": 5, "n": 1, **changes})
 
 
 class House:
@@ -65,7 +51,7 @@ class House:
         self.pin = pin
 
     def reports(self, what: ImageRequest, **order: Any) -> AsyncIterator[WalkReport]:
-        base = WalkOrder(uuid.uuid4().hex, self.pin, what, Terms(), Snapshot(), report_every=4)
+        base = WalkOrder(uuid.uuid4().hex, self.pin, what, Terms(), 0.0, Snapshot(), report_every=4)
         encoded = PLAIN if what.guidance == 1 else ENCODED
         return self.deployment.walk(replace(base, **order), encoded)
 

@@ -82,6 +82,15 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
         ({"denoisr.replicas": 1}, "denoisr={'replicas': 1}: Extra inputs are not permitted"),
         ({"denoiser": 1, "denoiser.replicas": 1}, "denoiser.replicas: denoiser is given as a whole too"),
         ({"ingress.max_images": 1}, "ingress.max_images=1: must be at least rules.max_images, which is 10"),
+        ({"denoiser.run_rows": 1}, "denoiser.run_rows=1: Input should be greater than or equal to 2"),
+        (
+            {"denoiser.max_ongoing_requests": 64},
+            "denoiser.max_ongoing_requests=64: must be over 64, ingress.max_images times ingress.replicas",
+        ),
+        (
+            {"ingress.replicas": 20},
+            "graph.max_ongoing_requests=1000: must be over 1280, ingress.max_images times ingress.replicas",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_sentence(given: dict[str, Any], sentence: str) -> None:
@@ -112,6 +121,27 @@ def test_the_builder_takes_what_serve_hands_over_and_typed_arguments(toy_bundle:
     built = call_user_app_builder_with_args_if_necessary(ray_app.build, given)
     assert isinstance(built, Application)
     assert isinstance(ray_app.build(GraphArgs(bundle="toy", folder=toy_bundle)), Application)
+
+
+def test_settings_of_the_engine_reach_their_deployments(toy_bundle: Path) -> None:
+    given = {
+        "bundle": "toy",
+        "folder": str(toy_bundle),
+        "rules.max_pixels": 128 * 128,
+        "denoiser.run_rows": 4,
+        "denoiser.run_pixels": 4096,
+        "denoiser.queued_pictures": 7,
+        "denoiser.health_check_period_s": 0.5,
+        "graph.snapshot_every": 2,
+    }
+    _catalog, chain, _front = ray_app.build(given)._bound_deployment.init_args
+    stages = chain._bound_deployment.init_kwargs
+    assert stages["settings"].snapshot_every == 2
+    denoiser = stages["denoiser"]._bound_deployment
+    settings = denoiser.init_args[1]
+    assert (settings.run_rows, settings.run_pixels, settings.queued_pictures) == (4, 4096, 7)
+    assert settings.rules.max_pixels == 128 * 128
+    assert denoiser._deployment_config.health_check_period_s == 0.5
 
 
 def test_a_damaged_bundle_is_refused_before_anything_starts(damaged: Path, toy_bundle: Path) -> None:

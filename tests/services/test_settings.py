@@ -73,9 +73,55 @@ def test_the_largest_request_must_be_admissible() -> None:
         GraphArgs.model_validate({"ingress.max_images": 4, "rules.max_images": 5})
 
 
+def test_the_denoisers_settings_reach_it_by_argument_and_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTWORKS_DENOISER__RUN_PIXELS", "4096")
+    monkeypatch.setenv("LATENTWORKS_GRAPH__SNAPSHOT_EVERY", "1")
+    args = GraphArgs.model_validate({"denoiser.run_rows": "2", "denoiser.queued_pictures": 1})
+    assert (args.denoiser.run_rows, args.denoiser.run_pixels, args.denoiser.queued_pictures) == (2, 4096, 1)
+    assert args.graph.snapshot_every == 1
+    own = GraphArgs.model_validate({"denoiser.run_pixels": None}).denoiser
+    assert (own.run_rows, own.run_pixels, own.queued_pictures) == (8, None, 64)
+
+
+@pytest.mark.parametrize("part", ["graph", "denoiser"])
+@pytest.mark.parametrize(("images", "replicas"), [(64, 1), (10, 3), (1000, 2)])
+def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, replicas: int) -> None:
+    """Those beyond would queue in Serve's router, where no priority, deadline or fair share is known."""
+    given = {
+        "ingress.max_images": images,
+        "ingress.replicas": replicas,
+        "graph.max_ongoing_requests": images * replicas + 1,
+        "denoiser.max_ongoing_requests": images * replicas + 1,
+    }
+    GraphArgs.model_validate(given)
+    with pytest.raises(ValidationError) as raised:
+        GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": images * replicas})
+    assert (
+        f"{part}.max_ongoing_requests={images * replicas}: must be over {images * replicas}, "
+        "ingress.max_images times ingress.replicas"
+    ) in str(raised.value)
+
+
+def test_the_defaults_leave_room_for_some_more_ingress_replicas() -> None:
+    assert GraphArgs.model_validate({"ingress.replicas": 15}).ingress.replicas == 15
+    with pytest.raises(ValidationError, match="graph.max_ongoing_requests=1000: must be over 1024"):
+        GraphArgs.model_validate({"ingress.replicas": 16})
+
+
 @pytest.mark.parametrize(
     ("given", "where"),
     [
+        ({"denoiser.run_rows": 1}, "denoiser.run_rows"),
+        ({"denoiser.run_rows": 2.5}, "denoiser.run_rows"),
+        ({"denoiser.run_pixels": 0}, "denoiser.run_pixels"),
+        ({"denoiser.queued_pictures": 0}, "denoiser.queued_pictures"),
+        ({"denoiser.queued_pictures": "nan"}, "denoiser.queued_pictures"),
+        ({"denoiser.snapshot_every": 4}, "denoiser.snapshot_every"),
+        ({"graph.snapshot_every": 0}, "graph.snapshot_every"),
+        ({"text_encoder.run_rows": 8}, "text_encoder.run_rows"),
+        ({"vae_decoder.health_check_period_s": 0}, "vae_decoder.health_check_period_s"),
+        ({"vae_decoder.health_check_period_s": 3601}, "vae_decoder.health_check_period_s"),
+        ({"vae_decoder.health_check_period_s": "inf"}, "vae_decoder.health_check_period_s"),
         ({"denoisr.replicas": 1}, "denoisr"),
         ({"denoiser.replica": 1}, "denoiser.replica"),
         ({"denoiser.replicas": 0}, "denoiser.replicas"),

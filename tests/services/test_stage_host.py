@@ -9,11 +9,13 @@ import pytest
 
 from components.contract import Kind
 from pipeline.denoiser import Denoiser
+from pipeline.errors import RequestError
+from pipeline.request import RequestRules
 from runtime.errors import RuntimeFault
 from runtime.session import Session
 from runtime.settings import SessionSettings
-from services.denoiser import DenoiserDeployment
-from services.errors import ServingError
+from services.denoiser import DenoiserDeployment, DenoiserSettings
+from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel
 from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
 from services.text_encoder import TextEncoderDeployment
@@ -43,8 +45,32 @@ async def faults(host: StageHost[Any], pin: Any) -> None:
             await host.run(pin, ask_nonsense)
 
 
-def lose(_session: Session, _feeds: object) -> Any:
+def lose(_session: Session, _feeds: object, _interrupt: object = None) -> Any:
     raise RuntimeFault(LOST)
+
+
+def settings_of(kind: Kind, stage: StageSettings) -> StageSettings:
+    """What the deployment of that kind takes."""
+    if kind != Kind.DENOISER:
+        return stage
+    return DenoiserSettings(**stage.model_dump(), run_rows=8, run_pixels=None, queued_pictures=64, rules=RequestRules())
+
+
+class Figures:
+    """In place of a host's metrics: what was counted, in order."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def worked(self, _version: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append("worked")
+
+    def failed(self, _version: str) -> None:
+        self.seen.append("failed")
+
+    def abandoned(self, _version: str) -> None:
+        self.seen.append("abandoned")
 
 
 def test_bad_requests_leave_the_replica_alone(published: Published) -> None:
@@ -91,7 +117,7 @@ def test_a_replica_that_cannot_work_any_more_says_so(
 
     async def run() -> None:
         deployment = DEPLOYMENTS[kind].__new__(DEPLOYMENTS[kind])
-        await deployment.__init__(FakeCatalog(live), settings)
+        await deployment.__init__(FakeCatalog(live), settings_of(kind, settings))
         await faults(deployment._host, live.pins[kind])
         # its session is sound
         await deployment.check_health()
@@ -129,3 +155,73 @@ def test_opening_says_what_runs_it(published: Published, serve_log: pytest.LogCa
 
     asyncio.run(run())
     assert serve_log.messages == ["denoiser: opened toy.denoiser/1 on cpu, threads: 3"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "counted"),
+    [
+        (None, ["worked"]),
+        (asyncio.CancelledError(), ["abandoned"]),
+        (GeneratorExit(), ["abandoned"]),
+        (ServingError("denoiser: something went wrong in this stage"), ["failed"]),
+        (OverloadedError("as much waits as may wait", 3), []),
+        (DeadlineExceededError("deadline_s=1: has passed", "deadline_s"), []),
+        (RequestError("steps", "steps=3: must be even"), []),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_call_is_counted_by_how_it_ended(
+    published: Published, ending: BaseException | None, counted: list[str]
+) -> None:
+    live, settings = published
+    host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+    figures = Figures()
+    host.metrics = figures  # type: ignore[assignment]  # a fake of the three that count calls
+
+    def call() -> None:
+        with host.working(live.pins[Kind.DENOISER]):
+            if ending is not None:
+                raise ending
+
+    if ending is None:
+        call()
+    else:
+        with pytest.raises(type(ending)):
+            call()
+    assert figures.seen == counted
+
+
+def test_runs_beside_the_host_make_a_version_suspect_too(
+    published: Published, serve_log: pytest.LogCaptureFixture
+) -> None:
+    live, settings = published
+    pin = live.pins[Kind.DENOISER]
+    probed: list[Denoiser] = []
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, probed.append, settings)
+        stage = await host.stage(pin)
+        assert await host.stage(pin) is stage, "it was opened again"
+        for _ in range(FAULTS_BEFORE_PROBE):
+            host.ran(pin, stage, RuntimeFault(LOST))
+        host.ran(pin, stage)
+        await host.check_health()
+        assert probed == []
+        for _ in range(FAULTS_BEFORE_PROBE):
+            host.ran(pin, stage, RuntimeFault(LOST))
+        await host.check_health()
+        assert probed == [stage]
+
+    asyncio.run(run())
+    assert serve_log.messages.count(f"toy.denoiser/1: {LOST}") == 2 * FAULTS_BEFORE_PROBE
+
+
+def test_a_version_that_cannot_be_had_is_an_error_of_the_start(published: Published) -> None:
+    live, settings = published
+    missing = live.pins[Kind.DENOISER].model_copy(update={"version": 99, "sha256": "0" * 64})
+
+    async def run() -> None:
+        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings).stage(missing)
+
+    with pytest.raises(StartError):
+        asyncio.run(run())

@@ -48,6 +48,16 @@ class Server:
         return self.request("POST", GENERATIONS, content=json.dumps(body), headers=headers)
 
 
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error"}
+    assert body["error"].keys() == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
 async def draw_at_once(order: Order) -> Drawn:
     """Pictures of one colour, which the seed chooses; prompts of more than five words count as cut."""
     request, pictures = order.request, []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 
 import pytest
 from ray.exceptions import (
@@ -28,7 +29,15 @@ from ray.serve.exceptions import (
 from starlette.responses import Response
 
 from pipeline.errors import refuse
-from services.errors import FieldError, ServingError, StartError
+from services.errors import (
+    DeadlineExceededError,
+    FieldError,
+    GivenUpError,
+    OverloadedError,
+    ServingError,
+    StartError,
+    UnavailableError,
+)
 from services.ingress.errors import answer
 
 SECRET = "/root/.latentworks/components cannot be written"
@@ -104,6 +113,62 @@ def test_of_what_nobody_expected_only_the_name_is_logged(
     assert response.status_code == 500
     assert SECRET not in text_of(response) + serve_log.text
     assert serve_log.messages == [f"request failed: {type(raised).__name__}"]
+
+
+@pytest.mark.parametrize(("told", "said"), [(17, "17"), (1, "1"), (None, "7")])
+def test_what_the_denoiser_says_of_its_queue_is_what_the_caller_waits(told: int | None, said: str) -> None:
+    raised = OverloadedError("as much work waits as may wait; try again later", told)
+    for error in (raised, across(raised)):
+        response = answer(error, 7)
+        assert (response.status_code, response.headers["retry-after"]) == (429, said)
+        body = json.loads(text_of(response))["error"]
+        assert (body["type"], body["code"], body["param"]) == ("rate_limit_error", "overloaded", None)
+
+
+def test_a_deadline_that_passed_is_named_and_not_to_be_tried_again(serve_log: pytest.LogCaptureFixture) -> None:
+    raised = DeadlineExceededError("deadline_s=3: has passed after 4 of 9 steps", "deadline_s")
+    for error in (raised, across(raised)):
+        response = answer(error, 7)
+        assert response.status_code == 504
+        assert "retry-after" not in response.headers
+        body = json.loads(text_of(response))["error"]
+        assert (body["type"], body["code"], body["param"]) == ("timeout_error", "deadline_exceeded", "deadline_s")
+    assert serve_log.messages == []
+
+
+def test_a_request_that_stops_replicas_is_given_up_with_its_own_code() -> None:
+    raised = GivenUpError("2 replicas of the denoiser stopped, one after the other, while they worked on this request")
+    for error in (raised, across(raised)):
+        response = answer(error, 7)
+        assert response.status_code == 500
+        assert "retry-after" not in response.headers
+        body = json.loads(text_of(response))["error"]
+        assert (body["type"], body["code"]) == ("server_error", "given_up")
+        assert body["message"] == raised.message
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ServingError("a stage failed"),
+        StartError("no such version"),
+        FieldError("n=0: must be 1", "n"),
+        UnavailableError("about to stop"),
+        DeadlineExceededError("deadline_s=3: has passed", "deadline_s"),
+        GivenUpError("2 replicas stopped"),
+        OverloadedError("as much work waits as may wait", 17),
+        OverloadedError("as much work waits as may wait"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_error_survives_the_way_between_processes(raised: ServingError) -> None:
+    copy = pickle.loads(pickle.dumps(raised))
+    assert type(copy) is type(raised)
+    parts = ["message", "param", "args", "status", "type", "code"]
+    if isinstance(raised, OverloadedError):
+        parts.append("retry_after_s")
+    assert [getattr(copy, part) for part in parts] == [getattr(raised, part) for part in parts]
+    assert str(copy) == raised.message
 
 
 def test_a_stage_that_failed_is_named() -> None:

@@ -11,23 +11,14 @@ from PIL import Image
 
 from components.contract import Kind
 from pipeline.errors import RequestError
-from services.errors import ServingError
+from pipeline.request import RequestFields
+from services.errors import DeadlineExceededError, GivenUpError, OverloadedError, ServingError
 from services.messages import Drawn, Order, Picture
+from tests.services.ingress.conftest import GENERATIONS, error_of
 
 Server = Any
-GENERATIONS = "/v1/images/generations"
 JSON = {"content-type": "application/json"}
 CANARY = "canary-7f3a"
-
-
-def error_of(response: Any, status: int) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    body = response.json()
-    assert body.keys() == {"error"}
-    assert body["error"].keys() == {"message", "type", "param", "code"}
-    error: dict[str, Any] = body["error"]
-    return error
 
 
 def test_json_answer(server: Server) -> None:
@@ -66,113 +57,6 @@ def test_truncation_is_told(server: Server) -> None:
     assert (answer["prompt_truncated"], answer["negative_prompt_truncated"]) == (True, False)
 
 
-def test_fields_reach_the_order(server: Server) -> None:
-    server.generate(
-        prompt="a", negative_prompt="b", seed=0, steps=3, guidance=0, sampler="euler", size="128x64", model="toy"
-    )
-    request = server.orders[0].request
-    assert (request.prompt, request.negative_prompt, request.seed, request.steps) == ("a", "b", 0, 3)
-    assert (request.guidance, request.sampler, request.width, request.height) == (0.0, "euler", 128, 64)
-
-
-def test_the_noises_fields_reach_the_order_and_are_told(server: Server) -> None:
-    noise = {"rng": "philox", "subseed": 5, "subseed_strength": 0.25}
-    answer = server.generate(prompt="a", seed=2, n=2, **noise).json()
-    request = server.orders[0].request
-    assert (request.rng, request.subseed, request.subseed_strength) == ("philox", 5, 0.25)
-    assert [(one["seed"], one["subseed"]) for one in answer["data"]] == [(2, 5), (2, 6)]
-    raw = server.generate("image/png", prompt="a", subseed_strength=1)
-    assert raw.headers["x-subseed"] == str(server.orders[1].request.subseed)
-
-
-@pytest.mark.parametrize(
-    "inert",
-    [
-        {"quality": "auto"},
-        {"quality": "standard"},
-        {"style": None},
-        {"background": "opaque"},
-        {"moderation": "auto"},
-        {"stream": False},
-        {"partial_images": 0},
-        {"user": "somebody"},
-        {"size": "auto"},
-        {"response_format": "b64_json"},
-        {"output_compression": 100},
-        {"seed": None, "steps": None, "guidance": None, "sampler": None, "n": None, "negative_prompt": None},
-        {"rng": None, "subseed": None, "subseed_strength": None},
-        {"rng": "torch", "subseed": 3, "subseed_strength": 0},
-    ],
-)
-def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, Any]) -> None:
-    assert server.generate(prompt="a", **inert).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("body", "param", "said"),
-    [
-        ({}, "prompt", "required"),
-        ({"prompt": ""}, "prompt", "1 to"),
-        ({"prompt": "x" * 10**6}, "prompt", "1000000"),
-        ({"prompt": None}, "prompt", "text"),
-        ({"prompt": 5}, "prompt", "text"),
-        ({"prompt": "\ud800"}, "prompt", "Unicode"),
-        ({"prompt": "a\0b"}, "prompt", "NUL"),
-        ({"prompt": "a", "negative_prompt": "x" * 5000}, "negative_prompt", "5000"),
-        ({"prompt": "a", "n": 0}, "n", "n=0"),
-        ({"prompt": "a", "n": 16384}, "n", "10"),
-        ({"prompt": "a", "n": True}, "n", "whole"),
-        ({"prompt": "a", "n": 1.5}, "n", "whole"),
-        ({"prompt": "a", "steps": 0}, "steps", "steps=0"),
-        ({"prompt": "a", "steps": 10**9}, "steps", "150"),
-        ({"prompt": "a", "steps": "25"}, "steps", "whole"),
-        ({"prompt": "a", "steps": 10**4000}, "steps", "150"),
-        ({"prompt": "a", "guidance": -1}, "guidance", "guidance=-1"),
-        ({"prompt": "a", "guidance": 1e9}, "guidance", "50"),
-        ({"prompt": "a", "guidance": "high"}, "guidance", "number"),
-        ({"prompt": "a", "seed": -1}, "seed", "seed=-1"),
-        ({"prompt": "a", "seed": 2**80}, "seed", "between"),
-        ({"prompt": "a", "sampler": "magic"}, "sampler", "ddim"),
-        ({"prompt": "a", "rng": "magic"}, "rng", "philox, torch"),
-        ({"prompt": "a", "rng": 1}, "rng", "text"),
-        ({"prompt": "a", "subseed": -1}, "subseed", "between"),
-        ({"prompt": "a", "subseed": "1"}, "subseed", "whole"),
-        ({"prompt": "a", "subseed_strength": 1.5}, "subseed_strength", "between 0 and 1"),
-        ({"prompt": "a", "size": "100x64"}, "size", "multiple of 16"),
-        ({"prompt": "a", "size": "72x72"}, "size", "=72: must be a multiple of 16"),
-        ({"prompt": "a", "size": "0x64"}, "size", "0"),
-        ({"prompt": "a", "size": "-64x64"}, "size", "WIDTHxHEIGHT"),
-        ({"prompt": "a", "size": "999999992x999999992"}, "size", "999999992"),
-        ({"prompt": "a", "size": "64"}, "size", "WIDTHxHEIGHT"),
-        ({"prompt": "a", "size": "٦٤x64"}, "size", "WIDTHxHEIGHT"),
-        ({"prompt": "a", "size": 64}, "size", "text"),
-        ({"prompt": "a", "response_format": "url"}, "response_format", "b64_json"),
-        ({"prompt": "a", "output_format": "gif"}, "output_format", "webp"),
-        ({"prompt": "a", "output_format": "webp", "output_compression": 101}, "output_compression", "101"),
-        ({"prompt": "a", "output_compression": 50}, "output_compression", "png"),
-        ({"prompt": "a", "quality": "hd"}, "quality", "standard"),
-        ({"prompt": "a", "style": "vivid"}, "style", "null"),
-        ({"prompt": "a", "background": "transparent"}, "background", "opaque"),
-        ({"prompt": "a", "moderation": "low"}, "moderation", "auto"),
-        ({"prompt": "a", "stream": True}, "stream", "False"),
-        ({"prompt": "a", "partial_images": 2}, "partial_images", "0"),
-        ({"prompt": "a", "num_inference_steps": 3}, "num_inference_steps", "steps"),
-        ({"prompt": "a", "y" * 500: 1}, "y" * 64, "no such field"),
-        ({"prompt": "a", "\ud800": 1}, "?", r"'\ud800': no such field"),
-        ({"prompt": "a", "x\udfff" * 100: 1}, "x?" * 32, "no such field"),
-        ({"\ud800": 1}, "?", "no such field"),
-        ({"prompt": "a", "output_format": "\ud800"}, "output_format", "Unicode"),
-    ],
-)
-def test_refused_fields_are_named_with_their_limit(server: Server, body: Any, param: str, said: str) -> None:
-    error = error_of(server.generate(**body), 422)
-    assert (error["param"], error["type"], error["code"]) == (param, "invalid_request_error", "invalid_value")
-    assert said in error["message"]
-    assert len(error["message"]) < 600
-    assert not server.orders, "it was drawn all the same"
-    assert server.generate(prompt="a").status_code == 200
-
-
 def test_unknown_model(server: Server) -> None:
     error = error_of(server.generate(prompt="a", model="dall-e-3"), 404)
     assert (error["param"], error["code"]) == ("model", "model_not_found")
@@ -197,6 +81,8 @@ def test_a_raw_answer_holds_one_picture(server: Server) -> None:
         b'{"prompt": "a", "guidance": NaN}',
         b'{"prompt": "a", "guidance": -Infinity}',
         b'{"prompt": "a", "guidance": 1e400}',
+        b'{"prompt": "a", "deadline_s": NaN}',
+        b'{"prompt": "a", "guidance_rescale": Infinity}',
         b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}",
         b"\xef\xbb\xbf" + b'{"prompt": "a"}',
         b'{"prompt": "\xff\xfe"}',
@@ -277,6 +163,9 @@ def test_too_much_at_a_time_is_refused(server: Server) -> None:
             ["request failed: denoiser: something went wrong"],
         ),
         (RequestError("steps", "steps=3: must be even"), 422, "even", []),
+        (OverloadedError("as much work waits as may wait; try again later", 17), 429, "as much work waits", []),
+        (DeadlineExceededError("deadline_s=3: has passed after 4 of 9 steps", "deadline_s"), 504, "4 of 9", []),
+        (GivenUpError("2 replicas of the denoiser stopped"), 500, "2 replicas of the denoiser", []),
     ],
 )
 def test_failures_while_drawing(
@@ -293,6 +182,35 @@ def test_failures_while_drawing(
     assert server.admission.images == 0
     server.draw = None
     assert server.generate(prompt="a").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "code", "param", "retry_after"),
+    [
+        (OverloadedError("as much work waits as may wait", 17), "rate_limit_error", "overloaded", None, "17"),
+        (OverloadedError("as much work waits as may wait"), "rate_limit_error", "overloaded", None, "3"),
+        (
+            DeadlineExceededError("deadline_s=3: cannot be met", "deadline_s"),
+            "timeout_error",
+            "deadline_exceeded",
+            "deadline_s",
+            None,
+        ),
+        (GivenUpError("2 replicas of the denoiser stopped"), "server_error", "given_up", None, None),
+    ],
+    ids=["overloaded", "overloaded, nothing measured", "deadline", "given up"],
+)
+def test_what_the_denoiser_says_reaches_the_caller(
+    server: Server, raised: Exception, kind: str, code: str, param: str | None, retry_after: str | None
+) -> None:
+    async def fail(_order: Order) -> Drawn:
+        raise raised
+
+    server.draw = fail
+    response = server.generate(prompt="a")
+    error = response.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == (kind, code, param)
+    assert response.headers.get("retry-after") == retry_after
 
 
 def test_a_client_that_goes_away_while_it_sends_is_counted_and_nothing_more(
@@ -321,8 +239,14 @@ def test_a_client_that_goes_away_while_it_sends_is_counted_and_nothing_more(
     assert (sent, serve_log.messages) == ([], [])
 
 
-def test_no_answer_quotes_the_prompt(server: Server) -> None:
-    for body in ({"prompt": CANARY, "n": 0}, {"prompt": [CANARY]}, {"prompt": "a", "negative_prompt": {CANARY: 1}}):
+def test_no_answer_quotes_the_prompt_or_the_user(server: Server) -> None:
+    for body in (
+        {"prompt": CANARY, "n": 0},
+        {"prompt": [CANARY]},
+        {"prompt": "a", "negative_prompt": {CANARY: 1}},
+        {"prompt": "a", "user": [CANARY]},
+        {"prompt": "a", "user": CANARY * 50},
+    ):
         assert CANARY not in server.generate(**body).text
 
 
@@ -339,5 +263,7 @@ def test_openapi_describes_the_body(server: Server) -> None:
     schema = document["components"]["schemas"][reference]
     assert schema["required"] == ["prompt"]
     assert schema["examples"][0]["prompt"]
-    assert {"200", "400", "404", "413", "415", "422", "429", "503"} <= route["responses"].keys()
+    for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"}:
+        assert schema["properties"][name]["description"], name
+    assert {"200", "400", "404", "413", "415", "422", "429", "503", "504"} <= route["responses"].keys()
     assert server.request("GET", "/docs").status_code == 200

@@ -1,0 +1,24 @@
+"""The table of figures in docs/serving.md against the code."""
+
+import re
+from pathlib import Path
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from services.metrics import DenoiserMetrics, IngressMetrics, StageMetrics
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_metric_is_in_the_documents_with_its_labels() -> None:
+    made = [
+        metric
+        for owner in (IngressMetrics(), StageMetrics("denoiser"), DenoiserMetrics())
+        for metric in vars(owner).values()
+        if isinstance(metric, Counter | Gauge | Histogram)
+    ]
+    rows = re.findall(
+        r"^\| `ray_(\w+)` \|([^|]*)\|", (ROOT / "docs" / "serving.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    written = {name: {label.strip() for label in labels.split(",")} - {""} for name, labels in rows}
+    assert written == {metric.info["name"]: set(metric.info["tag_keys"]) for metric in made}

@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -10,30 +12,44 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from benchmarks.effort import Effort, LoadEffort
 from benchmarks.errors import BenchmarkError
+from benchmarks.geometries import geometries, whole_network
 from benchmarks.machine import describe_machine
-from benchmarks.measurement import Effort, measure
-from benchmarks.report import make_report, to_json
+from benchmarks.measurement import measure
+from benchmarks.mixed_load import measure_mixed
+from benchmarks.outside import Geometry, measure_outside
+from benchmarks.parts import Part, Plan
+from benchmarks.report import Found, make_report, to_json
 from benchmarks.tables import show
-from benchmarks.task import read_task
+from benchmarks.task import Task, read_task
+from components.contract import Kind
 from components.errors import ComponentError
 from pipeline.errors import RequestError
 from runtime.errors import RuntimeFault
+from services.errors import ServingError
 
 _RESULTS = Path(__file__).resolve().parent / "results"
+_ALL = list(Part)
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji"),
     steps: Annotated[int | None, typer.Option(help="steps of a picture; the server's default if not given")] = None,
+    part: Annotated[list[Part], typer.Option(help="what to measure; all of it if not given")] = _ALL,
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="how often to measure the three paths")] = 10,
     at_once: Annotated[int, typer.Option(min=1, max=64, help="clients of the load, in which memory is measured")] = 4,
+    shorts: Annotated[int, typer.Option(min=1, max=1_000_000, help="short requests of the mixed load")] = 1000,
+    sd15: Annotated[Path | None, typer.Option(help="the folder of a bundle of SD 1.5's geometry")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="the JSON file; else a new one in benchmarks/results", dir_okay=False, writable=True),
     ] = None,
 ) -> None:
-    """Measure bare ONNX sessions, TextToImage and the served path in one run; a bar that is missed is no failure."""
+    """Measure the served path beside bare sessions, denoising outside session.run, and a mixed load on one denoiser.
+
+    A bar that is missed is no failure.
+    """
     path = _RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.json" if out is None else out
     console = Console()
     # by default it ends this process on the spot, and the server would stay
@@ -41,17 +57,41 @@ def main(
     try:
         # before the minutes of measuring, not after them
         path.parent.mkdir(parents=True, exist_ok=True)
-        task, effort, machine = read_task(bundle, steps), Effort(rounds, at_once), describe_machine()
+        task, machine = read_task(bundle, steps), describe_machine()
+        whole = None if sd15 is None else whole_network(sd15)
+        plan = Plan(
+            task.bundle.name,
+            task.request.steps,
+            tuple(dict.fromkeys(part)),
+            Effort(rounds, at_once),
+            LoadEffort(shorts),
+            None if sd15 is None else sd15.name,
+        )
         with console.status("") as status:
-            measured = measure(task, effort, status.update)
-        report = make_report(task, effort, machine=machine, measured=measured)
+            found = _measure(task, plan, whole, status.update)
+        report = make_report(task, plan, machine=machine, found=found)
         show(report, console)
         path.write_text(to_json(report), encoding="utf-8")
-    except (BenchmarkError, ComponentError, RequestError, RuntimeFault) as error:
+    except (BenchmarkError, ComponentError, RequestError, RuntimeFault, ServingError) as error:
         raise _failure(str(error)) from None
     except OSError as error:
         raise _failure(f"{path}: {error.strerror}") from None
     console.print(f"Written to {path}", soft_wrap=True)
+
+
+def _measure(task: Task, plan: Plan, whole: Geometry | None, say: Callable[[str], None]) -> Found:
+    # the three paths first, so that the other parts' memory is not in this process's
+    found = Found()
+    if Part.PATHS in plan.parts:
+        found = replace(found, paths=measure(task, plan.effort, say))
+    if Part.OUTSIDE in plan.parts:
+        with geometries(task) as chosen:
+            all_of_them = chosen if whole is None else (*chosen, whole)
+            each = [one for geometry in all_of_them for one in measure_outside(geometry, say)]
+        found = replace(found, outside=tuple(each))
+    if Part.MIXED in plan.parts:
+        found = replace(found, mixed=measure_mixed(task.folders[Kind.DENOISER], task.request, plan.load, say))
+    return found
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

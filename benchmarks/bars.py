@@ -1,12 +1,20 @@
 """What the figures are held to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.mixed_figures import MixedLoad
+from benchmarks.outside_figures import Outside
 from benchmarks.ratios import Comparison
 
 TEXT_TO_IMAGE_RATIO = 1.05
 SERVED_EXTRA_MS = 60.0
 COUNTED_PSS_MB = 2500.0
+OUTSIDE_SHARE = 0.08
+OUTSIDE_SHARE_SD15 = 0.02
+SHORT_P99_RATIO = 0.25
+THROUGHPUT_RATIO = 1.0
+LATE_STARTS_PERCENT = 1.0
 # the bars were set for a machine of this many
 CORES = 2
 _BYTES_OF_MB = 1e6
@@ -29,10 +37,34 @@ def judge(name: str, value: float, limit: float, *, unit: str) -> Bar:
     return Bar(name, unit, value, limit, value <= limit, max(0.0, value - limit))
 
 
-def judge_all(in_process_over_bare: Comparison, served_minus_bare_ms: Comparison, counted_pss: int) -> tuple[Bar, ...]:
+def judge_paths(
+    in_process_over_bare: Comparison, served_minus_bare_ms: Comparison, counted_pss: int
+) -> tuple[Bar, ...]:
     """Hold the medians and the peak memory, in bytes, to the bars of this project."""
     return (
         judge("TextToImage / bare", in_process_over_bare.median, TEXT_TO_IMAGE_RATIO, unit=""),
         judge("served - bare", served_minus_bare_ms.median, SERVED_EXTRA_MS, unit="ms"),
         judge("replicas, graph, ingress and proxy", counted_pss / _BYTES_OF_MB, COUNTED_PSS_MB, unit="MB"),
+    )
+
+
+def judge_outside(found: Sequence[Outside]) -> tuple[Bar, ...]:
+    """Hold the work outside `session.run` to its share, each geometry by the number of walks where it is the most."""
+    shares: dict[str, Outside] = {}
+    for one in found:
+        if one.geometry not in shares or one.share > shares[one.geometry].share:
+            shares[one.geometry] = one
+    return tuple(
+        judge(f"outside session.run, {worst.geometry}", 100 * worst.share, 100 * worst.limit, unit="%")
+        for worst in shares.values()
+    )
+
+
+def judge_mixed(load: MixedLoad) -> tuple[Bar, ...]:
+    """Hold a mixed load to the first-come queue's, and the starts of its walks to the run under way."""
+    return (
+        judge("p99 of short requests, step loop / first come", load.short_p99_ratio, SHORT_P99_RATIO, unit=""),
+        judge("throughput, first come / step loop", load.throughput_ratio, THROUGHPUT_RATIO, unit=""),
+        judge("capacity, first come / step loop", load.capacity_ratio, THROUGHPUT_RATIO, unit=""),
+        judge("starts with a free row that let a run pass", 100 * load.starts.late, LATE_STARTS_PERCENT, unit="%"),
     )

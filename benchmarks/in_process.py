@@ -1,11 +1,11 @@
 """`TextToImage` with a stopwatch at each of its stages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from PIL import Image
 
 from benchmarks.stopwatch import StageTimes, Stopwatch
-from benchmarks.task import Task
+from benchmarks.task import Task, asked_fields
 from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels
@@ -15,6 +15,7 @@ from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
 from pipeline.track import Track
 from pipeline.vae_decoder import VaeDecoder
+from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 
 
@@ -28,7 +29,7 @@ class InProcess:
             ComponentError: a stage cannot drive its component.
             RuntimeFault: as `Session.open`.
         """
-        self._request = task.request
+        self._asked = asked_fields(task.request)
         self._stopwatch = Stopwatch()
         folders, sessions = task.folders, task.sessions
         self._chain = TextToImage(
@@ -44,20 +45,8 @@ class InProcess:
         Raises:
             RuntimeFault: a session could not run.
         """
-        request = self._request
         with self._stopwatch.span("whole"):
-            image = self._chain.generate(
-                request.prompt,
-                seed=request.seed,
-                negative_prompt=request.negative_prompt,
-                steps=request.steps,
-                guidance=request.guidance,
-                sampler=request.sampler,
-                schedule=request.schedule,
-                rng=request.rng,
-                width=request.width,
-                height=request.height,
-            )
+            image = self._chain.generate(**self._asked)
         return self._stopwatch.take(), image
 
 
@@ -66,9 +55,9 @@ class _TimedTextEncoder(TextEncoder):
         super().__init__(folder, settings)
         self._stopwatch = stopwatch
 
-    def encode(self, texts: Sequence[str]) -> EncodedText:
+    def encode(self, texts: Sequence[str], max_chunks: int = 1) -> EncodedText:
         with self._stopwatch.span("text_encoder"):
-            return super().encode(texts)
+            return super().encode(texts, max_chunks)
 
 
 class _TimedDenoiser(Denoiser):
@@ -76,13 +65,13 @@ class _TimedDenoiser(Denoiser):
         super().__init__(folder, settings)
         self._stopwatch = stopwatch
 
-    def advance(self, tracks: Sequence[Track]) -> None:
+    def advance(self, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
         with self._stopwatch.span("step"):
-            super().advance(tracks)
+            super().advance(tracks, interrupt)
 
-    def denoise(self, job: DenoiseJob, on_step: Callable[[Track], None] | None = None) -> FloatArray:
+    def denoise(self, job: DenoiseJob) -> FloatArray:
         with self._stopwatch.span("denoiser"):
-            return super().denoise(job, on_step)
+            return super().denoise(job)
 
 
 class _TimedVaeDecoder(VaeDecoder):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.access_log import DEPLOYMENTS, read_durations
 from benchmarks.bare import BareSessions
+from benchmarks.effort import Effort
 from benchmarks.errors import BenchmarkError
 from benchmarks.in_process import InProcess
 from benchmarks.memory import MemoryPeaks, MemorySampler, summarise
@@ -21,14 +22,6 @@ from benchmarks.task import Task
 
 _WARM_UPS = 2
 _LOAD_WAVES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How much to measure: rounds of the three paths, and the clients of the load."""
-
-    rounds: int
-    at_once: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,23 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.bars import Bar, judge_all
+from benchmarks.bars import Bar, judge_mixed, judge_outside, judge_paths
 from benchmarks.machine import Machine
-from benchmarks.measurement import Effort, Measurement
+from benchmarks.measurement import Measurement
+from benchmarks.mixed_figures import MixedLoad
+from benchmarks.outside_figures import Outside
+from benchmarks.parts import Plan
 from benchmarks.ratios import Comparison, compare, medians
 from benchmarks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What each part has measured; None of a part that was left out."""
+
+    paths: Measurement | None = None
+    outside: tuple[Outside, ...] | None = None
+    mixed: MixedLoad | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,31 +30,35 @@ class Report:
     """All of a run. Medians are by path and field; comparisons are made within each round."""
 
     made: str
+    command: str
     machine: Machine
     settings: dict[str, Any]
-    measured: Measurement
+    measured: Measurement | None
     medians: dict[str, dict[str, float]]
     comparisons: dict[str, Comparison]
+    outside: tuple[Outside, ...] | None
+    mixed: MixedLoad | None
     bars: tuple[Bar, ...]
 
 
-def make_report(task: Task, effort: Effort, *, machine: Machine, measured: Measurement) -> Report:
-    """Draw the conclusions of a measurement."""
-    comparisons = _comparisons(measured)
+def make_report(task: Task, plan: Plan, *, machine: Machine, found: Found) -> Report:
+    """Draw the conclusions of what was measured."""
+    paths = found.paths
+    comparisons = {} if paths is None else _comparisons(paths)
     return Report(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=plan.command(),
         machine=machine,
-        settings=_settings(task, effort),
-        measured=measured,
-        medians={
-            "bare": medians(measured.bare),
-            "in_process": medians(measured.in_process),
-            "served": medians(measured.served),
-            "load": medians([measured.load]),
-        },
+        settings=_settings(task, plan),
+        measured=paths,
+        medians={} if paths is None else _medians(paths),
         comparisons=comparisons,
-        bars=judge_all(
-            comparisons["in_process_over_bare"], comparisons["served_minus_bare_ms"], measured.memory.counted_pss
+        outside=found.outside,
+        mixed=found.mixed,
+        bars=(
+            *(() if paths is None else _judge_paths(paths, comparisons)),
+            *(() if found.outside is None else judge_outside(found.outside)),
+            *(() if found.mixed is None else judge_mixed(found.mixed)),
         ),
     )
 
@@ -50,6 +66,21 @@ def make_report(task: Task, effort: Effort, *, machine: Machine, measured: Measu
 def to_json(report: Report) -> str:
     """Write a report as JSON, with a name for every figure."""
     return json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
+
+
+def _judge_paths(measured: Measurement, comparisons: dict[str, Comparison]) -> tuple[Bar, ...]:
+    return judge_paths(
+        comparisons["in_process_over_bare"], comparisons["served_minus_bare_ms"], measured.memory.counted_pss
+    )
+
+
+def _medians(measured: Measurement) -> dict[str, dict[str, float]]:
+    return {
+        "bare": medians(measured.bare),
+        "in_process": medians(measured.in_process),
+        "served": medians(measured.served),
+        "load": medians([measured.load]),
+    }
 
 
 def _comparisons(measured: Measurement) -> dict[str, Comparison]:
@@ -64,11 +95,13 @@ def _comparisons(measured: Measurement) -> dict[str, Comparison]:
     }
 
 
-def _settings(task: Task, effort: Effort) -> dict[str, Any]:
+def _settings(task: Task, plan: Plan) -> dict[str, Any]:
     return {
         "bundle": task.bundle.name,
         "components": {kind.value: folder.digest for kind, folder in task.folders.items()},
         "sessions": {kind.value: settings.model_dump() for kind, settings in task.sessions.items()},
         "request": asdict(task.request),
-        **asdict(effort),
+        "parts": [part.value for part in plan.parts],
+        **asdict(plan.effort),
+        **asdict(plan.load),
     }

@@ -5,11 +5,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.task import asked_fields
 from components.messages import ImageRequest
 
 _PATH = "/v1/images/generations"
@@ -43,17 +44,7 @@ class Client:
     def __init__(self, url: str, request: ImageRequest) -> None:
         """Ask the server at `url` for the picture of `request`."""
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
-        self._body = {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "seed": request.seed,
-            "steps": request.steps,
-            "guidance": request.guidance,
-            "sampler": request.sampler,
-            "schedule": request.schedule,
-            "rng": request.rng,
-            "size": f"{request.width}x{request.height}",
-        }
+        self._body = request_body(request)
 
     def __enter__(self) -> Self:
         return self
@@ -92,3 +83,10 @@ class Client:
             answers = list(clients.map(lambda _: self.draw(), range(pictures)))
         seconds = time.perf_counter() - started
         return Load(at_once, seconds, pictures / seconds, tuple(answer.whole_ms for answer in answers))
+
+
+def request_body(request: ImageRequest) -> dict[str, Any]:
+    """The body that asks for every field of a request."""
+    sides = ("width", "height")
+    fields = {name: value for name, value in asked_fields(request).items() if name not in sides}
+    return {**fields, "size": f"{request.width}x{request.height}"}

@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bars import CORES, Bar
+from benchmarks.denoising_tables import new_table, outside_table, show_mixed
+from benchmarks.measurement import Measurement
+from benchmarks.memory import MemoryPeaks
 from benchmarks.report import Report
 
 _MB = 1e6
@@ -37,32 +40,37 @@ def show(report: Report, console: Console) -> None:
         f"guidance {request['guidance']:g}, {request['sampler']}; {report.settings['rounds']} rounds\n"
         f"{machine.cores} cores of {machine.cpu}, load {machine.load_average:.1f} before; {libraries}"
     )
-    for table in (_times(report), _ratios(report), _memory(report), _bars(report.bars)):
-        console.print(table)
-    _show_rest(report, console)
+    if report.measured is not None:
+        for table in (_times(report), _ratios(report), _memory(report.measured.memory)):
+            console.print(table)
+        _show_rest(report.measured, report.medians["load"]["whole_ms"], console)
+    if report.outside is not None:
+        console.print(outside_table(report.outside))
+    if report.mixed is not None:
+        show_mixed(report.mixed, console)
+    console.print(_bars(report.bars))
+    if machine.load_average > _QUIET_LOAD:
+        console.print("The machine was busy in the minute before; if it still was, these figures are too high.")
+    if machine.cores != CORES:
+        console.print(f"The bars are meant for {CORES} cores, this machine has {machine.cores}.")
 
 
-def _show_rest(report: Report, console: Console) -> None:
-    measured = report.measured
+def _show_rest(measured: Measurement, load_ms: float, console: Console) -> None:
     console.print(
         f"From the start of the server: {measured.ready_s:.1f} s to readiness, "
         f"{measured.first_picture_s:.1f} s to the first picture.\n"
         f"{measured.load.at_once} clients at once: {measured.load.pictures_per_second:.2f} pictures per second, "
-        f"{report.medians['load']['whole_ms']:.0f} ms each."
+        f"{load_ms:.0f} ms each."
     )
     own = measured.own_memory
     console.print(
-        f"This process, with the sessions twice: {own.pss / _MB:.0f} MB proportional, {own.peak_rss / _MB:.0f} MB "
-        "resident at most."
+        f"This process, with the sessions twice and Ray's library: {own.pss / _MB:.0f} MB proportional, "
+        f"{own.peak_rss / _MB:.0f} MB resident at most."
     )
-    if report.machine.load_average > _QUIET_LOAD:
-        console.print("The machine was busy in the minute before; if it still was, these figures are too high.")
-    if report.machine.cores != CORES:
-        console.print(f"The bars are meant for {CORES} cores, this machine has {report.machine.cores}.")
 
 
 def _times(report: Report) -> Table:
-    table = _table("milliseconds of one picture, medians", "", *_PATHS)
+    table = new_table("milliseconds of one picture, medians", "", *_PATHS)
     for stage, field in _STAGES.items():
         cells = (report.medians[path].get(field) for path in _PATHS.values())
         table.add_row(stage, *("" if cell is None else f"{cell:.2f}" for cell in cells))
@@ -70,16 +78,15 @@ def _times(report: Report) -> Table:
 
 
 def _ratios(report: Report) -> Table:
-    table = _table("within each round", "", "median", "least", "most")
+    table = new_table("within each round", "", "median", "least", "most")
     for name, key in _COMPARISONS.items():
         found = report.comparisons[key]
         table.add_row(name, *(f"{value:.3f}" for value in (found.median, min(found.each), max(found.each))))
     return table
 
 
-def _memory(report: Report) -> Table:
-    memory = report.measured.memory
-    table = _table("peak memory under load, MB", "process", "what it is", "proportional", "resident, ever")
+def _memory(memory: MemoryPeaks) -> Table:
+    table = new_table("peak memory under load, MB", "process", "what it is", "proportional", "resident, ever")
     for counted in (True, False):
         for process in memory.processes:
             if process.counted == counted:
@@ -92,16 +99,8 @@ def _memory(report: Report) -> Table:
 
 
 def _bars(bars: Iterable[Bar]) -> Table:
-    table = _table("bars", "", "value", "at most", "")
+    table = new_table("bars", "", "value", "at most", "")
     for bar in bars:
         verdict = "met" if bar.met else f"missed by {bar.missed_by:.4g} {bar.unit}".rstrip()
         table.add_row(bar.name, f"{bar.value:.4g} {bar.unit}", f"{bar.limit:g} {bar.unit}", verdict)
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        numbers = index > 0 and column != "what it is"
-        table.add_column(column, justify="right" if numbers else "left")
     return table

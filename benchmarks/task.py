@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.contract import PARTS, Contract, Kind
 from components.folder import ComponentFolder
@@ -47,3 +48,10 @@ def read_task(bundle: Path, steps: int | None) -> Task:
     fields = RequestFields(prompt=PROMPT, seed=SEED, steps=steps)
     request = check_request(fields, folders[Kind.DENOISER].manifest.contract, RequestRules())
     return Task(path, folders, sessions, request)
+
+
+def asked_fields(request: ImageRequest) -> dict[str, Any]:
+    """Every field of the request that says something, by the name that the library and the server have for it."""
+    fields = {**request.parts(), "prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    sides = {"width": request.width, "height": request.height}
+    return {name: value for name, value in {**fields, **sides}.items() if value is not None}

@@ -1,15 +1,19 @@
-"""The bundle of small networks that serving is tested with, and a measurement made up of round numbers."""
+"""The bundle of small networks that serving is tested with, and measurements made up of round numbers."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks.measurement import Measurement, ServedTimes
-from benchmarks.memory import summarise
+from benchmarks.memory import summarise as summarise_memory
+from benchmarks.mixed_figures import MixedLoad, Offered, conclude
+from benchmarks.outside_figures import Outside, sample_of, summarise
 from benchmarks.processes import ProcessMemory
 from benchmarks.served import Load
 from benchmarks.stopwatch import StageTimes
 from benchmarks.task import Task, read_task
+from benchmarks.timed_runs import RunSpan
 from tests.services.conftest import toy_bundle
 
 __all__ = ["toy_bundle"]
@@ -45,6 +49,30 @@ def measured() -> Measurement:
         ready_s=20.0,
         first_picture_s=20.5,
         load=Load(at_once=2, seconds=2.0, pictures_per_second=2.0, whole_ms=(900.0, 1000.0, 1100.0, 1000.0)),
-        memory=summarise([sample]),
+        memory=summarise_memory([sample]),
         own_memory=process(1, "python -m benchmarks", 150),
+    )
+
+
+@pytest.fixture
+def outside() -> tuple[Outside, ...]:
+    """A geometry that misses its bar, and one that keeps it."""
+    runs = [RunSpan(1.000, 1.010), RunSpan(1.011, 1.021)]
+    return (
+        summarise("toy", 1, [sample_of(22.0, runs)], 0.08),
+        summarise("SD 1.5 at most", 1, [sample_of(20.2, runs)], 0.02),
+    )
+
+
+@pytest.fixture
+def mixed() -> MixedLoad:
+    """The step loop has a tenth of the latency, more throughput under the load and less capacity."""
+    return conclude(
+        4.0,
+        {"step_loop": [3.0, 4.0, 5.0], "first_come": [5.0, 5.0, 6.0]},
+        {
+            "step_loop": [Offered(seconds=2.0, short_ms=(10.0, 20.0, 30.0), long_ms=(500.0,))],
+            "first_come": [Offered(seconds=2.5, short_ms=(100.0, 200.0, 300.0), long_ms=(300.0,))],
+        },
+        {True: Counter({1: 1, 0: 3}), False: Counter({5: 2})},
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SHORT = ("--rounds", "3", "--steps", "5", "--at-once", "2", "--shorts", "20")
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -36,6 +37,24 @@ def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(toy
     assert re.fullmatch(r"benchmarks: .*result\.json: .+\n", ended.stderr)
 
 
+def test_one_part_alone_is_measured_without_a_server(toy_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    ended = run("--bundle", toy_bundle, "--part", "mixed", "--shorts", "8", "--out", out)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(out.read_text())
+    assert (result["measured"], result["outside"]) == (None, None)
+    assert len(result["bars"]) == 4
+    assert result["command"].startswith("python -m benchmarks --bundle toy --steps 25 --part mixed --rounds 10")
+
+
+def test_a_bundle_of_sd15_that_is_not_there_is_told_before_anything_is_measured(
+    toy_bundle: Path, tmp_path: Path
+) -> None:
+    ended = run("--bundle", toy_bundle, "--sd15", tmp_path / "sd15", "--out", tmp_path / "result.json")
+    assert ended.returncode == 1
+    assert re.fullmatch(r"benchmarks: sd15: no such folder.*\n", ended.stderr)
+
+
 @pytest.mark.slow
 def test_a_server_that_does_not_start_is_told_in_its_own_words(toy_bundle: Path, tmp_path: Path) -> None:
     # a name that no registry takes, found out by the server alone
@@ -48,14 +67,17 @@ def test_a_server_that_does_not_start_is_told_in_its_own_words(toy_bundle: Path,
 @pytest.mark.slow
 def test_the_whole_benchmark(toy_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "result.json"
-    ended = run("--bundle", toy_bundle, "--rounds", "3", "--steps", "5", "--at-once", "2", "--out", out)
+    ended = run("--bundle", toy_bundle, *SHORT, "--out", out)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     result = json.loads(out.read_text())
     check_times(result["measured"])
     check_comparisons(result)
+    check_denoising(result)
     check_memory(result["measured"]["memory"])
     assert len(result["measured"]["load"]["whole_ms"]) == 6
+    for name in ("outside session.run, toy", "SD 1.5 at most", "first come", "free row", "p99 of short"):
+        assert name in ended.stdout
     for name in ("TextToImage / bare", "served / bare", "served / TextToImage", "vae_decoder", "ProxyActor"):
         assert name in ended.stdout
 
@@ -92,8 +114,23 @@ def check_comparisons(result: dict[str, Any]) -> None:
         assert each == [value / other for value, other in zip(whole[measured], whole[base], strict=True)]
     # networks this small take less time than HTTP
     assert result["comparisons"]["served_over_bare"]["median"] > 1
-    assert len(result["bars"]) == 3
+    assert len(result["bars"]) == 9
     assert all(bar["met"] == (bar["value"] <= bar["limit"]) for bar in result["bars"])
+
+
+def check_denoising(result: dict[str, Any]) -> None:
+    own, layers = ([one for one in result["outside"] if one["geometry"] == name] for name in ("toy", "SD 1.5 at most"))
+    assert [one["walks"] for one in own] == [one["walks"] for one in layers] == [1, 4]
+    for one in (*own, *layers):
+        assert one["share"] > 0
+        assert all(len(sample["run_ms"]) >= 5 for sample in one["samples"])
+    mixed = result["mixed"]
+    for system in ("step_loop", "first_come"):
+        assert mixed[system]["short_ms"]["count"] == 20
+        assert mixed[system]["capacity"] > mixed["offered_per_second"]
+    # with seeds and moments the same, as many long ones came to the one as to the other
+    lengths = [[len(each["long_ms"]) for each in mixed[system]["rounds"]] for system in ("step_loop", "first_come")]
+    assert lengths[0] == lengths[1]
 
 
 def check_memory(memory: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Whether the paths that are compared do the same."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,17 @@ import pytest
 
 from benchmarks.bare import BareSessions
 from benchmarks.in_process import InProcess
+from benchmarks.served import request_body
 from benchmarks.stopwatch import StageTimes
-from benchmarks.task import PROMPT, SEED, Task, read_task
+from benchmarks.task import PROMPT, SEED, Task, asked_fields, read_task
 from components.contract import Kind
 from pipeline.errors import RequestError
 from pipeline.request import RequestRules
 from pipeline.text_to_image import TextToImage
 from runtime.feeds import Feeds
+from runtime.interrupt import Interrupt
 from runtime.session import Session
+from services.ingress.schemas import GenerationBody
 
 Runs = list[tuple[Kind, dict[str, tuple[int, ...]]]]
 
@@ -26,9 +30,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     seen: Runs = []
     original = Session.run
 
-    def run(self: Session, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
+    def run(self: Session, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, npt.NDArray[Any]]:
         seen.append((self.contract.kind, {name: array.shape for name, array in feeds.items()}))
-        return original(self, feeds)
+        return original(self, feeds, interrupt)
 
     monkeypatch.setattr(Session, "run", run)
     return seen
@@ -88,6 +92,18 @@ def test_stages_are_timed_within_the_whole(task: Task) -> None:
     for _ in range(2):
         check(bare.draw())
         check(chain.draw()[0])
+
+
+def test_every_field_of_the_request_is_asked_for(task: Task) -> None:
+    request = replace(task.request, guidance_rescale=0.5, guidance_end=0.75, adaptive_guidance=0.99, subseed=3)
+    asked = asked_fields(request)
+    # one picture has no number, and how long a text may be is the deployment's to say
+    assert asked == {name: value for name, value in asdict(request).items() if name not in ("n", "prompt_chunks")}
+    assert "adaptive_guidance" not in asked_fields(task.request)
+    body = GenerationBody.model_validate(request_body(request))
+    sent = {name: getattr(body, name) for name in asked if name not in ("width", "height")}
+    assert sent == {name: value for name, value in asked.items() if name in sent}
+    assert body.size == "64x64"
 
 
 def test_a_task_has_the_servers_defaults_unless_told(task: Task) -> None:

@@ -1,13 +1,18 @@
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from benchmarks.effort import Effort, LoadEffort
 from benchmarks.machine import describe_machine
-from benchmarks.measurement import Effort, Measurement
-from benchmarks.report import Report, make_report, to_json
+from benchmarks.measurement import Measurement
+from benchmarks.mixed_figures import MixedLoad
+from benchmarks.outside_figures import Outside
+from benchmarks.parts import Part, Plan
+from benchmarks.report import Found, Report, make_report, to_json
 from benchmarks.tables import show
 from benchmarks.task import Task
 
@@ -17,8 +22,10 @@ def report(task: Task, measured: Measurement) -> Report:
     return _report(task, measured)
 
 
-def _report(task: Task, measured: Measurement) -> Report:
-    return make_report(task, Effort(rounds=3, at_once=2), machine=describe_machine(), measured=measured)
+def _report(task: Task, measured: Measurement, **others: Any) -> Report:
+    plan = Plan("toy", 3, tuple(Part), Effort(rounds=3, at_once=2), LoadEffort(shorts=40), sd15="sd15")
+    found = Found(paths=measured, **others)
+    return make_report(task, plan, machine=describe_machine(), found=found)
 
 
 def _shown(report: Report) -> str:
@@ -48,7 +55,11 @@ def test_json_has_every_sample_the_settings_and_the_machine(report: Report, task
     assert found["medians"]["bare"]["whole_ms"] == 10
     assert found["medians"]["served"]["whole_ms"] == 60
     settings = found["settings"]
-    assert (settings["bundle"], settings["rounds"], settings["at_once"]) == ("toy", 3, 2)
+    assert (settings["bundle"], settings["rounds"], settings["at_once"], settings["shorts"]) == ("toy", 3, 2, 40)
+    assert found["command"] == (
+        "python -m benchmarks --bundle toy --steps 3 --part paths --part outside --part mixed "
+        "--rounds 3 --at-once 2 --shorts 40 --sd15 sd15"
+    )
     assert settings["request"]["steps"] == 3
     assert settings["components"] == {kind.value: folder.digest for kind, folder in task.folders.items()}
     machine = found["machine"]
@@ -65,6 +76,41 @@ def test_the_terminal_says_what_is_met_and_by_how_much_the_rest_is_missed(task: 
     assert "missed by 0.05" in shown
     for expected in ("TextToImage / bare", "1.100", "served / TextToImage", "denoiser", "ServeController", "20.5 s"):
         assert expected in shown
+
+
+def test_the_denoising_figures_stand_beside_the_others(
+    task: Task, measured: Measurement, outside: tuple[Outside, ...], mixed: MixedLoad
+) -> None:
+    report = _report(task, measured, outside=outside, mixed=mixed)
+    found = json.loads(to_json(report))
+    assert [bar["name"] for bar in found["bars"][3:]] == [
+        "outside session.run, toy",
+        "outside session.run, SD 1.5 at most",
+        "p99 of short requests, step loop / first come",
+        "throughput, first come / step loop",
+        "capacity, first come / step loop",
+        "starts with a free row that let a run pass",
+    ]
+    assert [bar["met"] for bar in found["bars"][3:]] == [False, True, True, True, False, False]
+    assert [bar["value"] for bar in found["bars"][3:]] == pytest.approx([10, 1, 0.1, 0.8, 1.25, 25])
+    assert found["outside"][0]["samples"][0]["run_ms"] == pytest.approx([10, 10])
+    assert found["mixed"]["step_loop"]["short_ms"]["p99"] == 30
+    assert found["mixed"]["first_come"]["rounds"][0]["short_ms"] == [100, 200, 300]
+    assert found["mixed"]["starts"]["free_row"] == {"0": 3, "1": 1}
+    shown = _shown(report)
+    for expected in ("10.00%", "SD 1.5 at most", "first come", "0.100 times", "missed by 0.25", "free row"):
+        assert expected in shown
+
+
+def test_a_part_that_was_left_out_is_nowhere(task: Task, mixed: MixedLoad) -> None:
+    plan = Plan("toy", 3, (Part.MIXED,), Effort(rounds=3, at_once=2), LoadEffort(shorts=40))
+    report = make_report(task, plan, machine=describe_machine(), found=Found(mixed=mixed))
+    found = json.loads(to_json(report))
+    assert (found["measured"], found["comparisons"], found["outside"]) == (None, {}, None)
+    assert len(found["bars"]) == 4
+    shown = _shown(report)
+    assert "mixed load" in shown
+    assert "TextToImage" not in shown
 
 
 def test_a_busy_machine_is_told(report: Report) -> None:

@@ -47,8 +47,10 @@ class StepBatcher:
         self._evaluations = 0
         self._wasted = 0
 
-    def add(self, ticket: Ticket, now: float = 0.0, rate: float | None = None) -> None:
+    def add(self, ticket: Ticket, now: float = 0.0, rate: float | None = None, *, admitted: bool = False) -> None:
         """Admit a ticket; it can be in the next run that is scheduled.
+
+        One that was `admitted` before, here or elsewhere, is refused neither for its deadline nor for what waits.
 
         `now` is in seconds on the clock of the ticket's deadline. `rate` is what was measured to be served, in rows
         times latent pixels per second; without it no deadline is looked at, but one that has passed.
@@ -60,8 +62,9 @@ class StepBatcher:
         """
         try:
             self._check(ticket)
-            self._check_deadline(ticket, now, rate)
-            self._check_queue(ticket)
+            if not admitted:
+                self._check_deadline(ticket, now, rate)
+                self._check_queue(ticket)
         except DiffusionError:
             self._refused += 1
             raise
@@ -219,7 +222,7 @@ class StepBatcher:
         ran = self._running.get(ticket.id)
         if ran is None or ticket.id in back:
             raise DiffusionError("id", ticket.id, "of a ticket in the run under way, once")
-        if replace(ticket, rows=ran.rows, evaluations=ran.evaluations) != ran:
+        if replace(ticket, rows=ran.rows, evaluations=ran.evaluations, rows_to_come=ran.rows_to_come) != ran:
             raise DiffusionError("ticket", ticket, f"{ran} but for rows and evaluations")
         self._limits.check_rows(ticket)
         require_integer("evaluations", ticket.evaluations, 1, ran.evaluations)

@@ -22,6 +22,7 @@ class Ticket:
     conditioning's names, widths and token count. `pixels` are the latent pixels of one row, `rows` the rows of its next
     evaluation (two with guidance), `evaluations` those still to run, the next included. `deadline` is in seconds, on
     the clock that `StepBatcher.add` is told the time of. `request` is common to the pictures of one request.
+    `rows_to_come` are the rows of all evaluations still to run, where they differ; None where all have `rows`.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Ticket:
     priority: Priority = "normal"
     deadline: float | None = None
     request: str | None = None
+    rows_to_come: int | None = None
 
     @property
     def owner(self) -> str:
@@ -46,15 +48,24 @@ class Ticket:
 
     @property
     def work(self) -> int:
-        """What all its evaluations still to run cost, in rows times latent pixels, if the rows stay as they are."""
-        return self.cost * self.evaluations
+        """What all its evaluations still to run cost, in rows times latent pixels."""
+        return self.cost * self.evaluations if self.rows_to_come is None else self.pixels * self.rows_to_come
 
-    def again(self, rows: int | None = None) -> "Ticket":
+    def of(self, signature: Hashable) -> "Ticket":
+        """Make the same ticket of another signature, which a policy takes for a new one."""
+        return replace(self, signature=signature)
+
+    def again(self, rows: int | None = None, rows_to_come: int | None = None) -> "Ticket":
         """Make the ticket that comes back after an evaluation, for `rows` rows or as many as before.
 
         A sampler that asks for more evaluations than were announced has one left, however often it asks.
         """
-        return replace(self, rows=self.rows if rows is None else rows, evaluations=max(1, self.evaluations - 1))
+        return replace(
+            self,
+            rows=self.rows if rows is None else rows,
+            evaluations=max(1, self.evaluations - 1),
+            rows_to_come=rows_to_come,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,8 @@ class Limits:
         require_integer("pixels", ticket.pixels, 1, self.pixels)
         self.check_rows(ticket)
         require_integer("evaluations", ticket.evaluations, 1, _MOST)
+        if ticket.rows_to_come is not None:
+            require_integer("rows_to_come", ticket.rows_to_come, ticket.rows, _MOST)
 
     def check_rows(self, ticket: Ticket) -> None:
         """Raise DiffusionError unless the rows of the ticket's next evaluation fit into a run."""

@@ -98,6 +98,13 @@ class Track:
         return 2 if self._guided else 1
 
     @property
+    def rows_to_come(self) -> int:
+        """The rows of all runs still to come, as far as can be known: adaptive guidance may save some."""
+        left = self._step_of[self._evaluation :]
+        both = self._both is not None and not self._agreed
+        return len(left) + (sum(self._guidance.guides(step, self._steps) for step in left) if both else 0)
+
+    @property
     def conditioning(self) -> Arrays:
         """What conditions the next run, arrays [rows, tokens, width]."""
         return self._both if self._guided and self._both is not None else self._alone

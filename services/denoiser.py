@@ -13,13 +13,15 @@ from diffusion.batcher import Limits
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestRules
-from runtime.errors import RuntimeFault
 from services.errors import StartError
 from services.messages import LiveModel, WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
-from services.step_loop import StepLoop
-from services.walks import Errand
+from services.step_loop import RISK_PAUSE_S, StepLoop
+
+# The noise of a larger picture takes milliseconds, in which others must not wait; that of a smaller one less than the
+# way to a thread and back, in which a run would begin without it.
+_INLINE_PIXELS = 64 * 64
 
 # the unconditional and the conditional row of one picture stay together
 _GUIDED_ROWS = 2
@@ -64,7 +66,7 @@ class DenoiserDeployment:
         live: LiveModel = await catalog.live.remote()
         limits = settings.limits(live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
-        self._loop = StepLoop(limits, DenoiserMetrics(), self._ran)
+        self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)
         await self._host.start(catalog)
 
     async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
@@ -76,12 +78,16 @@ class DenoiserDeployment:
         stage = await self._host.stage(order.pin)
         with self._host.working(order.pin):
             [job] = denoise_jobs(order.request, encoded, stage.space)
-            # a large picture's noise takes a while, in which others must not wait
-            track = await asyncio.to_thread(stage.begin, job, order.snapshot)
-            errand = Errand(
-                order.order, order.pin, order.terms, order.waited_s, order.report_every, order.preview_every
-            )
-            async with aclosing(self._loop.walk(arrival, errand, stage, track)) as reports:
+            if order.alone_until:
+                yield WalkReport(0, order.request.steps, at_risk=True)
+                await asyncio.sleep(RISK_PAUSE_S)
+            if job.height * job.width <= _INLINE_PIXELS and not order.snapshot.estimates:
+                track = stage.begin(job)
+            else:
+                track = await asyncio.to_thread(stage.begin, job, order.snapshot)
+            if order.alone_until:
+                yield WalkReport(track.step, track.steps)
+            async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
                 async for report in reports:
                     yield report
 
@@ -89,6 +95,3 @@ class DenoiserDeployment:
         """Tell Serve whether this replica can still work."""
         self._loop.check_health()
         await self._host.check_health()
-
-    def _ran(self, errand: Errand, stage: Denoiser, fault: RuntimeFault | None) -> None:
-        self._host.ran(errand.pin, stage, fault)

@@ -4,16 +4,18 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import ObjectLostError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, Pixels, Snapshot
+from components.messages import EncodedText, FloatArray, Pixels
 from services.encoding import describe, encode_picture
+from services.errors import DeadlineExceededError
 from services.messages import Drawn, Order, Picture, Progress, WalkOrder, WalkReport
+from services.metrics import GraphMetrics
 from services.retries import LOST, Losses, again_where_lost
 
 
@@ -43,6 +45,21 @@ class _Drawing:
     arrived: float
     watch: _Watch | None
 
+    def tell(self, image: int, report: WalkReport) -> None:
+        """Pass on what a walk reports, but that it is about to risk something."""
+        if self.watch is not None and (report.progress.estimates or report.latents is not None):
+            self.watch.tell(Progress(image, report.step, report.steps, report.preview))
+
+    def require_time(self) -> None:
+        """Refuse to go on once the deadline has passed.
+
+        Raises:
+            DeadlineExceededError: it has.
+        """
+        deadline_s = self.order.terms.deadline_s
+        if deadline_s is not None and self.waited_s() >= deadline_s:
+            raise DeadlineExceededError(f"deadline_s={deadline_s:g}: has passed after all steps", "deadline_s")
+
     def waited_s(self) -> float:
         """Seconds since the order came."""
         return time.monotonic() - self.arrived
@@ -64,6 +81,7 @@ class GraphDeployment:
         self._vae_decoder = vae_decoder
         self._vae_encoder = vae_encoder
         self._settings = settings
+        self._metrics = GraphMetrics()
 
     async def draw(self, order: Order) -> Drawn:
         """Draw all pictures of an order, each as `ImageRequest.picture` gives it alone."""
@@ -86,7 +104,7 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
         arrived = time.monotonic()
-        response, texts = await again_where_lost(Kind.TEXT_ENCODER, lambda: self._encode(order))
+        response, texts = await self._texts(order)
         drawing = _Drawing(uuid.uuid4().hex, order, response, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
@@ -96,6 +114,9 @@ class GraphDeployment:
             for picture in pictures:
                 picture.cancel()
         return Drawn(tuple(drawn), texts.truncated[0], any(texts.truncated[1:]))
+
+    async def _texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
+        return await again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode(order))
 
     async def _encode(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         # waited for here, so that a replica that stops is this stage's and not one of those that the texts go to
@@ -107,7 +128,8 @@ class GraphDeployment:
         order = drawing.order
         request = order.request.picture(image)
         latents = await self._walk(drawing, image)
-        pixels = await again_where_lost(Kind.VAE_DECODER, lambda: self._decode(order, latents))
+        drawing.require_time()
+        pixels = await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self._decode(order, latents))
         metadata = describe(request, order.pins)
         data = await asyncio.to_thread(encode_picture, pixels[0], order.encoding, metadata)
         return Picture(data, request.seed, request.subseed)
@@ -118,31 +140,36 @@ class GraphDeployment:
 
     async def _walk(self, drawing: _Drawing, image: int) -> FloatArray:
         """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off."""
-        losses = Losses(Kind.DENOISER)
-        snapshot = Snapshot()
+        losses = Losses(Kind.DENOISER, self._metrics)
+        order = self._walk_order(drawing, image)
         while True:
-            reports = self._denoiser.walk.remote(self._walk_order(drawing, image, snapshot), drawing.texts)
-            ended = False
+            reports = self._denoiser.walk.remote(order, drawing.texts)
             try:
                 async for report in reports:
-                    snapshot = snapshot.after(report.progress)
-                    losses.got_further()
-                    _tell(drawing, image, report)
+                    losses.told(report.at_risk)
+                    order = replace(order, snapshot=order.snapshot.after(report.progress))
+                    if len(order.snapshot.estimates) >= order.alone_until:
+                        losses.cleared()
+                    drawing.tell(image, report)
                     if report.latents is not None:
-                        ended = True
                         return report.latents
+                losses.count()
             except LOST as error:
-                ended = True
+                # a replica that only seemed to be gone must not go on with it too
+                reports.cancel()
                 losses.count()
                 if isinstance(error, ObjectLostError):
                     # the texts went with the machine that kept them, and every other denoiser would miss them too
-                    drawing.texts, _ = await again_where_lost(Kind.TEXT_ENCODER, lambda: self._encode(drawing.order))
-            finally:
+                    drawing.texts, _ = await self._texts(drawing.order)
+            except BaseException:
                 # whoever leaves before the end wants no more of it
-                if not ended:
-                    reports.cancel()
+                reports.cancel()
+                raise
+            # where it stopped there was one more report under way at most
+            past = len(order.snapshot.estimates) + 2 * order.report_every
+            order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
 
-    def _walk_order(self, drawing: _Drawing, image: int, snapshot: Snapshot) -> WalkOrder:
+    def _walk_order(self, drawing: _Drawing, image: int) -> WalkOrder:
         order, watch = drawing.order, drawing.watch
         return WalkOrder(
             order=drawing.id,
@@ -150,12 +177,6 @@ class GraphDeployment:
             request=order.request.picture(image),
             terms=order.terms,
             waited_s=drawing.waited_s(),
-            snapshot=snapshot,
             report_every=self._settings.snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
         )
-
-
-def _tell(drawing: _Drawing, image: int, report: WalkReport) -> None:
-    if drawing.watch is not None:
-        drawing.watch.tell(Progress(image, report.step, report.steps, report.preview))

@@ -12,6 +12,8 @@ from diffusion.batcher_records import Priority
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
 
+_NOTHING = Snapshot()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveModel:
@@ -52,21 +54,24 @@ class Order:
     terms: Terms = Terms()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class WalkOrder:
     """One picture for a denoiser's replica; `order` is common to the pictures of one request.
 
-    The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere goes on
-    from `snapshot`. A report comes after the first evaluation, then every `report_every` evaluations; where
-    `preview_every` is not 0, every so many steps one comes with a preview.
+    The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere, where
+    it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
+    after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
+    steps one comes with a preview.
     """
 
     order: str
     pin: ComponentRef
     request: ImageRequest
     terms: Terms
-    waited_s: float
-    snapshot: Snapshot
+    waited_s: float = 0.0
+    snapshot: Snapshot = _NOTHING
+    admitted: bool = False
+    alone_until: int = 0
     report_every: int
     preview_every: int = 0
 
@@ -76,13 +81,15 @@ class WalkReport:
     """How far a walk is; the last one holds the latents [1, channels, height, width], in the denoiser's scale.
 
     `progress` is what came since the report before. `preview` is one pixel for each latent pixel, [height, width, 3].
+    Of a walk that shares no run one comes before each thing that could stop the replica, which is `at_risk`.
     """
 
     step: int
     steps: int
-    progress: Snapshot
+    progress: Snapshot = _NOTHING
     preview: Pixels | None = None
     latents: FloatArray | None = None
+    at_risk: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

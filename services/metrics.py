@@ -97,14 +97,18 @@ class DenoiserMetrics:
         self._admitted = Counter("latentworks_denoiser_admitted_total", "walks admitted", tag_keys=tag)
         self._refused = Counter("latentworks_denoiser_refused_total", "walks refused", tag_keys=(*tag, "reason"))
         self._cancelled = Counter("latentworks_denoiser_cancelled_total", "walks given up", tag_keys=(*tag, "reason"))
-        self._occupancy = Gauge(
-            "latentworks_denoiser_occupancy", "rows of the newest run, as a share of what a run may have", tag_keys=tag
-        )
-        self._waiting = Gauge("latentworks_denoiser_waiting", "walks that wait for a run", tag_keys=tag)
-        self._queued = Gauge(
-            "latentworks_denoiser_queued",
-            "work to be done, in rows times latent pixels times evaluations",
+        self._split = Counter(
+            "latentworks_denoiser_split_runs_total",
+            "runs that failed for all their rows together and were done again picture by picture",
             tag_keys=tag,
+        )
+        # the replica's, whatever versions it has
+        self._occupancy = Gauge(
+            "latentworks_denoiser_occupancy", "rows of the newest run, as a share of what a run may have; 0 without one"
+        )
+        self._waiting = Gauge("latentworks_denoiser_waiting", "walks that wait for a run")
+        self._queued = Gauge(
+            "latentworks_denoiser_queued", "work to be done, in rows times latent pixels times evaluations"
         )
 
     def admitted(self, pin: ComponentRef) -> None:
@@ -133,12 +137,41 @@ class DenoiserMetrics:
         self._evaluations.inc(evaluations, tags=tags)
         self._rows.observe(rows, tags=tags)
         self._run_seconds.observe(seconds, tags=tags)
-        self._occupancy.set(occupancy, tags=tags)
+        self._occupancy.set(occupancy)
 
-    def waits(self, pin: ComponentRef, walks: int, work: int) -> None:
+    def split(self, pin: ComponentRef) -> None:
+        """A run failed for all together, and was done again picture by picture."""
+        self._split.inc(tags=_version(pin))
+
+    def waits(self, walks: int, work: int) -> None:
         """So many walks wait, and so much work is to be done."""
-        self._waiting.set(walks, tags=_version(pin))
-        self._queued.set(work, tags=_version(pin))
+        self._waiting.set(walks)
+        self._queued.set(work)
+
+    def idle(self) -> None:
+        """There is no run any more."""
+        self._occupancy.set(0)
+
+
+class GraphMetrics:
+    """What the graph counts of the stages' replicas."""
+
+    def __init__(self) -> None:
+        tag = ("stage",)
+        self._lost = Counter(
+            "latentworks_replicas_lost_total", "calls whose replica stopped while it worked on them", tag_keys=tag
+        )
+        self._given_up = Counter(
+            "latentworks_given_up_total", "calls given up, as replicas stopped one after the other", tag_keys=tag
+        )
+
+    def lost(self, stage: str) -> None:
+        """A replica stopped while it worked on a call."""
+        self._lost.inc(tags={"stage": stage})
+
+    def given_up(self, stage: str) -> None:
+        """A call is not tried again."""
+        self._given_up.inc(tags={"stage": stage})
 
 
 def _version(pin: ComponentRef) -> dict[str, str]:

@@ -5,51 +5,28 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from components.messages import Snapshot
+from components.reference import ComponentRef
 from diffusion.batcher import Limits, Run, StepBatcher, Ticket
 from diffusion.errors import DeadlineError, DiffusionError, OverloadedError
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.track import Track
 from runtime.errors import RuntimeFault
-from runtime.interrupt import Interrupt
 from services import errors
-from services.messages import WalkReport
+from services.joint_runs import Break, Outcome, advance
+from services.messages import WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
+from services.runs import Settled, UnderWay
 from services.served_rate import ServedRate
-from services.walks import ActiveWalk, Arrival, Errand
+from services.walks import ActiveWalk, Arrival
 
 _log = logging.getLogger("ray.serve")
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _UnderWay:
-    """A run that has begun: the walks that share it, whose first it is, and what can break it off.
-
-    `faults` holds, once it has ended, what went wrong for each of the walks.
-    """
-
-    run: Run
-    number: int
-    started: float
-    walks: tuple[ActiveWalk, ...]
-    first_of: tuple[ActiveWalk, ...]
-    interrupt: Interrupt
-    faults: asyncio.Future[list[Exception | None]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Settled:
-    """A run that has ended: the walks that it moved, and those that it failed with why."""
-
-    under_way: _UnderWay
-    seconds: float
-    moved: tuple[ActiveWalk, ...]
-    failed: tuple[tuple[ActiveWalk, Exception], ...]
+# what a report takes to leave a process that may end in the next moment, many times over
+RISK_PAUSE_S = 0.05
 
 
 class StepLoop:
@@ -62,10 +39,10 @@ class StepLoop:
         self,
         limits: Limits,
         metrics: DenoiserMetrics,
-        on_run: Callable[[Errand, Denoiser, RuntimeFault | None], object],
+        on_run: Callable[[ComponentRef, Denoiser, RuntimeFault | None], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Run under `limits`; `on_run` learns of each walk's run whether the session could do it."""
+        """Run under `limits`; `on_run` learns of each run of a session whether it could be done."""
         self._limits = limits
         self._metrics = metrics
         self._on_run = on_run
@@ -74,17 +51,21 @@ class StepLoop:
         self._rate = ServedRate()
         self._active: dict[str, ActiveWalk] = {}
         self._runs = 0
-        self._under_way: _UnderWay | None = None
+        self._under_way: UnderWay | None = None
+        # ended, and to be told so while the next run is on
+        self._settled: Settled | None = None
         self._driver: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="denoiser")
         self._broken = False
 
     def arrive(self) -> Arrival:
-        """Note that a walk has come in; its terms count from here, though it is admitted a little later."""
+        """Note that a walk has come in; it is admitted a little later."""
         return Arrival(self._clock(), self._runs)
 
-    async def walk(self, arrival: Arrival, errand: Errand, stage: Denoiser, track: Track) -> AsyncGenerator[WalkReport]:
-        """Walk a track to its end and report on the way; whoever stops listening ends it.
+    async def walk(
+        self, arrival: Arrival, order: WalkOrder, stage: Denoiser, track: Track
+    ) -> AsyncGenerator[WalkReport, None]:
+        """Walk the track of an order to its end and report on the way; whoever stops listening ends it.
 
         Raises:
             OverloadedError: as much work waits as may wait.
@@ -92,10 +73,7 @@ class StepLoop:
             RequestError: it could never run within the limits.
             ServingError: the runtime could not run it.
         """
-        if track.done:
-            yield WalkReport(track.steps, track.steps, Snapshot(), latents=track.latents)
-            return
-        walk = self._admit(arrival, errand, stage, track)
+        walk = self._admit(arrival, order, stage, track)
         try:
             while True:
                 news = await walk.news.get()
@@ -116,36 +94,42 @@ class StepLoop:
         if self._broken:
             raise _failure()
 
-    def _admit(self, arrival: Arrival, errand: Errand, stage: Denoiser, track: Track) -> ActiveWalk:
-        terms = errand.terms
+    def _admit(self, arrival: Arrival, order: WalkOrder, stage: Denoiser, track: Track) -> ActiveWalk:
+        deadline_s, pin = order.terms.deadline_s, order.pin
         height, width = track.query.latents.shape[2:]
         ticket = Ticket(
             id=uuid.uuid4().hex,
-            tenant=terms.tenant,
-            signature=(errand.pin, track.signature),
+            tenant=order.terms.tenant,
+            signature=None,
             pixels=height * width,
             rows=track.rows,
             evaluations=track.evaluations - track.evaluation,
-            priority=terms.priority,
-            deadline=None if terms.deadline_s is None else arrival.seconds - errand.waited_s + terms.deadline_s,
-            request=errand.order,
+            priority=order.terms.priority,
+            deadline=None if deadline_s is None else arrival.seconds - order.waited_s + deadline_s,
+            request=order.order,
+            rows_to_come=track.rows_to_come,
         )
-        walk = ActiveWalk(track, stage, errand, arrival, ticket, self._has_room(ticket))
+        walk = ActiveWalk(track, stage, order, arrival, ticket, self._has_room(ticket))
+        walk.ticket = ticket.of(signature_of(walk))
         try:
-            self._batcher.add(ticket, self._clock(), self._rate.per_second)
+            self._batcher.add(walk.ticket, self._clock(), self._rate.per_second, admitted=order.admitted)
         except OverloadedError:
-            self._metrics.refused(errand.pin, "overloaded")
-            raise errors.OverloadedError(
-                "as much work waits as may wait; try again later", self._wait(ticket)
-            ) from None
+            self._metrics.refused(pin, "overloaded")
+            wait_s = self._wait_s(walk.ticket)
+            raise errors.OverloadedError("as much work waits as may wait; try again later", wait_s) from None
         except DeadlineError:
-            self._metrics.refused(errand.pin, "deadline")
-            raise errors.DeadlineExceededError(_cannot_be_met(terms.deadline_s), "deadline_s") from None
+            self._metrics.refused(pin, "deadline")
+            sentence = f"deadline_s={deadline_s:g}: cannot be met with what waits already"
+            raise errors.DeadlineExceededError(sentence, "deadline_s") from None
         except DiffusionError as error:
-            self._metrics.refused(errand.pin, "limits")
+            self._metrics.refused(pin, "limits")
             raise RequestError(error.field, str(error)) from None
         self._active[ticket.id] = walk
-        self._metrics.admitted(errand.pin)
+        if ticket.deadline is not None:
+            left_s = max(0.0, ticket.deadline - self._clock())
+            walk.timer = asyncio.get_running_loop().call_later(left_s, self._expire, walk)
+        self._metrics.admitted(pin)
+        self._show_queue()
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
             self._driver.add_done_callback(self._driven)
@@ -157,29 +141,42 @@ class StepLoop:
         rows = ticket.rows + sum(other.rows for other in others)
         return rows <= self._limits.rows and ticket.cost + sum(other.cost for other in others) <= self._limits.pixels
 
-    def _wait(self, ticket: Ticket) -> int | None:
+    def _wait_s(self, ticket: Ticket) -> int | None:
         """Whole seconds until the bound would let a ticket in, at least 1; None before anything was measured."""
         rate = self._rate.per_second
         return None if rate is None else max(1, math.ceil(self._batcher.work_before(ticket) / rate))
 
+    def _expire(self, walk: ActiveWalk) -> None:
+        track = walk.track
+        # the track may be under way in a run, whose answer nobody will want
+        sentence = f"deadline_s={walk.order.terms.deadline_s:g}: has passed after {track.step} of {track.steps} steps"
+        walk.news.put_nowait(errors.DeadlineExceededError(sentence, "deadline_s"))
+        self._end(walk, "deadline")
+
     def _end(self, walk: ActiveWalk, reason: str) -> None:
         """Never run a walk again; one that has ended already is left as it is."""
-        if self._active.pop(walk.ticket.id, None) is None:
+        if not self._forget(walk):
             return
         wasted = self._batcher.evaluations_wasted
         self._batcher.cancel(walk.ticket.id)
-        self._metrics.cancelled(walk.errand.pin, reason, self._batcher.evaluations_wasted - wasted)
+        self._metrics.cancelled(walk.order.pin, reason, self._batcher.evaluations_wasted - wasted)
+        self._show_queue()
         if self._under_way is not None and self._batcher.abandoned:
-            self._under_way.interrupt.break_off()
+            self._under_way.broken_off.ask()
+
+    def _forget(self, walk: ActiveWalk) -> bool:
+        if walk.timer is not None:
+            walk.timer.cancel()
+        return self._active.pop(walk.ticket.id, None) is not None
 
     async def _drive(self) -> None:
-        settled: _Settled | None = None
-        while (run := self._next()) is not None:
+        while run := self._batcher.schedule():
             self._under_way = self._start(run)
             # told while the next run is under way, which need not wait for it
-            self._tell(settled)
-            settled = await self._settle(self._under_way)
-        self._tell(settled)
+            self._tell()
+            self._settled = await self._settle(self._under_way)
+        self._tell()
+        self._metrics.idle()
 
     def _driven(self, driver: asyncio.Task[None]) -> None:
         if driver.cancelled() or (error := driver.exception()) is None:
@@ -187,107 +184,111 @@ class StepLoop:
         # a fault of ours: nobody must wait for ever, and Serve starts another replica in this place
         _log.error("denoiser: the step loop broke: %s", type(error).__name__)
         self._broken = True
-        for walk in self._active.values():
+        # those of the last runs may have ended, and not been told so
+        last = [self._under_way, None if self._settled is None else self._settled.under_way]
+        ended = [walk for run in last if run is not None for walk in run.walks]
+        for walk in {*self._active.values(), *ended}:
             walk.news.put_nowait(_failure())
         self._active.clear()
 
-    def _next(self) -> Run | None:
-        now = self._clock()
-        for walk in list(self._active.values()):
-            if walk.ticket.deadline is not None and walk.ticket.deadline <= now:
-                track = walk.track
-                walk.news.put_nowait(
-                    errors.DeadlineExceededError(
-                        f"deadline_s={walk.errand.terms.deadline_s:g}: "
-                        f"has passed after {track.step} of {track.steps} steps",
-                        "deadline_s",
-                    )
-                )
-                self._end(walk, "deadline")
-        return self._batcher.schedule() or None
-
-    def _start(self, run: Run) -> _UnderWay:
+    def _start(self, run: Run) -> UnderWay:
         walks = tuple(self._active[ticket.id] for ticket in run.tickets)
         first_of = tuple(walk for walk in walks if not walk.begun)
         for walk in first_of:
             walk.begun = True
-        started, interrupt = self._clock(), Interrupt()
+        at_risk = walks[0].alone
+        if at_risk:
+            # in this order: what it tells last decides whether it stopped the replica
+            self._tell()
+            walks[0].news.put_nowait(WalkReport(walks[0].track.step, walks[0].track.steps, at_risk=True))
+        started, broken_off = self._clock(), Break()
         tracks = [walk.track for walk in walks]
-        faults = asyncio.get_running_loop().run_in_executor(self._thread, _advance, walks[0].stage, tracks, interrupt)
+        outcome = asyncio.get_running_loop().run_in_executor(
+            self._thread, advance, walks[0].stage, tracks, broken_off, RISK_PAUSE_S if at_risk else 0.0
+        )
         self._runs += 1
-        return _UnderWay(run, self._runs - 1, started, walks, first_of, interrupt, faults)
+        return UnderWay(run, self._runs - 1, started, walks, first_of, broken_off, outcome)
 
-    async def _settle(self, under_way: _UnderWay) -> _Settled:
-        faults = await under_way.faults
+    async def _settle(self, under_way: UnderWay) -> Settled:
+        try:
+            outcome = await under_way.outcome
+        except Exception as error:  # noqa: BLE001 - raised again, as one of ours, to whoever waits for the walks
+            outcome = Outcome((error,) * len(under_way.walks))
         seconds = self._clock() - under_way.started
-        self._under_way = None
-        self._rate.served(under_way.run.cost, seconds)
         returning: list[Ticket] = []
+        joining: list[ActiveWalk] = []
         moved: list[ActiveWalk] = []
         failed: list[tuple[ActiveWalk, Exception]] = []
-        for walk, fault in zip(under_way.walks, faults, strict=True):
+        for walk, fault in zip(under_way.walks, outcome.faults, strict=True):
             if walk.ticket.id not in self._active:
                 continue
             if fault is not None:
-                del self._active[walk.ticket.id]
+                self._forget(walk)
                 failed.append((walk, fault))
                 continue
+            walk.moved()
             moved.append(walk)
             if walk.track.done:
-                del self._active[walk.ticket.id]
-            else:
-                walk.ticket = walk.ticket.again(walk.track.rows)
+                self._forget(walk)
+                continue
+            walk.ticket = walk.ticket.again(walk.track.rows, walk.track.rows_to_come)
+            if walk.ticket.signature == signature_of(walk):
                 returning.append(walk.ticket)
+            else:
+                joining.append(walk)
+        served = sum(
+            ticket.cost for ticket, fault in zip(under_way.run.tickets, outcome.faults, strict=True) if not fault
+        )
+        if served:
+            self._rate.served(served, seconds)
         self._batcher.done(returning)
-        return _Settled(under_way, seconds, tuple(moved), tuple(failed))
+        for walk in joining:
+            walk.ticket = walk.ticket.of(signature_of(walk))
+            self._batcher.add(walk.ticket, admitted=True)
+        self._under_way = None
+        return Settled(under_way, seconds, outcome.together, tuple(moved), tuple(failed))
 
-    def _tell(self, settled: _Settled | None) -> None:
+    def _tell(self) -> None:
+        settled = self._settled
         if settled is None:
             return
-        under_way = settled.under_way
         for walk in settled.moved:
             walk.tell()
         for walk, fault in settled.failed:
-            walk.news.put_nowait(_said(walk, fault))
-        pin = under_way.walks[0].errand.pin
-        for walk in settled.moved:
-            self._on_run(walk.errand, walk.stage, None)
-        for walk, fault in settled.failed:
+            if not isinstance(fault, RuntimeFault):
+                # never its words: they may quote what the caller wrote
+                _log.error("%s: %s", walk.order.pin, type(fault).__name__)
+            walk.news.put_nowait(_failure())
+        self._settled = None
+        self._count(settled)
+
+    def _count(self, settled: Settled) -> None:
+        under_way, moved = settled.under_way, settled.moved
+        first, run = under_way.walks[0], under_way.run
+        pin = first.order.pin
+        if settled.together is not None:
+            self._metrics.split(pin)
+            self._on_run(pin, first.stage, settled.together)
+        for _, fault in settled.failed:
             if isinstance(fault, RuntimeFault):
-                self._on_run(walk.errand, walk.stage, fault)
+                self._on_run(pin, first.stage, fault)
+        if moved:
+            self._on_run(pin, first.stage, None)
+            self._metrics.ran(pin, len(moved), run.rows, run.rows / self._limits.rows, settled.seconds)
         for walk in under_way.first_of:
             waited = under_way.number - walk.arrival.runs
             self._metrics.began(pin, under_way.started - walk.arrival.seconds, waited, walk.found_free_row)
-        run = under_way.run
-        self._metrics.ran(pin, len(run.tickets), run.rows, run.rows / self._limits.rows, settled.seconds)
-        self._metrics.waits(pin, self._batcher.waiting, self._batcher.queued)
+        self._show_queue()
+
+    def _show_queue(self) -> None:
+        self._metrics.waits(self._batcher.waiting, self._batcher.queued)
 
 
-def _advance(stage: Denoiser, tracks: Sequence[Track], interrupt: Interrupt) -> list[Exception | None]:
-    """Move tracks by one evaluation together, and if that fails each alone: one may be at fault for all."""
-    together = _advanced(stage, tracks, interrupt)
-    if together is None or len(tracks) == 1 or interrupt.asked:
-        return [together] * len(tracks)
-    return [_advanced(stage, [track], interrupt) for track in tracks]
-
-
-def _advanced(stage: Denoiser, tracks: Sequence[Track], interrupt: Interrupt) -> Exception | None:
-    try:
-        stage.advance(tracks, interrupt)
-    except Exception as error:  # noqa: BLE001 - raised again to whoever waits for the walk
-        return error
-    return None
-
-
-def _said(walk: ActiveWalk, fault: Exception) -> Exception:
-    """What a caller learns of a fault; the log has the rest."""
-    _log.error("%s: %s", walk.errand.pin, fault if isinstance(fault, RuntimeFault) else type(fault).__name__)
-    return _failure()
+def signature_of(walk: ActiveWalk) -> Hashable:
+    """All that the walks of one run have in common; a walk that shares none has its order's."""
+    return walk.order.pin, walk.track.signature, walk.ticket.id if walk.alone else None
 
 
 def _failure() -> errors.ServingError:
+    """What a caller learns of a fault; the log has the rest."""
     return errors.ServingError("denoiser: something went wrong in this stage")
-
-
-def _cannot_be_met(deadline_s: float | None) -> str:
-    return f"deadline_s={deadline_s:g}: cannot be met with what waits already"

@@ -1,15 +1,14 @@
 """One walk on a denoiser's replica: what it was asked for, and what it tells on its way."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from components.messages import FloatArray, Snapshot
-from components.reference import ComponentRef
 from diffusion.batcher import Ticket
 from pipeline.denoiser import Denoiser
 from pipeline.track import Track
-from services.messages import Terms, WalkReport
+from services.messages import WalkOrder, WalkReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,60 +19,64 @@ class Arrival:
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What a walk is for: its request, which came `waited_s` seconds before it, its version, how often it reports."""
-
-    order: str
-    pin: ComponentRef
-    terms: Terms
-    waited_s: float
-    report_every: int
-    preview_every: int = 0
-
-
 # an exception ends the walk
 News: TypeAlias = WalkReport | Exception
 
 
 @dataclass(slots=True, eq=False)
 class ActiveWalk:
-    """A walk that was admitted and has not ended; used from one event loop, but for the track while it runs."""
+    """A walk that was admitted and has not ended; used from one event loop.
+
+    While a run is on its track belongs to the worker thread: `moved` takes from it what is to be told, between two
+    runs, and `tell` tells it while the next one is on.
+    """
 
     track: Track
     stage: Denoiser
-    errand: Errand
+    order: WalkOrder
     arrival: Arrival
     ticket: Ticket
     found_free_row: bool
     begun: bool = False
+    timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
-    _told: bool = False
     _previewed: int = 0
     _unreported: list[FloatArray] = field(default_factory=list)
+    _report: WalkReport | None = None
+    _pictured: FloatArray | None = None
 
-    def tell(self) -> None:
-        """Report the evaluation that was just answered, if a report is due."""
+    @property
+    def alone(self) -> bool:
+        """Whether it shares no run, because it may be what stopped another replica."""
+        return self.track.evaluation < self.order.alone_until
+
+    def moved(self) -> None:
+        """Take note of the evaluation that was just answered."""
         track = self.track
         if track.done:
-            self.news.put_nowait(WalkReport(track.steps, track.steps, Snapshot(), latents=track.latents))
+            self._report = WalkReport(track.steps, track.steps, latents=track.latents)
             return
         assert track.estimate is not None, "an evaluation was answered"
+        first = track.evaluation == 1 + len(self.order.snapshot.estimates)
         self._unreported.append(track.estimate)
-        with_preview = self._preview_is_due()
-        # The first evaluation is always told: whether it ever got that far tells a request that stops replicas from
-        # those that were only beside it.
-        first = not self._told
-        if not (first or with_preview or len(self._unreported) >= self.errand.report_every):
+        self._pictured = track.estimate if self._preview_is_due() else None
+        # The first evaluation is always told: a run of its own tells a request that stops replicas from its mates.
+        if first or self._pictured is not None or len(self._unreported) >= self.order.report_every:
+            progress = Snapshot(tuple(self._unreported), track.agreed)
+            self._report = WalkReport(track.step, track.steps, progress)
+            self._unreported.clear()
+
+    def tell(self) -> None:
+        """Report what was noted, if a report is due."""
+        report, self._report = self._report, None
+        if report is None:
             return
-        self._told = True
-        preview = self.stage.preview(track.estimate) if with_preview else None
-        progress = Snapshot(tuple(self._unreported), track.agreed)
-        self._unreported.clear()
-        self.news.put_nowait(WalkReport(track.step, track.steps, progress, preview))
+        if self._pictured is not None and report.latents is None:
+            report = replace(report, preview=self.stage.preview(self._pictured))
+        self.news.put_nowait(report)
 
     def _preview_is_due(self) -> bool:
-        every = self.errand.preview_every
+        every = self.order.preview_every
         if not every or self.track.step - self._previewed < every:
             return False
         self._previewed = self.track.step

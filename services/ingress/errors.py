@@ -10,7 +10,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.exceptions import HTTPException
 
 from pipeline.errors import RequestError
-from services.errors import CallerError, FieldError, OverloadedError, ServingError, StartError, UnavailableError
+from services.errors import (
+    CallerError,
+    FieldError,
+    GivenUpError,
+    OverloadedError,
+    ServingError,
+    StartError,
+    UnavailableError,
+)
 from services.retries import LOST
 
 _log = logging.getLogger("ray.serve")
@@ -53,7 +61,7 @@ def known(error: Exception) -> ServingError:
 def answer(error: Exception, retry_after_s: int) -> JSONResponse:
     """The answer to a request that raised `error`; of an error that is not ours only the type goes to the log."""
     ours, cause = known(error), _cause(error)
-    if type(ours) is ServingError or isinstance(cause, StartError):
+    if type(ours) in (ServingError, GivenUpError) or isinstance(cause, StartError):
         # never another's message: it may quote what the caller wrote
         _log.error("request failed: %s", cause if isinstance(cause, ServingError) else type(cause).__name__)
     param = None if ours.param is None else _encodable(ours.param)

@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 import ray_app
 from benchmarks.processes import family
 from components.contract import Kind
-from components.messages import ImageRequest, Snapshot
+from components.messages import ImageRequest
 from pipeline.request import RequestFields, RequestRules, check_request
 from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
 from tests.services.server import free_port, temporary_home
@@ -59,7 +59,7 @@ class Application:
         """What the denoiser's deployment gives, before any decoder."""
         pins = self.live.pins
         encoded = self.handle("text_encoder").encode.remote(pins[Kind.TEXT_ENCODER], request.texts, 1)
-        walk = WalkOrder(order, pins[Kind.DENOISER], request, Terms(), 0.0, Snapshot(), report_every=4)
+        walk = WalkOrder(order=order, pin=pins[Kind.DENOISER], request=request, terms=Terms(), report_every=4)
         reports = [one async for one in self.handle("denoiser").options(stream=True).walk.remote(walk, encoded)]
         last: WalkReport = reports[-1]
         assert last.latents is not None

@@ -24,11 +24,13 @@ from pipeline.request import RequestRules
 from pipeline.track import Track
 from runtime.errors import RuntimeFault
 from runtime.interrupt import Interrupt
+from runtime.session import Session
 from runtime.settings import SessionSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel, Terms, WalkOrder, WalkReport
 from services.stage_host import StageSettings
+from services.step_loop import StepLoop, signature_of
 from tests.requests import image_request
 from tests.services.conftest import FakeCatalog
 
@@ -43,6 +45,16 @@ def request(steps: int = 3, side: int = 64, **changes: Any) -> ImageRequest:
     return image_request(**{"steps": steps, "width": side, "height": side, "seed": 5, "n": 1, **changes})
 
 
+class Tally:
+    """DenoiserMetrics that can be looked at."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[tuple[Any, ...]]] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values: self.told.setdefault(name, []).append(values)
+
+
 class House:
     """A replica without Ray, and what its runs of the U-Net looked like."""
 
@@ -51,7 +63,7 @@ class House:
         self.pin = pin
 
     def reports(self, what: ImageRequest, **order: Any) -> AsyncIterator[WalkReport]:
-        base = WalkOrder(uuid.uuid4().hex, self.pin, what, Terms(), 0.0, Snapshot(), report_every=4)
+        base = WalkOrder(order=uuid.uuid4().hex, pin=self.pin, request=what, terms=Terms(), report_every=4)
         encoded = PLAIN if what.guidance == 1 else ENCODED
         return self.deployment.walk(replace(base, **order), encoded)
 
@@ -166,23 +178,6 @@ def test_reports_tell_how_far_it_is_and_what_to_go_on_from(published: Published)
     in_house(published, work)
 
 
-def test_a_snapshot_of_the_whole_walk_needs_no_run(published: Published, runs: list[list[int]]) -> None:
-    async def work(house: House) -> None:
-        what = request(3)
-        reports = [report async for report in house.reports(what, report_every=1)]
-        stage = await house.deployment._host.stage(house.pin)
-        track = stage.begin(denoise_jobs(what, ENCODED, stage.space)[0])
-        while not track.done:
-            stage.advance([track])
-        assert track.estimate is not None
-        whole = reports[0].progress.after(reports[1].progress).after(Snapshot((track.estimate,)))
-        before = len(runs)
-        np.testing.assert_array_equal(await house.latents(what, snapshot=whole), reports[-1].latents)
-        assert len(runs) == before
-
-    in_house(published, work)
-
-
 def test_a_walk_given_up_ends_at_its_next_step(published: Published, runs: list[list[int]]) -> None:
     async def work(house: House) -> None:
         mate = asyncio.create_task(house.latents(request(150, 512, guidance=1.0)))
@@ -268,26 +263,42 @@ def test_too_much_work_is_refused_with_the_time_to_wait(published: Published) ->
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(published: Published, runs: list[list[int]]) -> None:
     async def work(house: House) -> None:
-        await house.latents(request(25, 512))
-        busy = asyncio.create_task(house.latents(request(150, 1024)))
-        await until(lambda: house.deployment._loop._batcher.waiting == 0 and len(runs) > 26, busy)
-        with pytest.raises(DeadlineExceededError, match="deadline_s=0.001: cannot be met"):
-            await house.latents(request(100, 512), terms=Terms(deadline_s=0.001))
-        await house.given_up_by(busy)
-        await house.latents(request(3), terms=Terms(deadline_s=60))
+        loop = house.deployment._loop
+        # ten pictures of this kind would take ten seconds
+        loop._rate.served(2 * 64 * 100, 1.0)
+        with pytest.raises(DeadlineExceededError, match="deadline_s=0.9: cannot be met"):
+            await house.latents(request(100), terms=Terms(deadline_s=0.9))
+        with pytest.raises(DeadlineExceededError, match="deadline_s=5: cannot be met"):
+            await house.latents(request(100), terms=Terms(deadline_s=5), waited_s=4.5)
+        assert runs == []
+        # what was under way elsewhere is not refused for what it would take
+        await house.latents(request(100), terms=Terms(deadline_s=0.9), admitted=True)
+        loop._rate.served(2 * 64 * 100 * 1000, 1000.0)
+        await house.latents(request(100), terms=Terms(deadline_s=5), waited_s=1)
 
     in_house(published, work)
 
 
-def test_a_deadline_that_passes_ends_the_walk(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_that_passes_ends_the_walk_in_the_middle_of_a_run(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    interrupts: list[Interrupt | None] = []
+
+    def endless(_stage: Denoiser, _tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
+        interrupts.append(interrupt)
+        while interrupt is not None and not interrupt.asked:
+            time.sleep(0.001)
+        asked.set()
+        raise RuntimeFault("denoiser: broken off")
+
+    monkeypatch.setattr(Denoiser, "advance", endless)
+
     async def work(house: House) -> None:
-        loop, late = house.deployment._loop, time.monotonic
-        walk = asyncio.create_task(house.latents(request(150, 512), terms=Terms(deadline_s=1000.0)))
-        await until(lambda: loop._batcher.evaluations > 3, walk)
-        monkeypatch.setattr(loop, "_clock", lambda: late() + 2000)
-        with pytest.raises(DeadlineExceededError, match=r"deadline_s=1000: has passed after \d+ of 150 steps"):
-            await walk
-        assert loop._batcher.queued == 0
+        with pytest.raises(DeadlineExceededError, match="deadline_s=0.2: has passed after 0 of 150 steps"):
+            await house.latents(request(150), terms=Terms(deadline_s=0.2))
+        await until(asked.is_set)
+        assert house.deployment._loop._batcher.queued == 0
 
     in_house(published, work)
 
@@ -365,3 +376,241 @@ def test_a_run_too_small_for_the_largest_picture_is_a_failed_start(published: Pu
 
     with pytest.raises(StartError, match=r"denoiser.run_pixels=100: must be at least 32768"):
         in_house(published, work, run_pixels=100)
+
+
+def test_a_report_says_where_the_track_was_and_not_where_it_is_by_now(
+    published: Published, monkeypatch: pytest.MonkeyPatch, alone: Callable[[ImageRequest], FloatArray]
+) -> None:
+    """The worker thread may be through with the next run before the event loop tells of the last."""
+    what = request(12, sampler="dpmpp_2m")
+    tell = StepLoop._tell
+
+    def late(loop: StepLoop) -> None:
+        time.sleep(0.02)
+        tell(loop)
+
+    monkeypatch.setattr(StepLoop, "_tell", late)
+
+    async def work(house: House) -> None:
+        reports = [report async for report in house.reports(what, report_every=1)]
+        assert [report.step for report in reports] == list(range(1, 13))
+        snapshot = Snapshot()
+        for report in reports[:-1]:
+            snapshot = snapshot.after(report.progress)
+            assert len(snapshot.estimates) == report.step
+        np.testing.assert_array_equal(reports[-1].latents, alone(what))
+        half = Snapshot(snapshot.estimates[:6])
+        np.testing.assert_array_equal(await house.latents(what, snapshot=half), alone(what))
+
+    in_house(published, work)
+
+
+def test_a_snapshot_says_whether_adaptive_guidance_has_dropped_the_other_row(
+    published: Published, runs: list[list[int]]
+) -> None:
+    async def work(house: House) -> None:
+        what = request(10, adaptive_guidance=1e-9)
+        *reports, _ = [report async for report in house.reports(what, report_every=1)]
+        dropped = [report.progress.agreed for report in reports]
+        assert dropped == sorted(dropped)
+        assert [len(rows) for rows in runs] == [1] * 10
+        assert [rows[0] for rows in runs[1:]] == [1 if agreed else 2 for agreed in dropped]
+        assert dropped[-1]
+        runs.clear()
+        snapshot = Snapshot(reports[0].progress.estimates, agreed=True)
+        await house.latents(what, snapshot=snapshot)
+        assert runs == [[1]] * 9
+
+    in_house(published, work)
+
+
+def test_a_walk_that_may_stop_replicas_shares_no_run_and_says_what_comes(
+    published: Published,
+    runs: list[list[int]],
+    alone: Callable[[ImageRequest], FloatArray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    what = request(8)
+    for room in ("step_loop", "denoiser"):
+        monkeypatch.setattr(f"services.{room}.RISK_PAUSE_S", 0.001)
+
+    async def work(house: House) -> None:
+        mate = asyncio.create_task(house.latents(request(150, seed=9, guidance=1.0)))
+        await until(lambda: len(runs) > 3, mate)
+        reports = [report async for report in house.reports(what, alone_until=3, admitted=True, report_every=1)]
+        begins = [(0, True), (0, False)]
+        apart = [told for step in range(3) for told in ((step, True), (step + 1, False))]
+        joined = [(step, False) for step in range(4, 9)]
+        assert [(report.step, report.at_risk) for report in reports] == begins + apart + joined
+        np.testing.assert_array_equal(reports[-1].latents, alone(what))
+        await mate
+
+    in_house(published, work)
+    # the last eight are those of the comparison
+    mixed = [rows for rows in runs if 2 in rows][:-8]
+    assert mixed[:3] == [[2]] * 3
+    assert all(sorted(rows) == [1, 2] for rows in mixed[3:])
+
+
+def test_what_was_admitted_elsewhere_is_not_refused_for_what_waits(published: Published) -> None:
+    async def work(house: House) -> None:
+        busy = asyncio.create_task(house.latents(request(150, 512)))
+        await until(lambda: house.deployment._loop._batcher.admitted == 1, busy)
+        with pytest.raises(OverloadedError):
+            await house.latents(request(10))
+        await house.latents(request(10), admitted=True)
+        await house.given_up_by(busy)
+
+    in_house(published, work, queued_pictures=1)
+
+
+def test_the_queue_knows_the_rows_that_an_interval_saves(published: Published) -> None:
+    async def work(house: House) -> int:
+        walk = asyncio.create_task(house.latents(request(100, 512, guidance_start=0.9)))
+        batcher = house.deployment._loop._batcher
+        await until(lambda: batcher.admitted == 1, walk)
+        queued = batcher.queued
+        await house.given_up_by(walk)
+        return queued
+
+    # ninety rows and ten pairs of them, less what has run before it was looked at
+    assert 64 * 64 * 100 < in_house(published, work, queued_pictures=1000) <= 64 * 64 * 110
+
+
+def test_runs_that_answered_nobody_are_no_measure(published: Published) -> None:
+    async def work(house: House) -> None:
+        await house.latents(request(5))
+        loop = house.deployment._loop
+        before = loop._rate.per_second
+        for _ in range(3):
+            walk = asyncio.create_task(house.latents(request(150, 1024)))
+            await until(lambda: loop._under_way is not None, walk)
+            await house.given_up_by(walk)
+            await until(lambda: loop._driver is None or loop._driver.done())
+        broken_off = loop._rate.per_second
+        assert before is not None
+        assert broken_off is not None
+        # a run that came to its end before it heard is of a much larger picture, and may count
+        assert broken_off == before or loop._batcher.evaluations > 5 + 3
+
+    in_house(published, work)
+
+
+def test_runs_that_fail_together_but_not_alone_are_counted_and_logged(
+    published: Published, monkeypatch: pytest.MonkeyPatch, serve_log: pytest.LogCaptureFixture
+) -> None:
+    advance = Denoiser.advance
+
+    def tight(stage: Denoiser, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
+        if len(tracks) > 1:
+            raise RuntimeFault("denoiser: no memory for so many rows")
+        advance(stage, tracks, interrupt)
+
+    monkeypatch.setattr(Denoiser, "advance", tight)
+
+    async def work(house: House) -> None:
+        tally = house.deployment._loop._metrics = Tally()  # type: ignore[assignment]
+        await asyncio.gather(*(house.latents(request(6, seed=seed)) for seed in range(3)))
+        assert len(tally.told["split"]) >= 4
+        await house.deployment.check_health()
+
+    in_house(published, work)
+    assert any("no memory" in message for message in serve_log.messages)
+
+
+def test_faults_of_its_runs_make_a_version_suspect(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeFault("denoiser: the device is lost")
+
+    async def work(house: House) -> None:
+        monkeypatch.setattr(Session, "run", lost)
+        for _ in range(3):
+            with pytest.raises(ServingError):
+                await house.latents(request(2))
+        with pytest.raises(ServingError, match="3 runs failed, and so did the probe"):
+            await house.deployment.check_health()
+
+    in_house(published, work)
+
+
+def test_a_fault_of_one_samplers_own_fails_its_run_and_no_other(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Track.answer
+
+    def odd(track: Track, prediction: FloatArray) -> None:
+        if track.steps == 13 and track.evaluation == 2:
+            raise ZeroDivisionError
+        answer(track, prediction)
+
+    monkeypatch.setattr(Track, "answer", odd)
+
+    async def work(house: House) -> None:
+        with pytest.raises(ServingError):
+            await house.latents(request(13))
+        await house.latents(request(12))
+        await house.deployment.check_health()
+
+    in_house(published, work)
+
+
+def test_versions_users_and_requests_are_told_apart(published: Published) -> None:
+    async def work(house: House) -> None:
+        loop = house.deployment._loop
+        walks = [
+            asyncio.create_task(house.latents(request(150, 256), terms=Terms("ann"), order="one")),
+            asyncio.create_task(house.latents(request(150, 256), terms=Terms("ben"), order="two")),
+        ]
+        await until(lambda: len(loop._active) == 2, *walks)
+        tickets = [walk.ticket for walk in loop._active.values()]
+        assert {(ticket.tenant, ticket.request) for ticket in tickets} == {("ann", "one"), ("ben", "two")}
+        assert len({ticket.signature for ticket in tickets}) == 1
+        walk = next(iter(loop._active.values()))
+        other = ComponentRef(name="toy.denoiser", version=2, sha256="1" * 64)
+        moved = replace(walk, order=replace(walk.order, pin=other))
+        assert signature_of(moved) != signature_of(walk)
+        await asyncio.gather(*map(house.given_up_by, walks))
+
+    in_house(published, work, queued_pictures=1000)
+
+
+def test_it_counts_how_long_newcomers_wait_and_whether_they_had_to(published: Published) -> None:
+    async def work(house: House) -> None:
+        tally = house.deployment._loop._metrics = Tally()  # type: ignore[assignment]
+        loop = house.deployment._loop
+        first = [asyncio.create_task(house.latents(request(40, seed=seed))) for seed in range(4)]
+        await until(lambda: loop._batcher.admitted == 4, *first)
+        late = asyncio.create_task(house.latents(request(40, seed=7)))
+        await asyncio.gather(*first, late)
+        free = [free for _, _, _, free in tally.told["began"]]
+        assert free == [True] * 4 + [False]
+        assert all(seconds >= 0 and waited >= 0 for _, seconds, waited, _ in tally.told["began"])
+        rows = [rows for _, _, rows, _, _ in tally.told["ran"]]
+        assert max(rows) == 8
+        assert sum(evaluations for _, evaluations, *_ in tally.told["ran"]) == 5 * 40
+        # the fifth had no row in the run after its arrival
+        assert tally.told["began"][-1][2] >= 0
+        assert tally.told["waits"][-1] == (0, 0)
+        assert tally.told["idle"] == [()]
+
+    in_house(published, work)
+
+
+def test_a_fault_of_ours_hangs_not_even_those_that_had_just_ended(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(house: House) -> None:
+        loop = house.deployment._loop
+        done = loop._batcher.done
+
+        def breaks_at_the_end(returning: Any) -> None:
+            tickets = list(returning)
+            if not tickets:
+                raise ZeroDivisionError
+            done(tickets)
+
+        monkeypatch.setattr(loop._batcher, "done", breaks_at_the_end)
+        with pytest.raises(ServingError, match="something went wrong"):
+            await house.latents(request(3))
+
+    in_house(published, work)

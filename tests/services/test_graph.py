@@ -6,12 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.messages import EncodedText, FloatArray, Snapshot
-from services.errors import GivenUpError, OverloadedError
+from services.errors import DeadlineExceededError, GivenUpError, OverloadedError
 from services.graph import GraphDeployment, GraphSettings
 from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
+from services.retries import MOST_LOST
 from tests.services.test_denoiser import request
 
 TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False))
@@ -50,8 +51,14 @@ class Unary:
         return Response(work)
 
 
+WAITS = -1
+
+
 class Walks:
-    """The denoiser's handle: walk number k of a request dies after `deaths[k]` evaluations, the others end."""
+    """The denoiser's handle: walk number k of a request dies at evaluation `deaths[k]`, or while it waits; others end.
+
+    A walk that shares no run tells, as a replica does, before each evaluation that it is at risk.
+    """
 
     def __init__(self, *deaths: int, total: int = 10, error: Exception | None = None) -> None:
         self._deaths = deaths
@@ -75,14 +82,21 @@ class Walks:
         at = len(order.snapshot.estimates)
         due = at + 1
         unreported: list[FloatArray] = []
+        if order.alone_until:
+            yield WalkReport(0, self._total, at_risk=True)
+            yield WalkReport(at, self._total)
+        if dies_at == WAITS:
+            raise self._error
         while at < self._total:
+            if at < order.alone_until:
+                yield WalkReport(at, self._total, at_risk=True)
             if at == dies_at:
                 raise self._error
             await asyncio.sleep(0)
             at += 1
             unreported.append(np.full((1, 4, 8, 8), at, np.float32))
             if at == self._total:
-                yield WalkReport(at, at, Snapshot(), latents=np.zeros((1, 4, 8, 8), np.float32))
+                yield WalkReport(at, at, latents=np.zeros((1, 4, 8, 8), np.float32))
             elif at == due:
                 yield WalkReport(at, self._total, Snapshot(tuple(unreported)))
                 unreported, due = [], at + order.report_every
@@ -140,18 +154,56 @@ def test_a_walk_goes_on_from_at_most_four_evaluations_back(order: Order, dies_at
     assert (first.order, first.request) == (second.order, second.request)
 
 
-def test_a_walk_that_gets_further_survives_any_number_of_replicas(order: Order) -> None:
-    stages = Stages(Walks(2, 4, 6, 8))
-    assert len(stages.draw(order).pictures) == 1
-    assert len(stages.walks.orders) == 5
-
-
-@pytest.mark.parametrize(("deaths", "replicas"), [((0, 0), 2), ((6, 5, 5), 3)])
-def test_a_walk_that_gets_no_further_is_given_up(order: Order, deaths: tuple[int, ...], replicas: int) -> None:
-    stages = Stages(Walks(*deaths, 0, 0, 0))
+@pytest.mark.parametrize("fatal", range(10))
+def test_a_walk_that_stops_replicas_is_given_up_after_two(order: Order, fatal: int) -> None:
+    stages = Stages(Walks(*(fatal,) * 9))
     with pytest.raises(GivenUpError, match="2 replicas of the denoiser stopped"):
         stages.draw(order)
-    assert len(stages.walks.orders) == replicas
+    assert len(stages.walks.orders) == 2
+    assert len(stages.decode.calls) == 0
+
+
+@pytest.mark.parametrize("deaths", [(0, WAITS, WAITS, WAITS), (WAITS, WAITS, WAITS), (7, WAITS, WAITS)])
+def test_a_walk_that_waits_while_others_stop_replicas_is_drawn(order: Order, deaths: tuple[int, ...]) -> None:
+    stages = Stages(Walks(*deaths))
+    assert len(stages.draw(order).pictures) == 1
+    assert len(stages.walks.orders) == len(deaths) + 1
+
+
+def test_a_walk_that_gets_past_the_place_is_cleared(order: Order) -> None:
+    stages = Stages(Walks(2, 20, 40, total=60))
+    assert len(stages.draw(order).pictures) == 1
+    stages = Stages(Walks(*range(2, 1000, 20), total=1000))
+    with pytest.raises(GivenUpError, match="16 replicas"):
+        stages.draw(order)
+
+
+def test_a_walk_that_goes_on_is_admitted_and_kept_apart(order: Order) -> None:
+    stages = Stages(Walks(6))
+    stages.draw(order)
+    first, second = stages.walks.orders
+    assert (first.admitted, first.alone_until) == (False, 0)
+    # told of 5, and of as many more as may have been on their way
+    assert (second.admitted, second.alone_until) == (True, 5 + 8)
+
+
+def test_a_stream_that_ends_too_early_is_a_loss(order: Order) -> None:
+    stages = Stages(Walks(total=0))
+    with pytest.raises(GivenUpError):
+        stages.draw(order)
+    assert len(stages.walks.orders) == MOST_LOST
+
+
+def test_texts_that_went_with_their_machine_are_encoded_again(order: Order) -> None:
+    stages = Stages(Walks(3, error=ObjectLostError("0" * 56, None, "")))
+    assert len(stages.draw(order).pictures) == 1
+    assert len(stages.encode.calls) == 2
+
+
+def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
+    stages = Stages(Walks())
+    with pytest.raises(DeadlineExceededError, match="deadline_s=1e-09: has passed after all steps"):
+        stages.draw(Order(request(10), live.pins, Encoding(), Terms(deadline_s=1e-9)))
     assert len(stages.decode.calls) == 0
 
 
@@ -176,8 +228,7 @@ def test_one_picture_that_fails_cancels_the_others(live: LiveModel) -> None:
     with pytest.raises(OverloadedError):
         stages.draw(Order(request(10, n=3), live.pins, Encoding()))
     assert len({walk.order for walk in stages.walks.orders}) == 1
-    # the one that failed had ended by itself
-    assert stages.walks.cancelled >= len(stages.walks.orders) - 1
+    assert stages.walks.cancelled == len(stages.walks.orders)
 
 
 def test_a_deadline_counts_down_on_the_way(live: LiveModel) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from services.metrics import DenoiserMetrics, IngressMetrics, StageMetrics
+from services.metrics import DenoiserMetrics, GraphMetrics, IngressMetrics, StageMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_metric_is_in_the_documents_with_its_labels() -> None:
     made = [
         metric
-        for owner in (IngressMetrics(), StageMetrics("denoiser"), DenoiserMetrics())
+        for owner in (IngressMetrics(), StageMetrics("denoiser"), DenoiserMetrics(), GraphMetrics())
         for metric in vars(owner).values()
         if isinstance(metric, Counter | Gauge | Histogram)
     ]

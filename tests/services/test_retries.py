@@ -28,8 +28,10 @@ from services.errors import (
     StartError,
     UnavailableError,
 )
+from services.metrics import GraphMetrics
 from services.retries import LOST, MOST_LOST, Losses, again_where_lost
 
+METRICS = GraphMetrics()
 OBJECT = ("0" * 56, None, "")
 GONE = [
     RayActorError(),
@@ -86,60 +88,81 @@ def name_of(error: object) -> str:
 @pytest.mark.parametrize("gone", GONE, ids=name_of)
 def test_a_replica_that_stopped_costs_one_more_try(gone: Exception) -> None:
     for error in (gone, across(gone)):
-        assert asyncio.run(again_where_lost("text_encoder", replicas(error, "texts"))) == "texts"
+        assert asyncio.run(again_where_lost("text_encoder", METRICS, replicas(error, "texts"))) == "texts"
 
 
 @pytest.mark.parametrize("gone", GONE, ids=name_of)
 def test_a_request_that_stops_two_replicas_is_given_up(gone: Exception) -> None:
     with pytest.raises(GivenUpError, match="2 replicas of the vae_decoder stopped.*not tried again"):
-        asyncio.run(again_where_lost("vae_decoder", replicas(gone, across(gone))))
+        asyncio.run(again_where_lost("vae_decoder", METRICS, replicas(gone, across(gone))))
 
 
 def test_what_stopped_them_need_not_be_the_same() -> None:
     with pytest.raises(GivenUpError):
-        asyncio.run(again_where_lost("vae_decoder", replicas(ActorDiedError(), NodeDiedError("the node is gone"))))
+        asyncio.run(
+            again_where_lost("vae_decoder", METRICS, replicas(ActorDiedError(), NodeDiedError("the node is gone")))
+        )
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=name_of)
 def test_what_another_replica_would_not_mend_is_not_tried_again(other: BaseException) -> None:
     assert not isinstance(other, LOST)
     with pytest.raises(type(other)):
-        asyncio.run(again_where_lost("text_encoder", replicas(other)))
+        asyncio.run(again_where_lost("text_encoder", METRICS, replicas(other)))
     if isinstance(other, Exception):
         with pytest.raises(type(other)):
-            asyncio.run(again_where_lost("text_encoder", replicas(across(other))))
+            asyncio.run(again_where_lost("text_encoder", METRICS, replicas(across(other))))
 
 
 def test_a_refusal_after_a_loss_is_the_refusal() -> None:
     with pytest.raises(RequestError, match="even"):
-        asyncio.run(again_where_lost("text_encoder", replicas(ActorDiedError(), RequestError("steps", "be even"))))
+        asyncio.run(
+            again_where_lost("text_encoder", METRICS, replicas(ActorDiedError(), RequestError("steps", "be even")))
+        )
 
 
-def test_replicas_on_which_the_work_got_further_do_not_count() -> None:
-    losses = Losses("denoiser")
-    for _ in range(5):
-        losses.got_further()
+def test_the_first_replica_may_have_stopped_for_anything() -> None:
+    for told in ((), (True,), (False,)):
+        losses = Losses("denoiser", METRICS)
+        for at_risk in told:
+            losses.told(at_risk)
         losses.count()
-    for _ in range(MOST_LOST - 1):
-        losses.count()
+
+
+@pytest.mark.parametrize("told", [(), (True,), (False, True)])
+def test_who_is_at_risk_when_the_second_stops_is_given_up(told: tuple[bool, ...]) -> None:
+    losses = Losses("denoiser", METRICS)
+    losses.count()
+    for at_risk in told:
+        losses.told(at_risk)
     with pytest.raises(GivenUpError, match="2 replicas of the denoiser stopped, one after the other"):
         losses.count()
 
 
-def test_a_replica_on_which_the_work_got_further_clears_those_before() -> None:
-    losses = Losses("denoiser")
-    for _ in range(MOST_LOST - 1):
-        losses.count()
-    losses.got_further()
+def test_who_only_waits_when_others_stop_is_tried_again() -> None:
+    losses = Losses("denoiser", METRICS)
     losses.count()
-    for _ in range(MOST_LOST - 1):
+    for _ in range(5):
+        losses.told(True)
+        losses.told(False)
         losses.count()
-    with pytest.raises(GivenUpError):
+    with pytest.raises(GivenUpError, match="7 replicas"):
+        losses.count()
+
+
+def test_who_got_past_the_place_is_cleared_but_not_for_ever() -> None:
+    losses = Losses("denoiser", METRICS)
+    for _ in range(MOST_LOST - 1):
+        losses.told(True)
+        losses.cleared()
+        losses.count()
+    losses.cleared()
+    with pytest.raises(GivenUpError, match=f"{MOST_LOST} replicas"):
         losses.count()
 
 
 def test_a_request_of_its_own_has_losses_of_its_own() -> None:
-    first, second = Losses("denoiser"), Losses("denoiser")
+    first, second = Losses("denoiser", METRICS), Losses("denoiser", METRICS)
     first.count()
     second.count()
     with pytest.raises(GivenUpError):

@@ -165,7 +165,12 @@ def test_too_much_at_a_time_is_refused(server: Server) -> None:
         (RequestError("steps", "steps=3: must be even"), 422, "even", []),
         (OverloadedError("as much work waits as may wait; try again later", 17), 429, "as much work waits", []),
         (DeadlineExceededError("deadline_s=3: has passed after 4 of 9 steps", "deadline_s"), 504, "4 of 9", []),
-        (GivenUpError("2 replicas of the denoiser stopped"), 500, "2 replicas of the denoiser", []),
+        (
+            GivenUpError("2 replicas of the denoiser stopped"),
+            500,
+            "2 replicas of the denoiser",
+            ["request failed: 2 replicas of the denoiser stopped"],
+        ),
     ],
 )
 def test_failures_while_drawing(

@@ -43,7 +43,7 @@ fix: .venv/.complete ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/.complete ## measure the served bundle beside its bare ONNX sessions
+bench: .venv/.complete ## measure the served bundle and the denoising engine, ten minutes
 	$(BIN)/python -m benchmarks
 
 docs: .venv/.complete ## write the pages that are made from the code

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from components.contract import Contract, Kind
-from components.messages import EncodedText, FloatArray, ImageRequest, Snapshot
+from components.messages import EncodedText, FloatArray, ImageRequest
 from components.reference import ComponentRef
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
@@ -66,7 +66,7 @@ class Replica(DenoiserDeployment):
         )
         self.tally = StartTally()
         self._host = _OpenHost(stage, settings)
-        self._loop = StepLoop(replace(settings.limits(stage.contract), queued=_NO_BOUND), self.tally, self._ran)
+        self._loop = StepLoop(replace(settings.limits(stage.contract), queued=_NO_BOUND), self.tally, self._host.ran)
 
     async def draw(self, request: ImageRequest, encoded: EncodedText) -> FloatArray:
         """The latents of a request for one picture, from runs that it shares with the others."""
@@ -75,8 +75,6 @@ class Replica(DenoiserDeployment):
             pin=_PIN,
             request=request,
             terms=Terms(),
-            waited_s=0.0,
-            snapshot=Snapshot(),
             report_every=ChainArgs().snapshot_every,
         )
         async with aclosing(self.walk(order, encoded)) as reports:  # type: ignore[type-var]  # a generator

@@ -165,8 +165,8 @@ class GraphDeployment:
                 # whoever leaves before the end wants no more of it
                 reports.cancel()
                 raise
-            # where it stopped there was one more report under way at most
-            past = len(order.snapshot.estimates) + 2 * order.report_every
+            # where it stopped the next report may just have been on its way
+            past = len(order.snapshot.estimates) + order.report_every + 2
             order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
 
     def _walk_order(self, drawing: _Drawing, image: int) -> WalkOrder:

@@ -25,8 +25,9 @@ from services.walks import ActiveWalk, Arrival
 
 _log = logging.getLogger("ray.serve")
 
-# what a report takes to leave a process that may end in the next moment, many times over
-RISK_PAUSE_S = 0.05
+# What a report takes to leave a process that may end in the next moment, several times over. After a replica stopped,
+# all its walks make this pause in turn before some of their runs: it must not be long.
+RISK_PAUSE_S = 0.02
 
 
 class StepLoop:

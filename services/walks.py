@@ -58,10 +58,12 @@ class ActiveWalk:
             return
         assert track.estimate is not None, "an evaluation was answered"
         first = track.evaluation == 1 + len(self.order.snapshot.estimates)
+        # whoever said that it was at risk must say that it is no more
+        apart = track.evaluation <= self.order.alone_until
         self._unreported.append(track.estimate)
         self._pictured = track.estimate if self._preview_is_due() else None
         # The first evaluation is always told: a run of its own tells a request that stops replicas from its mates.
-        if first or self._pictured is not None or len(self._unreported) >= self.order.report_every:
+        if first or apart or self._pictured is not None or len(self._unreported) >= self.order.report_every:
             progress = Snapshot(tuple(self._unreported), track.agreed)
             self._report = WalkReport(track.step, track.steps, progress)
             self._unreported.clear()

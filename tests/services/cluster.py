@@ -1,6 +1,7 @@
 """A real Ray cluster in this process, on which applications are deployed and their replicas killed."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -85,6 +86,12 @@ class Application:
         page = httpx.get(self.url + "/metrics", timeout=30).text
         samples = (line for line in page.splitlines() if line.startswith(f"ray_{name}{{"))
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in labels))
+
+    def processes(self, name: str) -> int:
+        """How many processes of the node have a metric."""
+        page = httpx.get(self.url + "/metrics", timeout=30).text
+        samples = [line for line in page.splitlines() if line.startswith(f"ray_{name}{{")]
+        return len({worker for line in samples for worker in re.findall(r'WorkerId="(\w+)"', line)})
 
     def metric_reaches(self, least: float, name: str, *labels: str) -> bool:
         return _comes_true(lambda: self.metric(name, *labels) >= least)

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,39 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from ray.serve.handle import DeploymentHandle
 
 import ray_app
-from components.messages import EncodedText, ImageRequest
-from services.denoiser import DenoiserDeployment
-from services.messages import Drawn, Progress, Terms, WalkOrder, WalkReport
+from components.messages import ImageRequest
+from pipeline.denoiser import Denoiser
+from pipeline.track import Track
+from runtime.interrupt import Interrupt
+from services.denoiser import DenoiserDeployment, DenoiserSettings
+from services.errors import GivenUpError
+from services.messages import Drawn, Progress, Terms
 from tests.services.cluster import Application, Cluster, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-POISON = "poison"
+# the steps of a request, and after how many of them it ends its process
+POISON = (77, 6)
 EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 GENERATIONS = "/v1/images/generations"
 
 
 class PoisonedDenoiser(DenoiserDeployment):
-    """A denoiser whose process ends at one prompt, as a fault in a library ends it."""
+    """A denoiser whose process ends at one step of one request, as a fault in a library ends it."""
 
-    async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
-        if order.request.prompt == POISON:
-            os._exit(1)
-        async for report in super().walk(order, encoded):
-            yield report
+    async def __init__(self, catalog: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]
+        await super().__init__(catalog, settings)
+        advance = Denoiser.advance
+
+        def poisoned(stage: Denoiser, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
+            if any((track.steps, track.evaluation) == POISON for track in tracks):
+                os._exit(1)
+            advance(stage, tracks, interrupt)
+
+        Denoiser.advance = poisoned  # type: ignore[method-assign, assignment]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +117,10 @@ def test_a_request_gives_the_same_bytes_in_any_company_on_any_replica(one: Appli
         for seed in (1, 2):
             together = asyncio.run(in_random_mixes(application, requests(application), seed))
             assert together == (pictures, latents)
-    assert one.metric_reaches(1, "latentworks_denoiser_rows_bucket", 'le="8.0"')
+    # the promise is of runs that were shared, on every replica
+    shared = [one.metric("latentworks_denoiser_rows_bucket", f'le="{most}.0"') for most in (2, 8)]
+    assert shared[1] > shared[0]
+    assert one.processes("latentworks_denoiser_runs_total") == 3
 
 
 def test_forty_requests_wait_in_one_policy(one: Application) -> None:
@@ -154,6 +168,8 @@ def test_progress_comes_step_by_step_with_previews(one: Application) -> None:
 @pytest.mark.parametrize("deployment", ["text_encoder", "denoiser", "vae_decoder"])
 def test_a_replica_that_is_killed_loses_no_request(two: Application, deployment: str) -> None:
     asked = [two.request(seed=seed, steps=40 + seed) for seed in range(12)]
+    lost, stage = "latentworks_replicas_lost_total", f'stage="{deployment}"'
+    before = two.metric(lost, stage)
 
     async def killing() -> tuple[list[bytes], int]:
         # one after another, so that some are in every stage at the moment of the kill
@@ -171,6 +187,8 @@ def test_a_replica_that_is_killed_loses_no_request(two: Application, deployment:
 
     pictures, killed = asyncio.run(killing())
     replicas = 2 if deployment == "denoiser" else 1
+    if deployment == "denoiser":
+        assert two.metric_reaches(before + 1, lost, stage), "the replica had nothing to do"
     assert two.heals(deployment, replicas, without=killed)
     assert pictures == asyncio.run(undisturbed())
 
@@ -262,27 +280,31 @@ def test_a_deadline_and_a_priority_are_kept(one: Application) -> None:
     assert ended[-6:] == ["low"] * 6
 
 
-def test_a_request_that_kills_replicas_is_given_up_and_its_mates_are_drawn(
+def test_a_request_that_kills_replicas_is_given_up_after_two_and_its_mates_are_drawn(
     cluster: Cluster, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_app, "DenoiserDeployment", PoisonedDenoiser)
-    application = cluster.deploy("poisoned", "toy", toy_bundle, denoiser={"replicas": 2})
+    application = cluster.deploy("poisoned", "toy", toy_bundle, denoiser={"replicas": 2, "queued_pictures": 10_000})
     long = application.request(seed=1, steps=150, width=512, height=512)
+    mates = [application.request(seed=seed, steps=60 + seed) for seed in range(2, 10)]
+    steps, _ = POISON
+    poison = application.request(seed=2, steps=steps)
+
+    async def together() -> list[Any]:
+        under_way = asyncio.create_task(application.picture(long))
+        await asyncio.sleep(0.5)
+        beside = [asyncio.create_task(application.picture(request)) for request in (*mates, poison)]
+        return await asyncio.gather(under_way, *beside, return_exceptions=True)
+
+    async def without() -> list[bytes]:
+        return await asyncio.gather(*map(application.picture, (long, *mates)))
+
     try:
-
-        async def work() -> tuple[bytes, BaseException]:
-            mate = asyncio.create_task(application.picture(long))
-            await asyncio.sleep(0.5)
-            poison = asyncio.create_task(application.picture(application.request(prompt=POISON, seed=2)))
-            picture, error = await asyncio.gather(mate, poison, return_exceptions=True)
-            assert isinstance(picture, bytes), picture
-            assert isinstance(error, BaseException)
-            return picture, error
-
-        picture, error = asyncio.run(work())
+        *pictures, error = asyncio.run(together())
+        assert isinstance(error, GivenUpError)
         assert "2 replicas of the denoiser stopped" in str(error)
-        answer = application.generate(prompt=POISON)
+        assert pictures == asyncio.run(without())
+        answer = application.generate(prompt="a", steps=steps)
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "given_up")
-        assert picture == asyncio.run(application.picture(long))
     finally:
         cluster.remove(application)

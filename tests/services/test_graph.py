@@ -97,7 +97,7 @@ class Walks:
             unreported.append(np.full((1, 4, 8, 8), at, np.float32))
             if at == self._total:
                 yield WalkReport(at, at, latents=np.zeros((1, 4, 8, 8), np.float32))
-            elif at == due:
+            elif at == due or at <= order.alone_until:
                 yield WalkReport(at, self._total, Snapshot(tuple(unreported)))
                 unreported, due = [], at + order.report_every
 
@@ -184,7 +184,7 @@ def test_a_walk_that_goes_on_is_admitted_and_kept_apart(order: Order) -> None:
     first, second = stages.walks.orders
     assert (first.admitted, first.alone_until) == (False, 0)
     # told of 5, and of as many more as may have been on their way
-    assert (second.admitted, second.alone_until) == (True, 5 + 8)
+    assert (second.admitted, second.alone_until) == (True, 5 + 4 + 2)
 
 
 def test_a_stream_that_ends_too_early_is_a_loss(order: Order) -> None:

@@ -1,6 +1,7 @@
 """One picture on its way from noise to latents."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -44,6 +45,9 @@ class Track:
         self._alone = conditioning[-1]
         self._both = None if len(conditioning) == 1 else _joined(*conditioning)
         self._guidance = guidance
+        # how many evaluations from each one on are guided, and none at the end
+        guided = [guidance.guides(step, self._steps) for step in self._step_of]
+        self._guided_from = [*accumulate(reversed(guided), initial=0)][::-1]
         self._wide_answers = wide_answers
         self._agreed = False
         self._evaluation = 0
@@ -100,9 +104,8 @@ class Track:
     @property
     def rows_to_come(self) -> int:
         """The rows of all runs still to come, as far as can be known: adaptive guidance may save some."""
-        left = self._step_of[self._evaluation :]
-        both = self._both is not None and not self._agreed
-        return len(left) + (sum(self._guidance.guides(step, self._steps) for step in left) if both else 0)
+        alone = self.evaluations - self._evaluation
+        return alone if self._both is None or self._agreed else alone + self._guided_from[self._evaluation]
 
     @property
     def conditioning(self) -> Arrays:

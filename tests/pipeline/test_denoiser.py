@@ -238,10 +238,12 @@ def test_a_snapshot_of_another_job_is_refused(denoiser: Denoiser) -> None:
 
 def test_steps_outside_the_interval_run_the_conditional_row_alone(denoiser: Denoiser) -> None:
     track = denoiser.begin(job(1, steps=10, sampler="heun", guidance_start=0.2, guidance_end=0.5))
-    rows = []
+    rows, to_come = [], []
     while not track.done:
         rows.append((track.step, track.rows))
+        to_come.append(track.rows_to_come)
         denoiser.advance([track])
+    assert to_come == [sum(more for _, more in rows[place:]) for place in range(len(rows))]
     # a step's two evaluations are guided alike
     assert rows == [(step, 2 if 2 <= step < 5 else 1) for step in range(10) for _ in range(1 if step == 9 else 2)]
     assert (track.evaluation, track.step) == (track.evaluations, 10)

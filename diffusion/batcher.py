@@ -83,7 +83,7 @@ class StepBatcher:
         draft = Draft(self._limits)
         leader = lane.lead(draft)
         lane.credit -= 1
-        for other in self._lanes.values():
+        for other in () if leader.apart else self._lanes.values():
             other.fill(draft, leader.signature)
         run = draft.run()
         self._running = {ticket.id: ticket for ticket in run.tickets}
@@ -222,8 +222,9 @@ class StepBatcher:
         ran = self._running.get(ticket.id)
         if ran is None or ticket.id in back:
             raise DiffusionError("id", ticket.id, "of a ticket in the run under way, once")
-        if replace(ticket, rows=ran.rows, evaluations=ran.evaluations, rows_to_come=ran.rows_to_come) != ran:
-            raise DiffusionError("ticket", ticket, f"{ran} but for rows and evaluations")
+        kept = {name: getattr(ran, name) for name in ("rows", "evaluations", "rows_to_come", "apart")}
+        if replace(ticket, **kept) != ran:
+            raise DiffusionError("ticket", ticket, f"{ran} but for rows, evaluations and apart")
         self._limits.check_rows(ticket)
         require_integer("evaluations", ticket.evaluations, 1, ran.evaluations)
 

@@ -41,7 +41,7 @@ class Flow:
     """What one tenant waits for in one signature: first come, first served, within its deficit.
 
     `deficit` is what the flow may still spend, in rows times latent pixels; below zero it was served on credit. Between
-    two runs it lies from -quantum, included, to 2 * quantum, excluded: a flow borrows one quantum at most, and no round
+    two runs it lies from -quantum, included, to 2 * quantum, excluded: a flow borrows one quantum at most, and nothing
     is given while it could pay for its head, which costs one quantum at most. `tickets` counts the waiting and running.
     """
 
@@ -67,20 +67,22 @@ class Flow:
         return self.deficit - self.head.cost >= -self._quantum
 
     def remove(self, ticket_id: str) -> Ticket:
-        """Take a waiting ticket out; as in the paper, a flow without any keeps no deficit."""
-        ticket = self.waiting.pop(ticket_id)
-        if not self.waiting:
-            self.deficit = min(self.deficit, 0)
-        return ticket
+        """Take a waiting ticket out.
+
+        Unlike the paper's, a flow of which none waits keeps its deficit: what runs comes back after the run, and a flow
+        of one ticket would else get one run where another gets as many as its quantum pays for.
+        """
+        return self.waiting.pop(ticket_id)
 
 
 class Lane:
     """The flows of one priority class under deficit round robin (Shreedhar and Varghese, 1995), for runs that share.
 
-    A round gives every waiting flow one quantum, the cost bound of a run; flows that can pay lead runs in turn. Two
-    things differ from the paper, because a run holds one signature only. Room that the leader leaves goes to the other
-    flows of its signature, ticket by ticket, on credit of at most one quantum. And all flows get their quanta together,
-    once none of them can pay, so that the flows of other signatures lose nothing by standing aside.
+    Flows that can pay lead runs in turn. Two things differ from the paper, because a run holds one signature only. Room
+    that the leader leaves goes to the other flows of its signature, ticket by ticket, on credit of at most one quantum,
+    the cost bound of a run. And all waiting flows are given the same together, once none of them can pay, so that the
+    flows of other signatures lose nothing by standing aside: as little as lets one of them pay, for a quantum may be
+    many runs of small pictures.
 
     `credit` is the number of runs that the class may still lead in this round of the classes.
     """
@@ -143,7 +145,7 @@ class Lane:
         while keys and not draft.full:
             key = keys.popleft()
             flow = self._flows[key]
-            if not flow.waiting or not draft.fits(flow.head):
+            if not flow.waiting or flow.head.apart or not draft.fits(flow.head):
                 continue
             if flow.can_borrow:
                 self._take(key, draft)
@@ -156,8 +158,9 @@ class Lane:
         return next((key for key, flow in self._ring.items() if flow.can_pay), None)
 
     def _renew(self) -> None:
+        least = min(flow.head.cost - flow.deficit for flow in self._ring.values())
         for flow in self._ring.values():
-            flow.deficit += self._quantum
+            flow.deficit += least
 
     def _take(self, key: FlowKey, draft: Draft) -> Ticket:
         flow = self._flows[key]

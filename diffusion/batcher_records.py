@@ -22,7 +22,8 @@ class Ticket:
     conditioning's names, widths and token count. `pixels` are the latent pixels of one row, `rows` the rows of its next
     evaluation (two with guidance), `evaluations` those still to run, the next included. `deadline` is in seconds, on
     the clock that `StepBatcher.add` is told the time of. `request` is common to the pictures of one request.
-    `rows_to_come` are the rows of all evaluations still to run, where they differ; None where all have `rows`.
+    `rows_to_come` are the rows of all evaluations still to run, where they differ; None where all have `rows`. One that
+    is `apart` shares its next run with no other.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Ticket:
     deadline: float | None = None
     request: str | None = None
     rows_to_come: int | None = None
+    apart: bool = False
 
     @property
     def owner(self) -> str:
@@ -51,11 +53,7 @@ class Ticket:
         """What all its evaluations still to run cost, in rows times latent pixels."""
         return self.cost * self.evaluations if self.rows_to_come is None else self.pixels * self.rows_to_come
 
-    def of(self, signature: Hashable) -> "Ticket":
-        """Make the same ticket of another signature, which a policy takes for a new one."""
-        return replace(self, signature=signature)
-
-    def again(self, rows: int | None = None, rows_to_come: int | None = None) -> "Ticket":
+    def again(self, rows: int | None = None, rows_to_come: int | None = None, *, apart: bool = False) -> "Ticket":
         """Make the ticket that comes back after an evaluation, for `rows` rows or as many as before.
 
         A sampler that asks for more evaluations than were announced has one left, however often it asks.
@@ -65,6 +63,7 @@ class Ticket:
             rows=self.rows if rows is None else rows,
             evaluations=max(1, self.evaluations - 1),
             rows_to_come=rows_to_come,
+            apart=apart,
         )
 
 

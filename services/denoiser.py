@@ -17,7 +17,7 @@ from services.errors import StartError
 from services.messages import LiveModel, WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
-from services.step_loop import RISK_PAUSE_S, StepLoop
+from services.step_loop import StepLoop
 
 # The noise of a larger picture takes milliseconds, in which others must not wait; that of a smaller one less than the
 # way to a thread and back, in which a run would begin without it.
@@ -79,14 +79,12 @@ class DenoiserDeployment:
         with self._host.working(order.pin):
             [job] = denoise_jobs(order.request, encoded, stage.space)
             if order.alone_until:
-                yield WalkReport(0, order.request.steps, at_risk=True)
-                await asyncio.sleep(RISK_PAUSE_S)
+                # it is here, and whatever stops the replica before its own run was not it
+                yield WalkReport(0, order.request.steps)
             if job.height * job.width <= _INLINE_PIXELS and not order.snapshot.estimates:
                 track = stage.begin(job)
             else:
                 track = await asyncio.to_thread(stage.begin, job, order.snapshot)
-            if order.alone_until:
-                yield WalkReport(track.step, track.steps)
             async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
                 async for report in reports:
                     yield report

@@ -18,6 +18,9 @@ from services.messages import Drawn, Order, Picture, Progress, WalkOrder, WalkRe
 from services.metrics import GraphMetrics
 from services.retries import LOST, Losses, again_where_lost
 
+# short runs follow each other faster than their reports come
+_LEAST_APART = 4
+
 
 class GraphSettings(BaseModel):
     """What the graph needs to know: after how many evaluations at most a walk can be gone on with elsewhere."""
@@ -157,8 +160,11 @@ class GraphDeployment:
             except LOST as error:
                 # a replica that only seemed to be gone must not go on with it too
                 reports.cancel()
+                texts_lost = isinstance(error, ObjectLostError)
+                if texts_lost:
+                    losses.told(at_risk=False)
                 losses.count()
-                if isinstance(error, ObjectLostError):
+                if texts_lost:
                     # the texts went with the machine that kept them, and every other denoiser would miss them too
                     drawing.texts, _ = await self._texts(drawing.order)
             except BaseException:
@@ -166,7 +172,7 @@ class GraphDeployment:
                 reports.cancel()
                 raise
             # where it stopped the next report may just have been on its way
-            past = len(order.snapshot.estimates) + order.report_every + 2
+            past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
             order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
 
     def _walk_order(self, drawing: _Drawing, image: int) -> WalkOrder:

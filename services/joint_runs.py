@@ -49,7 +49,14 @@ def advance(stage: Denoiser, tracks: Sequence[Track], broken_off: Break, pause_s
     fault = _run(stage, tracks, broken_off)
     if fault is None or len(tracks) == 1 or broken_off.asked:
         return Outcome((fault,) * len(tracks))
-    return Outcome(tuple(_run(stage, [track], broken_off) for track in tracks), fault)
+    return Outcome(tuple(_run_alone(stage, track, broken_off) for track in tracks), fault)
+
+
+def _run_alone(stage: Denoiser, track: Track, broken_off: Break) -> Exception | None:
+    try:
+        return _run(stage, [track], broken_off)
+    except Exception as error:  # noqa: BLE001 - told to whoever waits for this track; the others have moved
+        return error
 
 
 def _run(stage: Denoiser, tracks: Sequence[Track], broken_off: Break) -> RuntimeFault | None:

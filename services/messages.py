@@ -81,7 +81,7 @@ class WalkReport:
     """How far a walk is; the last one holds the latents [1, channels, height, width], in the denoiser's scale.
 
     `progress` is what came since the report before. `preview` is one pixel for each latent pixel, [height, width, 3].
-    Of a walk that shares no run one comes before each thing that could stop the replica, which is `at_risk`.
+    Of a walk that shares no run one comes when it has arrived, and one that is `at_risk` before each of its runs.
     """
 
     step: int

@@ -13,12 +13,14 @@ from services.walks import ActiveWalk
 class UnderWay:
     """A run that has begun: the walks that share it, whose first it is, and what can break it off.
 
-    `number` counts the runs that had begun before. `outcome` says, once the run has ended, what went wrong.
+    `number` counts the runs that had begun before. It pauses first, for `pause_s`, where it may stop the replica.
+    `outcome` says, once the run has ended, what went wrong.
     """
 
     run: Run
     number: int
     started: float
+    pause_s: float
     walks: tuple[ActiveWalk, ...]
     first_of: tuple[ActiveWalk, ...]
     broken_off: Break

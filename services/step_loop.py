@@ -5,7 +5,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from components.reference import ComponentRef
@@ -101,7 +101,7 @@ class StepLoop:
         ticket = Ticket(
             id=uuid.uuid4().hex,
             tenant=order.terms.tenant,
-            signature=None,
+            signature=(pin, track.signature),
             pixels=height * width,
             rows=track.rows,
             evaluations=track.evaluations - track.evaluation,
@@ -109,14 +109,14 @@ class StepLoop:
             deadline=None if deadline_s is None else arrival.seconds - order.waited_s + deadline_s,
             request=order.order,
             rows_to_come=track.rows_to_come,
+            apart=track.evaluation < order.alone_until,
         )
-        walk = ActiveWalk(track, stage, order, arrival, ticket, self._has_room(ticket))
-        walk.ticket = ticket.of(signature_of(walk))
+        walk = ActiveWalk(track, stage, order, arrival, ticket, self._has_room(ticket), step=track.step)
         try:
-            self._batcher.add(walk.ticket, self._clock(), self._rate.per_second, admitted=order.admitted)
+            self._batcher.add(ticket, self._clock(), self._rate.per_second, admitted=order.admitted)
         except OverloadedError:
             self._metrics.refused(pin, "overloaded")
-            wait_s = self._wait_s(walk.ticket)
+            wait_s = self._wait_s(ticket)
             raise errors.OverloadedError("as much work waits as may wait; try again later", wait_s) from None
         except DeadlineError:
             self._metrics.refused(pin, "deadline")
@@ -148,9 +148,8 @@ class StepLoop:
         return None if rate is None else max(1, math.ceil(self._batcher.work_before(ticket) / rate))
 
     def _expire(self, walk: ActiveWalk) -> None:
-        track = walk.track
-        # the track may be under way in a run, whose answer nobody will want
-        sentence = f"deadline_s={walk.order.terms.deadline_s:g}: has passed after {track.step} of {track.steps} steps"
+        deadline_s = walk.order.terms.deadline_s
+        sentence = f"deadline_s={deadline_s:g}: has passed after {walk.step} of {walk.track.steps} steps"
         walk.news.put_nowait(errors.DeadlineExceededError(sentence, "deadline_s"))
         self._end(walk, "deadline")
 
@@ -197,27 +196,26 @@ class StepLoop:
         first_of = tuple(walk for walk in walks if not walk.begun)
         for walk in first_of:
             walk.begun = True
-        at_risk = walks[0].alone
-        if at_risk:
+        pause_s = RISK_PAUSE_S if run.tickets[0].apart else 0.0
+        if pause_s:
             # in this order: what it tells last decides whether it stopped the replica
             self._tell()
             walks[0].news.put_nowait(WalkReport(walks[0].track.step, walks[0].track.steps, at_risk=True))
         started, broken_off = self._clock(), Break()
         tracks = [walk.track for walk in walks]
         outcome = asyncio.get_running_loop().run_in_executor(
-            self._thread, advance, walks[0].stage, tracks, broken_off, RISK_PAUSE_S if at_risk else 0.0
+            self._thread, advance, walks[0].stage, tracks, broken_off, pause_s
         )
         self._runs += 1
-        return UnderWay(run, self._runs - 1, started, walks, first_of, broken_off, outcome)
+        return UnderWay(run, self._runs - 1, started, pause_s, walks, first_of, broken_off, outcome)
 
     async def _settle(self, under_way: UnderWay) -> Settled:
         try:
             outcome = await under_way.outcome
         except Exception as error:  # noqa: BLE001 - raised again, as one of ours, to whoever waits for the walks
             outcome = Outcome((error,) * len(under_way.walks))
-        seconds = self._clock() - under_way.started
+        seconds = self._clock() - under_way.started - under_way.pause_s
         returning: list[Ticket] = []
-        joining: list[ActiveWalk] = []
         moved: list[ActiveWalk] = []
         failed: list[tuple[ActiveWalk, Exception]] = []
         for walk, fault in zip(under_way.walks, outcome.faults, strict=True):
@@ -232,20 +230,14 @@ class StepLoop:
             if walk.track.done:
                 self._forget(walk)
                 continue
-            walk.ticket = walk.ticket.again(walk.track.rows, walk.track.rows_to_come)
-            if walk.ticket.signature == signature_of(walk):
-                returning.append(walk.ticket)
-            else:
-                joining.append(walk)
-        served = sum(
-            ticket.cost for ticket, fault in zip(under_way.run.tickets, outcome.faults, strict=True) if not fault
-        )
-        if served:
-            self._rate.served(served, seconds)
+            track = walk.track
+            walk.ticket = walk.ticket.again(track.rows, track.rows_to_come, apart=walk.alone)
+            returning.append(walk.ticket)
+        answered = [ticket for ticket, fault in zip(under_way.run.tickets, outcome.faults, strict=True) if not fault]
+        # a run apart holds one walk where others would wait: it says nothing of what will be served
+        if answered and not under_way.pause_s:
+            self._rate.served(sum(ticket.cost for ticket in answered), seconds)
         self._batcher.done(returning)
-        for walk in joining:
-            walk.ticket = walk.ticket.of(signature_of(walk))
-            self._batcher.add(walk.ticket, admitted=True)
         self._under_way = None
         return Settled(under_way, seconds, outcome.together, tuple(moved), tuple(failed))
 
@@ -283,11 +275,6 @@ class StepLoop:
 
     def _show_queue(self) -> None:
         self._metrics.waits(self._batcher.waiting, self._batcher.queued)
-
-
-def signature_of(walk: ActiveWalk) -> Hashable:
-    """All that the walks of one run have in common; a walk that shares none has its order's."""
-    return walk.order.pin, walk.track.signature, walk.ticket.id if walk.alone else None
 
 
 def _failure() -> errors.ServingError:

@@ -37,6 +37,7 @@ class ActiveWalk:
     arrival: Arrival
     ticket: Ticket
     found_free_row: bool
+    step: int
     begun: bool = False
     timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
@@ -53,6 +54,7 @@ class ActiveWalk:
     def moved(self) -> None:
         """Take note of the evaluation that was just answered."""
         track = self.track
+        self.step = track.step
         if track.done:
             self._report = WalkReport(track.steps, track.steps, latents=track.latents)
             return

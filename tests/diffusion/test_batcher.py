@@ -137,12 +137,12 @@ def test_room_on_credit_is_paid_back() -> None:
 
 
 def test_credit_ends_while_another_flow_of_the_class_could_pay() -> None:
-    """Ann rides beside the high class: a quantum on credit, and one of the round in which Ben got his, but no more."""
+    """Ann rides beside the high class: a quantum on credit, and what let Ben pay for his next, but no more."""
     high = replace(PLAIN, id="high", tenant="hal", priority="high")
     ben = replace(PLAIN, tenant="ben", signature="apart")
     batcher = batcher_of(high, *many(20, PLAIN, "a"), *many(20, ben, "b"))
     rows = [step(batcher).rows - 1 for _ in range(WEIGHTS["high"])]
-    assert rows == [7, 7, 2] + [0] * 13
+    assert rows == [7, 2] + [0] * 14
 
 
 def test_flows_take_turns_at_the_room_that_is_left() -> None:
@@ -166,10 +166,17 @@ def test_flows_that_can_pay_lead_in_turn(flows: int, pixels: int) -> None:
     assert order == [str(number) for number in range(flows)] * 4
 
 
-def test_a_flow_saves_nothing_beyond_what_waits_in_it() -> None:
-    light = replace(PLAIN, id="light", tenant="light", signature="apart")
-    batcher = batcher_of(*many(20, PLAIN, "a"), light)
-    assert [len(ids(step(batcher))) for _ in range(20)] == [8, 1] * 10
+def test_a_flow_of_one_ticket_gets_its_share() -> None:
+    light = replace(PLAIN, id="light", tenant="light", signature="apart", evaluations=100)
+    batcher = batcher_of(*many(20, replace(PLAIN, evaluations=100), "a"), light, limits=replace(LIMITS, pixels=64 * 64))
+    served = {"heavy": 0, "light": 0}
+    for _ in range(90):
+        run = step(batcher)
+        served["light" if run.tickets[0] == replace(light, evaluations=run.tickets[0].evaluations) else "heavy"] += (
+            run.cost
+        )
+        assert abs(served["heavy"] - served["light"]) <= 8 * 64
+    assert min(served.values()) > 30 * 64
 
 
 def test_classes_lead_by_weight_and_the_highest_first() -> None:

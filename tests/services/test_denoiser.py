@@ -30,7 +30,7 @@ from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel, Terms, WalkOrder, WalkReport
 from services.stage_host import StageSettings
-from services.step_loop import StepLoop, signature_of
+from services.step_loop import StepLoop
 from tests.requests import image_request
 from tests.services.conftest import FakeCatalog
 
@@ -431,14 +431,13 @@ def test_a_walk_that_may_stop_replicas_shares_no_run_and_says_what_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     what = request(8)
-    for room in ("step_loop", "denoiser"):
-        monkeypatch.setattr(f"services.{room}.RISK_PAUSE_S", 0.001)
+    monkeypatch.setattr("services.step_loop.RISK_PAUSE_S", 0.001)
 
     async def work(house: House) -> None:
         mate = asyncio.create_task(house.latents(request(150, seed=9, guidance=1.0)))
         await until(lambda: len(runs) > 3, mate)
         reports = [report async for report in house.reports(what, alone_until=3, admitted=True, report_every=4)]
-        begins = [(0, True), (0, False)]
+        begins = [(0, False)]
         apart = [told for step in range(3) for told in ((step, True), (step + 1, False))]
         joined = [(7, False), (8, False)]
         assert [(report.step, report.at_risk) for report in reports] == begins + apart + joined
@@ -450,6 +449,32 @@ def test_a_walk_that_may_stop_replicas_shares_no_run_and_says_what_comes(
     mixed = [rows for rows in runs if 2 in rows][:-8]
     assert mixed[:3] == [[2]] * 3
     assert all(sorted(rows) == [1, 2] for rows in mixed[3:])
+
+
+def test_walks_kept_apart_take_no_other_users_share_and_are_no_measure(
+    published: Published, runs: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.step_loop.RISK_PAUSE_S", 0.001)
+
+    async def work(house: House) -> None:
+        loop = house.deployment._loop
+        suspects = [
+            asyncio.create_task(
+                house.latents(request(40, seed=seed), terms=Terms("ann"), admitted=True, alone_until=30)
+            )
+            for seed in range(10)
+        ]
+        ben = asyncio.create_task(house.latents(request(20, guidance=1.0), terms=Terms("ben")))
+        await until(lambda: len(loop._active) == 11, *suspects, ben)
+        assert loop._rate.per_second is None or [1] in runs
+        before = len(runs)
+        await ben
+        # ann's ten have no more turns than ben alone, by cost: ben's twenty rows are worth ten of her pairs
+        assert len(runs) - before <= 60
+        await asyncio.gather(*suspects)
+        assert [rows for rows in runs if len(rows) > 1][:1] != []
+
+    in_house(published, work, queued_pictures=1000, run_pixels=32768)
 
 
 def test_what_was_admitted_elsewhere_is_not_refused_for_what_waits(published: Published) -> None:
@@ -565,10 +590,7 @@ def test_versions_users_and_requests_are_told_apart(published: Published) -> Non
         tickets = [walk.ticket for walk in loop._active.values()]
         assert {(ticket.tenant, ticket.request) for ticket in tickets} == {("ann", "one"), ("ben", "two")}
         assert len({ticket.signature for ticket in tickets}) == 1
-        walk = next(iter(loop._active.values()))
-        other = ComponentRef(name="toy.denoiser", version=2, sha256="1" * 64)
-        moved = replace(walk, order=replace(walk.order, pin=other))
-        assert signature_of(moved) != signature_of(walk)
+        assert {ticket.signature[0] for ticket in tickets} == {house.pin}  # type: ignore[index]
         await asyncio.gather(*map(house.given_up_by, walks))
 
     in_house(published, work, queued_pictures=1000)

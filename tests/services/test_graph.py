@@ -83,7 +83,6 @@ class Walks:
         due = at + 1
         unreported: list[FloatArray] = []
         if order.alone_until:
-            yield WalkReport(0, self._total, at_risk=True)
             yield WalkReport(at, self._total)
         if dies_at == WAITS:
             raise self._error

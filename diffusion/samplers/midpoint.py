@@ -13,17 +13,7 @@ def dpm2(latents: Array, trajectory: Trajectory) -> Sampler:
     Karras et al. 2022, algorithm 2 without churn, with the midpoint of DPM-Solver-2 (Lu et al. 2022a, algorithm 1).
     Two queries a step, but one in the last, which ends at sigma 0.
     """
-    x = latents
-    for step in trajectory.steps:
-        denoised = yield Query(x, step.sigma, step.timestep)
-        slope = (x - denoised) / step.sigma
-        if step.second is None:
-            x = x + slope * (step.sigma_next - step.sigma)
-            continue
-        middle = x + slope * (step.second.sigma - step.sigma)
-        denoised = yield Query(middle, step.second.sigma, step.second.timestep)
-        x = x + (middle - denoised) / step.second.sigma * (step.sigma_next - step.sigma)
-    return x
+    return _dpm2(latents, trajectory, None)
 
 
 def dpm2_ancestral(latents: Array, trajectory: Trajectory, draw: Draw | None) -> Sampler:
@@ -32,10 +22,10 @@ def dpm2_ancestral(latents: Array, trajectory: Trajectory, draw: Draw | None) ->
     The split is that of Song et al. 2021, equation 16, eta 1. Draws once a step, but none in the last.
     Raises DiffusionError without `draw`.
     """
-    return _dpm2_ancestral(latents, trajectory, require_draw(draw, "dpm2_ancestral"))
+    return _dpm2(latents, trajectory, require_draw(draw, "dpm2_ancestral"))
 
 
-def _dpm2_ancestral(latents: Array, trajectory: Trajectory, draw: Draw) -> Sampler:
+def _dpm2(latents: Array, trajectory: Trajectory, draw: Draw | None) -> Sampler:
     x = latents
     for step in trajectory.steps:
         denoised = yield Query(x, step.sigma, step.timestep)
@@ -45,8 +35,10 @@ def _dpm2_ancestral(latents: Array, trajectory: Trajectory, draw: Draw) -> Sampl
             continue
         middle = x + slope * (step.second.sigma - step.sigma)
         denoised = yield Query(middle, step.second.sigma, step.second.timestep)
-        down, up = ancestral(step.sigma, step.sigma_next)
-        x = x + (middle - denoised) / step.second.sigma * (down - step.sigma) + draw() * up
+        down, up = (step.sigma_next, 0.0) if draw is None else ancestral(step.sigma, step.sigma_next)
+        x = x + (middle - denoised) / step.second.sigma * (down - step.sigma)
+        if draw is not None:
+            x = x + draw() * up
     return x
 
 

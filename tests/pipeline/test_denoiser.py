@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.messages import DenoiseJob, EncodedText, ImageRequest, Snapshot
+from components.messages import DenoiseJob, EncodedText, Snapshot
 from diffusion.guidance import agree
 from diffusion.noise import SOURCES, noise, slerp
 from diffusion.samplers import SAMPLERS, Draw, Sampler, find_sampler
@@ -28,6 +28,7 @@ from runtime.feeds import Feeds
 from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import CONTRACTS, F32, SCHEDULE, TOKENS, WIDTH, Networks, write_component
+from tests.requests import image_request
 
 CPU = SessionSettings(threads=1, provider="cpu")
 
@@ -151,21 +152,7 @@ def test_image_k_of_n_is_that_of_its_seeds_alone(
     denoiser: Denoiser, rng: str, variation: tuple[int | None, float]
 ) -> None:
     subseed, strength = variation
-    request = ImageRequest(
-        prompt="a",
-        negative_prompt="b",
-        steps=3,
-        guidance=2.0,
-        sampler="ddim",
-        schedule="default",
-        rng=rng,
-        seed=40,
-        subseed=subseed,
-        subseed_strength=strength,
-        n=3,
-        width=16,
-        height=16,
-    )
+    request = image_request(rng=rng, seed=40, subseed=subseed, subseed_strength=strength, n=3, width=16, height=16)
     encoded = EncodedText({"hidden_states": np.concatenate([text(0)["hidden_states"]] * 2)}, (False, False))
     seeds = [(40 + k, None) if subseed is None else (40, subseed + k) for k in range(3)]
     together = [denoiser.denoise(each) for each in denoise_jobs(request, encoded, denoiser.space)]

@@ -1,43 +1,137 @@
-"""Whether two components can work in one chain."""
+"""Whether two components can work in one chain, and whether one can take the other's place in it."""
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from components.contract import Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
+
+# What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
+# space's channels, which are compared there.
+_LATENTS_HANDED_ON = (
+    (Kind.DENOISER, "prediction", Kind.VAE_DECODER, "latents"),
+    (Kind.DENOISER, "prediction", Kind.PREVIEW_DECODER, "latents"),
+    (Kind.VAE_ENCODER, "mean", Kind.DENOISER, "latents"),
+    (Kind.VAE_ENCODER, "mean", Kind.VAE_DECODER, "latents"),
+)
+
+
+class _Difference(NamedTuple):
+    """One thing on which two contracts differ; None on the side that lacks it."""
+
+    what: str
+    ours: object
+    theirs: object
 
 
 def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
     Components that meet in latents must agree on the whole latent space; a text encoder and a denoiser on every
-    conditioning array. Two of one kind, or two that never meet, always fit.
+    conditioning array; and what one hands to the other must be of the dtype and the fixed dimensions that it takes.
+    Two of one kind, or two that never meet, always fit.
     """
     if a.kind == b.kind:
         return []
-    mismatches = _latent_mismatches(a, b)
+    differences = [*_space_differences(a, b)]
     if {a.kind, b.kind} == {Kind.TEXT_ENCODER, Kind.DENOISER}:
-        mismatches += _conditioning_mismatches(a, b)
-    return mismatches
+        differences += _text_differences(a, b)
+    found = [_between(a.kind, b.kind, difference) for difference in differences]
+    return found + [mismatch for giver, taker in ((a, b), (b, a)) for mismatch in _handed_on(giver, taker)]
 
 
-def _latent_mismatches(a: Contract, b: Contract) -> list[str]:
+def interchangeable(a: Contract, b: Contract) -> list[str]:
+    """Every difference that keeps `a` from taking the place of `b`, in words; an empty list means that it can.
+
+    Two of one kind are interchangeable if what stands beside them cannot tell one from the other: the same latent
+    space, the same conditioning, and inputs and outputs of the same names, dtypes and fixed dimensions. How a denoiser
+    is walked, its prediction type among that, is its own affair and travels in its contract.
+    """
+    if a.kind != b.kind:
+        return [f"kind: {a.kind} in place of {b.kind}"]
+    differences = [*_space_differences(a, b), *_text_differences(a, b)]
+    differences += _spec_differences("input", a.inputs, b.inputs)
+    differences += _spec_differences("output", a.outputs, b.outputs)
+    return [_in_place(difference) for difference in differences]
+
+
+def _between(a: Kind, b: Kind, difference: _Difference) -> str:
+    what, ours, theirs = difference
+    if ours is None or theirs is None:
+        holder, other = (b, a) if ours is None else (a, b)
+        return f"{what}: {holder} has it, {other} has not"
+    return f"{what}: {a} has {ours}, {b} has {theirs}"
+
+
+def _in_place(difference: _Difference) -> str:
+    what, ours, theirs = difference
+    if ours is None or theirs is None:
+        return f"{what}: {'missing' if ours is None else 'new'}"
+    return f"{what}: {ours} in place of {theirs}"
+
+
+def _space_differences(a: Contract, b: Contract) -> Iterator[_Difference]:
     if a.latent_space is None or b.latent_space is None:
-        return []
-    return [
-        f"latent space {field}: {a.kind} has {ours}, {b.kind} has {theirs}"
-        for field in LatentSpace.model_fields
-        if (ours := getattr(a.latent_space, field)) != (theirs := getattr(b.latent_space, field))
-    ]
+        return
+    for field in LatentSpace.model_fields:
+        ours, theirs = getattr(a.latent_space, field), getattr(b.latent_space, field)
+        if ours != theirs:
+            yield _Difference(f"latent space {field}", ours, theirs)
 
 
-def _conditioning_mismatches(a: Contract, b: Contract) -> list[str]:
+def _text_differences(a: Contract, b: Contract) -> Iterator[_Difference]:
     ours, theirs = ({array.name: array for array in contract.conditioning} for contract in (a, b))
-    mismatches = []
     for name in sorted(ours.keys() | theirs.keys()):
         if name not in ours or name not in theirs:
-            holder, other = (a, b) if name in ours else (b, a)
-            mismatches.append(f"conditioning {name}: {holder.kind} has it, {other.kind} has not")
+            yield _Difference(f"conditioning {name}", ours.get(name), theirs.get(name))
             continue
-        mismatches += [
-            f"conditioning {name} {field}: {a.kind} has {left}, {b.kind} has {right}"
-            for field in Conditioning.model_fields
-            if (left := getattr(ours[name], field)) != (right := getattr(theirs[name], field))
-        ]
-    return mismatches
+        for field in Conditioning.model_fields:
+            left, right = getattr(ours[name], field), getattr(theirs[name], field)
+            if left != right:
+                yield _Difference(f"conditioning {name} {field}", left, right)
+
+
+def _spec_differences(role: str, ours: Sequence[TensorSpec], theirs: Sequence[TensorSpec]) -> Iterator[_Difference]:
+    left, right = ({spec.name: spec for spec in specs} for specs in (ours, theirs))
+    for name in sorted(left.keys() | right.keys()):
+        if name not in left or name not in right:
+            yield _Difference(f"{role} {name}", left.get(name), right.get(name))
+            continue
+        if left[name].dtype != right[name].dtype:
+            yield _Difference(f"{role} {name} dtype", left[name].dtype, right[name].dtype)
+        if _fixed(left[name]) != _fixed(right[name]):
+            yield _Difference(f"{role} {name} shape", shape_text(left[name].shape), shape_text(right[name].shape))
+
+
+def _fixed(spec: TensorSpec) -> list[int | None]:
+    """The dimensions that callers do not choose; how those that they choose are called says nothing."""
+    return [dim if isinstance(dim, int) else None for dim in spec.shape]
+
+
+def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
+    pairs = [
+        (given, taken, 1)
+        for gives, given, takes, taken in _LATENTS_HANDED_ON
+        if giver.kind == gives and taker.kind == takes
+    ]
+    if giver.kind == Kind.TEXT_ENCODER and taker.kind == Kind.DENOISER:
+        # the last axis is the width, which is compared as conditioning
+        pairs += [(array.name, array.name, 2) for array in giver.conditioning]
+    outputs, inputs = ({spec.name: spec for spec in specs} for specs in (giver.outputs, taker.inputs))
+    for given, taken, compared_elsewhere in pairs:
+        if given in outputs and taken in inputs:
+            what = given if given == taken else f"{given} as {taken}"
+            yield from (
+                f"{what} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
+                for which, ours, theirs in _array_differences(outputs[given], inputs[taken], compared_elsewhere)
+            )
+
+
+def _array_differences(given: TensorSpec, taken: TensorSpec, but: int) -> Iterator[_Difference]:
+    if given.dtype != taken.dtype:
+        yield _Difference("dtype", given.dtype, taken.dtype)
+    if len(given.shape) != len(taken.shape):
+        yield _Difference("shape", shape_text(given.shape), shape_text(taken.shape))
+        return
+    for axis, (ours, theirs) in enumerate(zip(given.shape, taken.shape, strict=True)):
+        if axis != but and isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+            yield _Difference(f"dimension {axis}", ours, theirs)

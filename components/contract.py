@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DENOISER = "denoiser"
     VAE_DECODER = "vae_decoder"
     VAE_ENCODER = "vae_encoder"
+    PREVIEW_DECODER = "preview_decoder"
 
 
 # what every bundle has one of
@@ -260,6 +261,7 @@ _NEEDED = {
     Kind.DENOISER: ("inputs", "outputs", "conditioning", "latent_space", "latent_size"),
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
+    Kind.PREVIEW_DECODER: ("inputs", "outputs", "latent_space"),
 }
 
 # the arrays [batch, channels, height, width] of the latent space, by the names that the pipeline knows them by
@@ -268,4 +270,5 @@ _LATENTS: dict[Kind, tuple[str, ...]] = {
     Kind.DENOISER: ("latents", "prediction"),
     Kind.VAE_DECODER: ("latents",),
     Kind.VAE_ENCODER: ("mean", "log_variance"),
+    Kind.PREVIEW_DECODER: ("latents",),
 }

@@ -9,6 +9,7 @@ import typer
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from exporters.bundle import BundleOptions, export_bundle
+from exporters.component import summary
 from exporters.errors import ExportError
 from runtime.errors import RuntimeFault
 
@@ -38,9 +39,7 @@ def main(
 
 
 def _tell(folder: ComponentFolder) -> None:
-    size = sum(record.size for record in folder.manifest.files.values()) / 1e6
-    error = folder.manifest.parity.max_absolute_error
-    typer.echo(f"{folder.manifest.contract.kind}: {size:.1f} MB, off from torch by at most {error:.1e}")
+    typer.echo(summary(folder))
 
 
 if __name__ == "__main__":

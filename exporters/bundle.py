@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
-from components.manifest import MANIFEST_NAME, Origin
+from components.manifest import Origin
 from components.reference import registered_name
 from exporters.checkpoint import Checkpoint
-from exporters.component import exporter_versions, write_component
+from exporters.component import exporter_versions, require_replaceable, write_component
 from exporters.denoiser import denoiser
 from exporters.errors import ExportError
 from exporters.network import Network
@@ -54,7 +54,8 @@ def export_bundle(
             component; nothing is replaced then.
     """
     registered_name(options.bundle, Kind.DENOISER)
-    _require_replaceable(out)
+    for kind in PARTS:
+        require_replaceable(out / kind)
     checkpoint = Checkpoint.open(path)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
@@ -68,13 +69,6 @@ def export_bundle(
             (partial / kind).rename(out / kind)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _require_replaceable(out: Path) -> None:
-    """Refuse to put components in the place of something else, such as the checkpoint itself."""
-    for kind in PARTS:
-        if (out / kind).exists() and not (out / kind / MANIFEST_NAME).is_file():
-            raise ExportError(f"{out.absolute().name}/{kind}: is there and is no component; choose another folder")
 
 
 def _export(

@@ -40,7 +40,7 @@ class Checkpoint:
         Raises:
             ExportError: the index is missing or wrong, a part is of another class, or weights are not safetensors.
         """
-        index = _read_json(path, INDEX_NAME)
+        index = read_json(path, INDEX_NAME)
         if index.get("_class_name") != "StableDiffusionPipeline":
             raise ExportError(
                 f"{INDEX_NAME}: is for {index.get('_class_name')}; StableDiffusionPipeline can be exported"
@@ -51,7 +51,7 @@ class Checkpoint:
             if found not in classes:
                 raise ExportError(f"{part}: is {found}; {' or '.join(classes)} can be exported")
         for part in _NETWORKS:
-            _require_safetensors(path, part)
+            require_safetensors(path, part)
         return cls(path)
 
     def text_encoder(self) -> CLIPTextModel:
@@ -82,7 +82,7 @@ class Checkpoint:
         Raises:
             ExportError: as `read_schedule`.
         """
-        return read_schedule(_read_json(self.path / "scheduler", "scheduler_config.json"))
+        return read_schedule(read_json(self.path / "scheduler", "scheduler_config.json"))
 
     def _load(self, network: Any, part: str, **options: bool) -> Any:
         try:
@@ -98,7 +98,12 @@ class Checkpoint:
         return module.eval().requires_grad_(False)
 
 
-def _require_safetensors(path: Path, part: str) -> None:
+def require_safetensors(path: Path, part: str) -> None:
+    """Refuse a part without safetensors, naming pickles that are there instead.
+
+    Raises:
+        ExportError: as said.
+    """
     folder = path / part
     if not folder.is_dir():
         raise ExportError(f"{part}: no such folder in {path.absolute().name}")
@@ -112,12 +117,12 @@ def _require_safetensors(path: Path, part: str) -> None:
     raise ExportError(f"{part}: has no .safetensors file")
 
 
-def _variant(folder: Path) -> str | None:
-    """The fp16 files where a folder has no others: published checkpoints come as either."""
-    return "fp16" if all(".fp16." in file.name for file in folder.glob("*.safetensors")) else None
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a folder's file.
 
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
+    Raises:
+        ExportError: it cannot be read or is something else.
+    """
     try:
         content = json.loads((path / name).read_text(encoding="utf-8"))
     except OSError as error:
@@ -127,3 +132,8 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ExportError(f"{name}: is not an object")
     return content
+
+
+def _variant(folder: Path) -> str | None:
+    """The fp16 files where a folder has no others: published checkpoints come as either."""
+    return "fp16" if all(".fp16." in file.name for file in folder.glob("*.safetensors")) else None

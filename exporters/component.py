@@ -5,7 +5,8 @@ from pathlib import Path
 
 from components.contract import Kind
 from components.folder import MAIN_GRAPH, TOKENIZER_NAME, ComponentFolder, record_files, write_manifest
-from components.manifest import Manifest, Origin
+from components.manifest import MANIFEST_NAME, Manifest, Origin
+from exporters.errors import ExportError
 from exporters.graph import export_graph
 from exporters.network import Network
 from exporters.parity import measure, write_golden_cases
@@ -50,6 +51,24 @@ def write_component(
     written = write_manifest(folder, manifest)
     require_golden(Session.open(written, SessionSettings(provider="cpu")), written)
     return written
+
+
+def require_replaceable(folder: Path) -> None:
+    """Refuse to put a component in the place of something else, such as the checkpoint itself.
+
+    Raises:
+        ExportError: `folder` is there and is no component.
+    """
+    place = folder.absolute()
+    if place.exists() and not (place / MANIFEST_NAME).is_file():
+        raise ExportError(f"{place.parent.name}/{place.name}: is there and is no component; choose another folder")
+
+
+def summary(folder: ComponentFolder) -> str:
+    """Its kind, size and parity, in words."""
+    size = sum(record.size for record in folder.manifest.files.values()) / 1e6
+    error = folder.manifest.parity.max_absolute_error
+    return f"{folder.manifest.contract.kind}: {size:.1f} MB, off from torch by at most {error:.1e}"
 
 
 def exporter_versions() -> dict[str, str]:

@@ -98,7 +98,7 @@ def _sides(feeds: Feeds, contract: Contract) -> tuple[int, int] | None:
     downscale = contract.latent_space.downscale
     height, width = source.shape[2:]
     match contract.kind:
-        case Kind.VAE_DECODER:
+        case Kind.VAE_DECODER | Kind.PREVIEW_DECODER:
             return height * downscale, width * downscale
         case Kind.VAE_ENCODER:
             return height // downscale, width // downscale

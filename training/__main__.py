@@ -1,5 +1,6 @@
 """The command line of training: the pictures, the VAE, the denoiser, and how good they are."""
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,22 @@ from diffusers import AutoencoderKL
 from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
 from training import pictures as picture_set
+from training import tiny_decoder
 from training import vae as vae_stage
 from training.captions import learn_tokenizer
+from training.decoder_targets import decoder_targets
 from training.latents import Frozen, latent_set
-from training.release import Report, report
+from training.release import Report, decoder_table, report
 from training.release import release as make_release
-from training.settings import DenoiserSettings, LoopSettings, VaeSettings, workspace
+from training.release import release_decoders as make_decoders
+from training.settings import (
+    PREVIEW_DECODER,
+    SMALL_DECODER,
+    DenoiserSettings,
+    LoopSettings,
+    VaeSettings,
+    workspace,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -26,6 +37,14 @@ GUIDANCE = 2.0  # by eye: above it backgrounds turn grey and colours burn, below
 Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every core")]
 Guidance = Annotated[float, typer.Option(min=0, help="0 ignores the prompt, 1 is the prompt alone")]
 Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
+
+
+class _Decoder(enum.StrEnum):
+    SMALL = "small"
+    PREVIEW = "preview"
+
+
+_DECODERS = {_Decoder.SMALL: SMALL_DECODER, _Decoder.PREVIEW: PREVIEW_DECODER}
 
 
 @app.command()
@@ -66,6 +85,23 @@ def denoiser(
 
 
 @app.command()
+def decoder(
+    name: Annotated[_Decoder, typer.Argument(help="small: for whole pictures; preview: for pictures in mid-walk")],
+    checkpoint: Annotated[Path, typer.Option(help="the VAE and denoiser that it is for, a diffusers folder")] = BUNDLED,
+    steps: Steps = None,
+    threads: Threads = 0,
+) -> None:
+    """Train a small decoder of the VAE's latents, or go on training it."""
+    _prepare(threads)
+    settings = _DECODERS[name]
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures = picture_set.load(workspace() / "pictures")
+    pipe, folder = checkpoint_folder.load(checkpoint), workspace() / "decoders"
+    targets = decoder_targets(settings.targets, pipe, pictures, folder)
+    tiny_decoder.train(name.value, settings, pipe.vae, targets, pictures, folder / name.value)
+
+
+@app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a diffusers folder")] = BUNDLED,
     guidance: Guidance = GUIDANCE,
@@ -89,6 +125,21 @@ def release(
     trained = workspace() / "denoiser" / "checkpoint" if checkpoint is None else checkpoint
     pictures = picture_set.load(workspace() / "pictures")
     _tell(make_release(trained, pictures, ROOT, DenoiserSettings(), guidance))
+
+
+@app.command()
+def evaluate_decoders(guidance: Guidance = GUIDANCE, threads: Threads = 0) -> None:
+    """Measure the bundled decoders: size, time, and PSNR on held-out pictures and on drawn latents."""
+    _prepare(threads)
+    typer.echo(decoder_table(ROOT, picture_set.load(workspace() / "pictures"), guidance))
+
+
+@app.command()
+def release_decoders(guidance: Guidance = GUIDANCE, threads: Threads = 0) -> None:
+    """Bundle the small decoders that were trained last: checkpoints, components, golden cases, picture and figures."""
+    _prepare(threads)
+    pictures = picture_set.load(workspace() / "pictures")
+    typer.echo(make_decoders(workspace() / "decoders", pictures, ROOT, guidance))
 
 
 def _tell(found: Report) -> None:

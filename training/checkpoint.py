@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.loop import History
 
-_HISTORY_NAME = "training.json"
+HISTORY_NAME = "training.json"
 
 
 def assemble(
@@ -42,10 +42,10 @@ def save(pipe: StableDiffusionPipeline, history: History, folder: Path) -> None:
     vae, text_encoder, unet = (copy.deepcopy(part).half() for part in (pipe.vae, pipe.text_encoder, pipe.unet))
     assemble(vae, text_encoder, pipe.tokenizer, unet, pipe.scheduler).save_pretrained(partial)
     # transformers would compute in the precision that it finds written, diffusers in float32: the two must agree
-    _rewrite(partial / "text_encoder" / "config.json", dtype="float32")
+    rewrite(partial / "text_encoder" / "config.json", dtype="float32")
     for file in partial.rglob("*.json"):
-        _rewrite(file, _name_or_path=None)
-    (partial / _HISTORY_NAME).write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")
+        rewrite(file, _name_or_path=None)
+    (partial / HISTORY_NAME).write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -63,10 +63,10 @@ def load(folder: Path) -> StableDiffusionPipeline:
 
 def history(folder: Path) -> History:
     """What the training of a checkpoint has behind it."""
-    return History(**json.loads((folder / _HISTORY_NAME).read_text(encoding="utf-8")))
+    return History(**json.loads((folder / HISTORY_NAME).read_text(encoding="utf-8")))
 
 
-def _rewrite(file: Path, **fields: str | None) -> None:
+def rewrite(file: Path, **fields: str | None) -> None:
     """Change fields of a JSON object; None takes a field out."""
     content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict):

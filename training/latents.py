@@ -1,5 +1,6 @@
 """What the second stage learns from: the latents of the captioned pictures, made once with the frozen VAE."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,19 +35,29 @@ class Frozen:
     scheduler: DDIMScheduler
 
 
-@torch.no_grad()
 def latent_set(settings: DenoiserSettings, vae: AutoencoderKL, pictures: PictureSet) -> LatentSet:
     """Encode, once, the pictures that the denoiser learns."""
+    return encode(vae, pictures, learned(settings, pictures))
+
+
+def learned(settings: DenoiserSettings, pictures: PictureSet) -> list[int]:
+    """The indices of the pictures that the denoiser learns."""
     kept = [i for i, p in enumerate(pictures.pictures) if p.drawn and p.style in settings.styles]
     if settings.most_pictures is not None:
         kept = kept[:: max(1, len(kept) // settings.most_pictures)][: settings.most_pictures]
+    return kept
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: PictureSet, which: Sequence[int]) -> LatentSet:
+    """The pictures `which` with their latents."""
     means, deviations = [], []
-    for part in np.array_split(np.array(kept), max(1, len(kept) // 32)):
+    for part in np.array_split(np.array(which), max(1, len(which) // 32)):
         posterior = vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist
         means.append(posterior.mean)
         deviations.append(posterior.std)
     factor = vae.config.scaling_factor
-    return LatentSet([pictures.pictures[i] for i in kept], torch.cat(means) * factor, torch.cat(deviations) * factor)
+    return LatentSet([pictures.pictures[i] for i in which], torch.cat(means) * factor, torch.cat(deviations) * factor)
 
 
 def draw_captions(

@@ -15,10 +15,14 @@ from rich.progress import track
 from torch import Tensor
 
 from exporters.bundle import BundleOptions, export_bundle
+from exporters.cost import megabytes, milliseconds
+from exporters.decoder import DecoderOptions, export_decoder
+from exporters.tiny_decoder import read_tiny
 from training import checkpoint, evaluation
 from training.captions import caption
+from training.decoder_report import OWN, Cost, Decoder, decoders, qualities, side_by_side, table
 from training.denoiser import draw
-from training.latents import latent_set
+from training.latents import LATENT_SIZE, latent_set
 from training.loop import History
 from training.pictures import PictureSet
 from training.settings import DenoiserSettings
@@ -29,7 +33,11 @@ LICENCE = "MIT (Fluent Emoji, emojibase), Apache-2.0 (Noto Emoji)"
 GRID_NAME = "bundled-model-grid.png"
 README_PROMPT, README_SEED, README_PICTURE = "a red apple, 3d style", 0, "apple.png"
 _GRID_PICTURES, _GRID_COLUMNS = 60, 10
-_GENERATED = re.compile(r"(?<=<!-- release -->\n).*(?=<!-- /release -->)", re.DOTALL)
+DECODERS_PICTURE = "decoders.png"
+# the folder of the component that each small decoder becomes
+_COMPONENTS = {"small": "vae_decoder-small", "preview": "preview_decoder"}
+_PREVIEWS = frozenset({"preview"})
+_TIMED_THREADS = (1, 2)
 
 
 class ReleaseError(Exception):
@@ -88,9 +96,7 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
         ExportError: a component is not exact.
     """
     docs, bundle = root / "docs", root / "models" / BUNDLE
-    page = (docs / "bundled-model.md").read_text(encoding="utf-8")
-    if not _GENERATED.search(page):
-        raise ReleaseError("docs/bundled-model.md: has no <!-- release --> and <!-- /release --> around the figures")
+    page = _Page.open(docs, "release")
     options = BundleOptions(BUNDLE, source="python -m training", licence=LICENCE, guidance=guidance)
     with TemporaryDirectory() as place:
         rounded = Path(place) / "checkpoint"
@@ -102,8 +108,76 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
     pipe, prompts = checkpoint.load(bundle / "checkpoint"), _grid_prompts(pictures, settings)
     _grid(pipe, prompts, guidance).save(docs / GRID_NAME, optimize=True)
     grid(draw(pipe, [README_PROMPT], [README_SEED], guidance=guidance), columns=1).save(docs / README_PICTURE)
-    (docs / "bundled-model.md").write_text(_GENERATED.sub(lambda _: _figures(found, prompts), page), encoding="utf-8")
+    page.write(_figures(found, prompts))
     return found
+
+
+def release_decoders(trained: Path, pictures: PictureSet, root: Path, guidance: float) -> str:
+    """Make the small decoders' checkpoints and components in models/emoji, their figures and their picture in docs/.
+
+    `trained` holds a folder for each, as training leaves them. What is measured is what is released. Returns the table.
+
+    Raises:
+        ReleaseError: the page has no place for the figures.
+        ExportError: a decoder is missing or for other latents than the bundle's, or a component is not exact.
+    """
+    docs, bundle = root / "docs", root / "models" / BUNDLE
+    page = _Page.open(docs, "decoders")
+    for name, component in _COMPONENTS.items():
+        options = DecoderOptions(name in _PREVIEWS, source="python -m training", licence=LICENCE)
+        export_decoder(trained / name / "checkpoint", bundle / "vae_decoder", bundle / component, options)
+        shutil.rmtree(bundle / "decoders" / name, ignore_errors=True)
+        shutil.copytree(trained / name / "checkpoint", bundle / "decoders" / name)
+    pipe, found = _released_decoders(bundle)
+    side_by_side(pipe, found, pictures, guidance).save(docs / DECODERS_PICTURE, optimize=True)
+    figures = table(qualities(pipe, found, pictures, guidance), _costs(bundle))
+    page.write(f"{figures}\n")
+    return figures
+
+
+def decoder_table(root: Path, pictures: PictureSet, guidance: float) -> str:
+    """Measure the released decoders again and change nothing."""
+    bundle = root / "models" / BUNDLE
+    pipe, found = _released_decoders(bundle)
+    return table(qualities(pipe, found, pictures, guidance), _costs(bundle))
+
+
+def _released_decoders(bundle: Path) -> tuple[StableDiffusionPipeline, dict[str, Decoder]]:
+    pipe = checkpoint.load(bundle / "checkpoint")
+    return pipe, decoders(pipe, {name: read_tiny(bundle / "decoders" / name) for name in _COMPONENTS})
+
+
+def _costs(bundle: Path) -> dict[str, Cost]:
+    paths = {OWN: bundle / "vae_decoder", **{name: bundle / folder for name, folder in _COMPONENTS.items()}}
+    feeds = {"latents": np.random.default_rng(0).standard_normal((1, 4, LATENT_SIZE, LATENT_SIZE), np.float32)}
+    by_threads = {threads: milliseconds(list(paths.values()), feeds, threads) for threads in _TIMED_THREADS}
+    return {
+        name: Cost(megabytes(path), {threads: taken[place] for threads, taken in by_threads.items()})
+        for place, (name, path) in enumerate(paths.items())
+    }
+
+
+@dataclass(frozen=True)
+class _Page:
+    """docs/bundled-model.md, and the block of it that a command writes, between comments of the block's name."""
+
+    file: Path
+    block: re.Pattern[str]
+
+    @classmethod
+    def open(cls, docs: Path, name: str) -> "_Page":
+        page = cls(
+            docs / "bundled-model.md",
+            re.compile(rf"(?<=<!-- {name} -->\n).*(?=<!-- /{name} -->)", re.DOTALL),
+        )
+        if not page.block.search(page.file.read_text(encoding="utf-8")):
+            raise ReleaseError(f"docs/bundled-model.md: has no <!-- {name} --> and <!-- /{name} --> around the figures")
+        return page
+
+    def write(self, content: str) -> None:
+        """Put `content` in the place of the block; what changed beside it in the meantime stays."""
+        text = self.file.read_text(encoding="utf-8")
+        self.file.write_text(self.block.sub(lambda _: content, text), encoding="utf-8")
 
 
 def _grid_prompts(pictures: PictureSet, settings: DenoiserSettings) -> list[str]:

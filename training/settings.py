@@ -108,3 +108,42 @@ class DenoiserSettings(Settings):
     loop: LoopSettings = LoopSettings(
         steps=6_000, batch=32, learning_rate=8e-4, cooldown=3_000, compile=False, save_every=100, sample_every=500
     )
+
+
+class DecoderTargetsSettings(Settings):
+    """What small decoders learn beside the pictures: latents that the denoiser makes, as the VAE decodes them."""
+
+    walks: int = Field(512, ge=0, description="whole walks from noise to latents, each of another caption")
+    steps: int = Field(15, ge=1, description="steps of a walk")
+    guidance: float = Field(2.0, ge=0, description="guidance of a walk")
+    foretold: int = Field(
+        2048, ge=0, description="latents foretold in one step from some noise, as previews in mid-walk show them"
+    )
+    seed: int = 0
+
+
+class DecoderSettings(Settings):
+    """A decoder smaller than the VAE's, in the same latent space: the decoder of diffusers' AutoencoderTiny.
+
+    `blocks` are the residual blocks of `width` channels at each level, from the latents' size to the pictures'.
+    """
+
+    width: int = Field(ge=1)
+    blocks: tuple[int, ...]
+    squared_weight: float = Field(3.0, description="weight of the mean squared error beside the mean absolute one")
+    gradient_weight: float = Field(0.5, description="weight of the L1 difference of neighbouring pixels' differences")
+    taught_weight: float = Field(0.5, ge=0, description="weight of the loss to the VAE's picture beside the true one")
+    targets: DecoderTargetsSettings = DecoderTargetsSettings()
+    loop: LoopSettings
+
+
+SMALL_DECODER = DecoderSettings(
+    width=32,
+    blocks=(4, 4, 2, 0),
+    loop=LoopSettings(steps=11_000, batch=4, learning_rate=1.5e-3, cooldown=4_000, compile=False),
+)
+PREVIEW_DECODER = DecoderSettings(
+    width=16,
+    blocks=(2, 1, 1, 0),
+    loop=LoopSettings(steps=10_000, batch=8, learning_rate=2e-3, cooldown=5_000, compile=False),
+)

@@ -50,7 +50,7 @@ class VaeTask:
         noise = torch.randn(self._latent_shape(batch), generator=generator)
         rebuilt, mean, log_variance = _autoencode(self.module, pixels, noise)
         squared = functional.mse_loss(rebuilt, pixels)
-        gradient = _gradient_difference(rebuilt, pixels)
+        gradient = gradient_difference(rebuilt, pixels)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         settings = self._settings
         loss = functional.l1_loss(rebuilt, pixels) + settings.squared_weight * squared
@@ -127,12 +127,13 @@ def grid(pixels: Tensor, columns: int) -> Image.Image:
     return Image.fromarray(np.concatenate(rows, axis=0))
 
 
+def gradient_difference(rebuilt: Tensor, pixels: Tensor) -> Tensor:
+    """Mean L1 of how much neighbouring pixels' differences differ, in both directions."""
+    difference = rebuilt - pixels
+    return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()
+
+
 def _autoencode(vae: AutoencoderKL, pixels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     posterior = vae.encode(pixels).latent_dist
     rebuilt = vae.decode(posterior.mean + posterior.std * noise).sample
     return rebuilt, posterior.mean, posterior.logvar
-
-
-def _gradient_difference(rebuilt: Tensor, pixels: Tensor) -> Tensor:
-    difference = rebuilt - pixels
-    return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.compatibility import compatible
+from components.compatibility import compatible, interchangeable
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
 
 SPACE = LatentSpace(id="emoji-1", channels=4, downscale=8, scaling_factor=0.5)
@@ -38,14 +38,23 @@ def test_what_fits_has_no_mismatch(decoder: Contract) -> None:
     assert compatible(text_encoder(), decoder) == []
 
 
+@pytest.mark.parametrize("kind", [Kind.VAE_DECODER, Kind.PREVIEW_DECODER])
 @pytest.mark.parametrize(
     ("field", "value"),
     [("id", "other"), ("channels", 16), ("downscale", 16), ("scaling_factor", 0.18215), ("shift_factor", 0.1)],
 )
-def test_every_latent_field_counts_in_both_directions(decoder: Contract, field: str, value: object) -> None:
+def test_every_latent_field_counts_in_both_directions(decoder: Contract, kind: Kind, field: str, value: object) -> None:
+    decoder = decoder.model_copy(update={"kind": kind})
     other = denoiser(SPACE.model_copy(update={field: value}))
     assert [words for words in compatible(other, decoder) if field in words and str(value) in words]
     assert len(compatible(decoder, other)) == 1
+
+
+def test_previews_are_of_the_pictures_latents(decoder: Contract) -> None:
+    previews = decoder.model_copy(update={"kind": Kind.PREVIEW_DECODER})
+    assert compatible(previews, decoder) == []
+    assert compatible(previews, denoiser()) == []
+    assert compatible(previews, text_encoder()) == []
 
 
 _spaces = st.builds(
@@ -61,7 +70,7 @@ _any_contract = (
     | st.builds(text_encoder, st.sampled_from([256, 512]))
     | st.builds(
         lambda kind, space: Contract(kind=kind, inputs=_ANY, outputs=_ANY, latent_space=space),
-        st.sampled_from([Kind.VAE_DECODER, Kind.VAE_ENCODER]),
+        st.sampled_from([Kind.VAE_DECODER, Kind.VAE_ENCODER, Kind.PREVIEW_DECODER]),
         _spaces,
     )
 )
@@ -90,3 +99,89 @@ def test_conditioning_must_agree() -> None:
 def test_a_kind_without_what_it_needs_is_no_contract() -> None:
     with pytest.raises(ValueError, match="latent_space: missing, and a vae_encoder needs it"):
         Contract(kind=Kind.VAE_ENCODER, inputs=_ANY, outputs=_ANY)
+
+
+def _spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": shape})
+
+
+def _text(tokens: int | str = "tokens", dtype: str = "float32") -> TensorSpec:
+    return _spec("hidden_states", "batch", tokens, 256, dtype=dtype)
+
+
+def _latents(name: str, side: int | str = "side", dtype: str = "float32") -> TensorSpec:
+    return _spec(name, "batch", 4, side, side, dtype=dtype)
+
+
+def _with(contract: Contract, **tensors: tuple[TensorSpec, ...]) -> Contract:
+    return Contract.model_validate({**contract.model_dump(), **tensors})
+
+
+def test_what_is_handed_on_must_be_of_the_dtype_and_fixed_size_that_is_taken(decoder: Contract) -> None:
+    giver = _with(denoiser(), outputs=(_latents("prediction", dtype="float16"),))
+    assert compatible(giver, decoder) == [
+        "prediction as latents dtype: denoiser gives float16, vae_decoder takes float32"
+    ]
+    assert compatible(decoder, giver) == compatible(giver, decoder)
+    fixed = _with(decoder, inputs=(_latents("latents", 64),))
+    assert compatible(denoiser(), fixed) == [], "a denoiser that leaves its size open can keep to it"
+    assert compatible(_with(denoiser(), outputs=(_latents("prediction", 32),)), fixed) == [
+        "prediction as latents dimension 2: denoiser gives 32, vae_decoder takes 64",
+        "prediction as latents dimension 3: denoiser gives 32, vae_decoder takes 64",
+    ]
+
+
+def test_a_text_encoders_arrays_must_be_what_the_denoiser_takes() -> None:
+    encoder = _with(text_encoder(), outputs=(_text(77, "float16"),))
+    assert compatible(encoder, _with(denoiser(), inputs=(_text(),))) == [
+        "hidden_states dtype: text_encoder gives float16, denoiser takes float32"
+    ]
+    assert compatible(_with(denoiser(), inputs=(_text(32, "float16"),)), encoder) == [
+        "hidden_states dimension 1: text_encoder gives 77, denoiser takes 32"
+    ]
+    flat = _with(denoiser(), inputs=(_spec("hidden_states", "batch", 256),))
+    assert compatible(encoder, flat)[1:] == [
+        "hidden_states shape: text_encoder gives [batch, 77, 256], denoiser takes [batch, 256]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("id", "other"), ("downscale", 16), ("scaling_factor", 0.18215), ("shift_factor", 0.1)],
+)
+def test_two_vaes_are_interchangeable_only_in_one_latent_space(decoder: Contract, field: str, value: object) -> None:
+    space = SPACE.model_copy(update={field: value})
+    other = decoder.model_copy(update={"latent_space": space})
+    assert interchangeable(decoder, decoder) == []
+    assert interchangeable(other, decoder) == [f"latent space {field}: {value} in place of {getattr(SPACE, field)}"]
+    # neither meets the other in a chain, so that alone would not keep them apart
+    assert compatible(other, decoder) == []
+
+
+def test_a_denoisers_own_affairs_do_not_keep_it_from_anothers_place() -> None:
+    schedule = denoiser().noise_schedule
+    assert schedule is not None
+    other = denoiser().model_copy(
+        update={
+            "noise_schedule": schedule.model_copy(update={"prediction_type": "v_prediction"}),
+            "guidance": 3.0,
+            "latent_size": (32, 32),
+        }
+    )
+    assert interchangeable(other, denoiser()) == []
+    assert interchangeable(denoiser(width=512, name="pooled"), denoiser()) == [
+        "conditioning hidden_states: missing",
+        "conditioning pooled: new",
+    ]
+    assert interchangeable(denoiser(), text_encoder()) == ["kind: denoiser in place of text_encoder"]
+
+
+def test_inputs_and_outputs_keep_name_dtype_and_fixed_size(decoder: Contract) -> None:
+    outputs = (_spec("pixels", "n", 4, "h", "w", dtype="float16"), _spec("alpha", "n"))
+    assert interchangeable(_with(decoder, outputs=outputs), decoder) == [
+        "output alpha: new",
+        "output pixels dtype: float16 in place of float32",
+        "output pixels shape: [n, 4, h, w] in place of [batch, 3, height, width]",
+    ]
+    renamed = (_spec("latents", "rows", 4, "high", "wide"),)
+    assert interchangeable(_with(decoder, inputs=renamed), decoder) == [], "how a free dimension is called says nothing"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.contract import (
+    PARTS,
     Conditioning,
     Contract,
     DynamicShift,
@@ -61,6 +62,10 @@ def _decoder() -> dict[str, Any]:
     }
 
 
+def _preview_decoder() -> dict[str, Any]:
+    return _decoder() | {"kind": "preview_decoder"}
+
+
 def _encoder() -> dict[str, Any]:
     outputs = [_tensor(name, "batch", 4, "height", "width") for name in ("mean", "log_variance")]
     return _decoder() | {"kind": "vae_encoder", "inputs": _decoder()["outputs"], "outputs": outputs}
@@ -85,9 +90,20 @@ def _with(path: str, value: object, data: dict[str, Any] | None = None) -> dict[
     return data
 
 
-@pytest.mark.parametrize("data", [_denoiser(), _flow(), _decoder(), _encoder(), _text_encoder()])
+@pytest.mark.parametrize("data", [_denoiser(), _flow(), _decoder(), _preview_decoder(), _encoder(), _text_encoder()])
 def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
     assert Contract.model_validate(data).kind == data["kind"]
+
+
+def test_a_bundle_is_whole_without_previews() -> None:
+    assert set(Kind) - set(PARTS) == {Kind.PREVIEW_DECODER}
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs", "latent_space"])
+@pytest.mark.parametrize("data", [_decoder(), _preview_decoder(), _encoder()])
+def test_what_meets_latents_says_what_it_takes_and_gives(data: dict[str, Any], part: str) -> None:
+    with pytest.raises(ValidationError, match=f"{part}: missing, and a {data['kind']} needs it"):
+        Contract.model_validate(data | {part: [] if part != "latent_space" else None})
 
 
 @pytest.mark.parametrize(
@@ -161,6 +177,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
         (_denoiser(), "inputs.0.shape", ["batch", 4, "pixels"], "latents: has shape [batch, 4, pixels], must be"),
         (_denoiser(), "latent_space.channels", 16, "latents: has shape [batch, 4, height, width], must be [batch, 16"),
         (_decoder(), "inputs.0.shape", ["batch", 16, "height", "width"], "latents: has shape [batch, 16"),
+        (_preview_decoder(), "inputs.0.shape", ["batch", 16, "height", "width"], "latents: has shape [batch, 16"),
         (_encoder(), "outputs.0.shape", ["batch", 8, "height", "width"], "mean: has shape [batch, 8"),
         (_encoder(), "outputs.1.shape", ["batch", 8, "height", "width"], "log_variance: has shape [batch, 8"),
         (
@@ -181,6 +198,7 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
         (_denoiser(), "latent_multiple", 3, "latent_size=[16, 16]: its sides must be multiples of latent_multiple=3"),
         (_decoder(), "latent_multiple", 2, "latent_multiple=2: must be 1, as a vae_decoder is no denoiser"),
         (_decoder(), "guidance", 2.0, "guidance=2: must be null, as a vae_decoder is no denoiser"),
+        (_preview_decoder(), "guidance", 2.0, "guidance=2: must be null, as a preview_decoder is no denoiser"),
         (_decoder(), "preview", _preview(), "preview: must be null, as a vae_decoder is no denoiser"),
         (
             _decoder(),

@@ -1,7 +1,7 @@
 # `make run` installs what serving needs, the other targets what development needs, each where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := benchmarks components diffusion exporters pipeline registry runtime services training
+PACKAGES := benchmarks compiler components diffusion exporters pipeline registry runtime services training
 
 .PHONY: help setup run test check fix bench docs
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from benchmarks.bars import CORES, Bar
 from benchmarks.denoising_tables import new_table, outside_table, show_mixed
+from benchmarks.machine import Machine
 from benchmarks.measurement import Measurement
 from benchmarks.memory import MemoryPeaks
 from benchmarks.report import Report
@@ -34,11 +35,10 @@ _COMPARISONS = {
 def show(report: Report, console: Console) -> None:
     """Print what a report says."""
     request, machine = report.settings["request"], report.machine
-    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
     console.print(
         f"{report.settings['bundle']}: {request['width']}x{request['height']}, {request['steps']} steps, "
         f"guidance {request['guidance']:g}, {request['sampler']}; {report.settings['rounds']} rounds\n"
-        f"{machine.cores} cores of {machine.cpu}, load {machine.load_average:.1f} before; {libraries}"
+        f"{machine_line(machine)}"
     )
     if report.measured is not None:
         for table in (_times(report), _ratios(report), _memory(report.measured.memory)):
@@ -48,11 +48,22 @@ def show(report: Report, console: Console) -> None:
         console.print(outside_table(report.outside))
     if report.mixed is not None:
         show_mixed(report.mixed, console)
-    console.print(_bars(report.bars))
+    console.print(bars_table(report.bars))
+    show_doubts(machine, console)
+
+
+def show_doubts(machine: Machine, console: Console) -> None:
+    """Print what speaks against comparing the figures with others."""
     if machine.load_average > _QUIET_LOAD:
         console.print("The machine was busy in the minute before; if it still was, these figures are too high.")
     if machine.cores != CORES:
         console.print(f"The bars are meant for {CORES} cores, this machine has {machine.cores}.")
+
+
+def machine_line(machine: Machine) -> str:
+    """On what was measured, in one line."""
+    libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
+    return f"{machine.cores} cores of {machine.cpu}, load {machine.load_average:.1f} before; {libraries}"
 
 
 def _show_rest(measured: Measurement, load_ms: float, console: Console) -> None:
@@ -98,7 +109,8 @@ def _memory(memory: MemoryPeaks) -> Table:
     return table
 
 
-def _bars(bars: Iterable[Bar]) -> Table:
+def bars_table(bars: Iterable[Bar]) -> Table:
+    """Every bar with its value and by how much it is missed."""
     table = new_table("bars", "", "value", "at most", "")
     for bar in bars:
         verdict = "met" if bar.met else f"missed by {bar.missed_by:.4g} {bar.unit}".rstrip()

@@ -1,6 +1,7 @@
 """Golden cases: a component's inputs with torch's outputs, against which any copy of it is tested."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from components.folder import ComponentFolder
 from runtime.errors import RuntimeFault
+from runtime.feeds import Feeds
 from runtime.session import Session
 
 
@@ -37,6 +39,16 @@ def check_golden(session: Session, folder: ComponentFolder) -> list[GoldenError]
     ]
 
 
+def golden_inputs(session: Session, folder: ComponentFolder) -> Iterator[Feeds]:
+    """What the golden cases of the folder feed, in the manifest's order.
+
+    Raises:
+        RuntimeFault: a case cannot be read or lacks an array.
+    """
+    for case in folder.manifest.golden:
+        yield _inputs(_read(folder.path / case.file, session), session)
+
+
 def require_golden(session: Session, folder: ComponentFolder) -> None:
     """Run the session on every golden case and refuse it if one is over its tolerance.
 
@@ -53,7 +65,7 @@ def require_golden(session: Session, folder: ComponentFolder) -> None:
 
 def _error(session: Session, file: Path) -> float:
     arrays = _read(file, session)
-    outputs = session.run({spec.name: arrays[f"input.{spec.name}"] for spec in session.contract.inputs})
+    outputs = session.run(_inputs(arrays, session))
     errors = []
     for name, output in outputs.items():
         expected = arrays[f"output.{name}"]
@@ -64,6 +76,10 @@ def _error(session: Session, file: Path) -> float:
         errors.append(np.max(np.abs(output.astype(np.float64) - expected)))
     # np.max, because Python's would drop a NaN that is not the first
     return float(np.max(errors))
+
+
+def _inputs(arrays: Feeds, session: Session) -> Feeds:
+    return {spec.name: arrays[f"input.{spec.name}"] for spec in session.contract.inputs}
 
 
 def _read(file: Path, session: Session) -> dict[str, npt.NDArray[Any]]:

@@ -3,6 +3,8 @@
 CUDA and TensorRT are written to ONNX Runtime's documentation and untested: no machine of ours has had a GPU yet.
 """
 
+from functools import cache
+
 import onnxruntime as ort
 
 from runtime.errors import RuntimeFault
@@ -21,6 +23,16 @@ _CHAINS: dict[Provider, tuple[Provider, ...]] = {
     "cuda": ("cuda", "cpu"),
     "tensorrt": ("tensorrt", "cuda", "cpu"),
 }
+
+SEVERITY_FATAL = 4
+CPU_ALONE = (_NAMES["cpu"],)
+
+# A graph that gives its input back, as the bytes of an ONNX model (IR 8, opset 13): the least that a session can be
+# opened on, without a package that writes models.
+_SMALLEST_MODEL = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
 
 
 def wanted_providers(settings: SessionSettings) -> list[str]:
@@ -58,3 +70,25 @@ def not_attached(provider: str) -> RuntimeFault:
     return RuntimeFault(
         f"provider {provider}: asked for, but it did not attach; its driver or libraries are missing on this machine"
     )
+
+
+def provider_here(settings: SessionSettings) -> Provider:
+    """The provider that a session of these settings gets on this machine, known before any component is opened.
+
+    Raises:
+        RuntimeFault: as `wanted_providers`.
+    """
+    if settings.provider != "auto":
+        return settings.provider
+    return "cpu" if wanted_providers(settings) == list(CPU_ALONE) else _attached_to_a_trial()
+
+
+@cache
+def _attached_to_a_trial() -> Provider:
+    # the package with CUDA lists it on machines that have none, and whether it attaches shows only when it is used
+    settings = SessionSettings()
+    ort.set_default_logger_severity(SEVERITY_FATAL)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    trial = ort.InferenceSession(_SMALLEST_MODEL, options, providers=wanted_providers(settings), enable_fallback=0)
+    return attached_provider(trial, settings)

@@ -1,10 +1,12 @@
 from typing import cast
 
+import onnx
 import onnxruntime as ort
 import pytest
 
+from runtime import providers
 from runtime.errors import RuntimeFault
-from runtime.providers import attached_provider, wanted_providers
+from runtime.providers import attached_provider, provider_here, wanted_providers
 from runtime.settings import Provider, SessionSettings
 
 ALL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -66,3 +68,18 @@ def test_no_other_provider_steps_in_silently(settings: SessionSettings, names: l
         attached(settings, *names)
     whole = ALL if settings.provider == "tensorrt" else ALL[1:]
     assert attached(settings, *whole) == settings.provider
+
+
+def test_the_provider_is_known_before_a_component_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provider_here(SessionSettings(provider="cpu")) == "cpu"
+    assert provider_here(SessionSettings(provider="cuda")) == "cuda"
+    # by what attaches, on this machine
+    assert provider_here(SessionSettings()) in {"cpu", "cuda"}
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert provider_here(SessionSettings()) == "cpu"
+
+
+def test_the_trial_by_which_it_is_known_is_a_sound_model() -> None:
+    trial = onnx.load_from_string(providers._SMALLEST_MODEL)
+    onnx.checker.check_model(trial)
+    assert [node.op_type for node in trial.graph.node] == ["Identity"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.compatibility import compatible
 from components.contract import PARTS
 from components.folder import ComponentFolder
+from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryError
 from registry.promotion import chosen_by_start
@@ -15,28 +16,35 @@ from registry.version import Version
 
 _log = logging.getLogger(__name__)
 
+CANDIDATE_ALIAS = "candidate"
+
 
 def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
-    """Publish the four component folders of a bundle folder where they are not there yet, in the order of `PARTS`.
+    """Publish the component folders of a bundle folder where they are not there yet; give the four of `PARTS`.
 
-    The alias `production` is set where a component has none of that name. Where earlier starts set all four, and no
+    The folders of other names are published too. One of another kind goes into production beside the four; a further
+    one of a kind that is there already, such as a second VAE decoder, gets the alias `candidate` where its name has
+    none.
+
+    The alias `production` is set where a component has none of that name. Where earlier starts set all of them, and no
     user moved one since, they move together to the folder's versions if those are newer. Whatever a user promoted
-    stays, and with it the other three; one sentence in the log says so if the folder holds anything newer.
+    stays, and with it the others; one sentence in the log says so if the folder holds anything newer.
 
     Raises:
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
         RegistryError: the components do not fit each other, or what stays live does not fit one that would join it.
     """
-    _check(folder)
+    served, candidates = _opened(folder)
     with registry.writing():
-        refs = _publish(registry, folder, bundle)
+        refs = [_publish(registry, path, bundle) for path in served]
         live = [_live(registry, ref.name) for ref in refs]
         unset = [ref for ref, version in zip(refs, live, strict=True) if version is None]
         behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version])
         if moving := [*unset, *behind]:
             registry.promote_at_start(moving)
             _log.info("%s moved to %s", DEFAULT_ALIAS, _listed(moving))
-    return refs
+        _offer(registry, candidates, bundle)
+    return tuple(refs[: len(PARTS)])
 
 
 def publish_for_user(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
@@ -46,24 +54,53 @@ def publish_for_user(registry: Registry, folder: Path, bundle: str) -> tuple[Com
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
         RegistryError: the components do not fit each other, or what is live does not fit one that would join it.
     """
-    _check(folder)
+    served, candidates = _opened(folder)
     with registry.writing():
-        refs = _publish(registry, folder, bundle)
+        refs = [_publish(registry, path, bundle) for path in served]
         if unset := [ref for ref in refs if _live(registry, ref.name) is None]:
             registry.promote_together(unset)
-    return refs
+        _offer(registry, candidates, bundle)
+    return tuple(refs[: len(PARTS)])
 
 
-def _check(folder: Path) -> None:
-    """Refuse a bundle before any of it is published."""
-    contracts = [ComponentFolder.open(folder / kind).manifest.contract for kind in PARTS]
-    mismatches = [mismatch for a, b in combinations(contracts, 2) for mismatch in compatible(a, b)]
+def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders that serve together, the four first, and the others; a bad bundle is refused before any is published.
+
+    Raises:
+        ComponentError: a folder is missing or damaged.
+        RegistryError: those that serve together do not fit each other.
+    """
+    contracts = {kind: ComponentFolder.open(folder / kind).manifest.contract for kind in PARTS}
+    for kind, contract in contracts.items():
+        if contract.kind != kind:
+            raise RegistryError(f"{folder.absolute().name}: its folder {kind} holds a {contract.kind}")
+    served = [folder / kind for kind in PARTS]
+    further = sorted(path for path in folder.iterdir() if path not in served and (path / MANIFEST_NAME).is_file())
+    candidates = []
+    for path in further:
+        contract = ComponentFolder.open(path).manifest.contract
+        if contract.kind in contracts:
+            candidates.append(path)
+        else:
+            served.append(path)
+            contracts[contract.kind] = contract
+    mismatches = [mismatch for a, b in combinations(contracts.values(), 2) for mismatch in compatible(a, b)]
     if mismatches:
         raise RegistryError(f"{folder.absolute().name}: its components do not fit: " + "; ".join(mismatches))
+    return served, candidates
 
 
-def _publish(registry: Registry, folder: Path, bundle: str) -> tuple[ComponentRef, ...]:
-    return tuple(registry.publish(folder / kind, registered_name(bundle, kind)) for kind in PARTS)
+def _publish(registry: Registry, path: Path, bundle: str) -> ComponentRef:
+    kind = ComponentFolder.open(path).manifest.contract.kind
+    return registry.publish(path, registered_name(bundle, kind))
+
+
+def _offer(registry: Registry, candidates: list[Path], bundle: str) -> None:
+    """Publish what serves nobody by itself, under an alias that requests may ask for."""
+    for path in candidates:
+        ref = _publish(registry, path, bundle)
+        if CANDIDATE_ALIAS not in registry.aliases(ref.name):
+            registry.promote_together([ref], CANDIDATE_ALIAS)
 
 
 def _live(registry: Registry, name: str) -> Version | None:

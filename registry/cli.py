@@ -1,23 +1,23 @@
 """`python -m registry`: publish components, list and show them, move aliases."""
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
-from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, registered_name
+from components.reference import DEFAULT_ALIAS, ComponentRef, Selector, registered_name
+from registry import diff_cli, gc_cli, rollout_cli
+from registry.beside import in_production_of, mismatches
 from registry.bundle import publish_for_user
 from registry.errors import RegistryError
+from registry.printing import Json, connected, make_table, printable, show_refs, write
 from registry.registry import Registry
-from registry.settings import RegistrySettings
 from registry.version import Version
 
 app = typer.Typer(
@@ -28,8 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Write JSON.")]
-Name = Annotated[str, typer.Argument(help="A registered name, such as emoji.vae_decoder.")]
+app.add_typer(rollout_cli.app)
+app.add_typer(diff_cli.app)
+app.add_typer(gc_cli.app)
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     try:
         app()
     except (RegistryError, ComponentError) as error:
-        typer.echo(f"registry: {error}", err=True)
+        typer.echo(f"registry: {printable(str(error))}", err=True)
         sys.exit(1)
 
 
@@ -57,20 +58,24 @@ def publish(
     """
     if name is not None and bundle is not None:
         raise RegistryError("--name and --bundle: give only one of them")
-    if (folder / MANIFEST_NAME).exists():
-        refs = [_connected().publish(folder, _name(folder, bundle) if name is None else name)]
-    elif name is not None:
+    single = (folder / MANIFEST_NAME).exists()
+    if name is not None and not single:
         raise RegistryError(f"{folder.absolute().name}: no {MANIFEST_NAME}; --name is for a single component")
+    registry = connected()
+    if single:
+        refs = [registry.publish(folder, _name(folder, bundle) if name is None else name)]
     else:
-        refs = list(publish_for_user(_connected(), folder, folder.absolute().name if bundle is None else bundle))
-    _show_refs(refs, [ref.model_dump(mode="json") for ref in refs], as_json)
+        refs = list(publish_for_user(registry, folder, folder.absolute().name if bundle is None else bundle))
+    show_refs(refs, [ref.model_dump(mode="json") for ref in refs], as_json)
+    for ref in refs:
+        _warn_of_misfits(registry, ref)
 
 
 @app.command("list")
 def list_components(as_json: Json = False) -> None:
     """List all components, their versions and aliases."""
-    registry = _connected()
-    table = _table("name", "versions", "aliases")
+    registry = connected()
+    table = make_table("name", "versions", "aliases")
     data = []
     for name in registry.names():
         versions = [version.ref.version for version in registry.versions(name)]
@@ -78,7 +83,7 @@ def list_components(as_json: Json = False) -> None:
         data.append({"name": name, "versions": versions, "aliases": aliases})
         pointers = ", ".join(f"{alias} -> {version}" for alias, version in sorted(aliases.items()))
         table.add_row(name, ", ".join(map(str, versions)), pointers)
-    _write(data, table, as_json)
+    write(data, table, as_json)
 
 
 @app.command()
@@ -87,29 +92,17 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the versions of a component, or one version in full."""
-    registry = _connected()
+    registry = connected()
     if "/" in what or "@" in what:
         ref = registry.resolve(Selector.parse(what))
         version = registry.version(ref.name, ref.version)
-        _write(version.model_dump(mode="json"), _one(version), as_json)
+        write(version.model_dump(mode="json"), _one(version), as_json)
         return
     versions = registry.versions(what)
-    table = _table("version", "aliases", "weights", "latent space", "published", "sha256")
+    table = make_table("version", "aliases", "weights", "latent space", "published", "sha256")
     for version in versions:
         table.add_row(*_cells(version))
-    _write([version.model_dump(mode="json") for version in versions], table, as_json)
-
-
-@app.command()
-def promote(
-    name: Name,
-    version: Annotated[int, typer.Argument(min=1, max=MAX_VERSION)],
-    alias: Annotated[str, typer.Option(help="The alias to move.")] = DEFAULT_ALIAS,
-    as_json: Json = False,
-) -> None:
-    """Point an alias at a version; production only at one that fits the rest of its bundle."""
-    ref = _connected().promote(name, version, alias)
-    _show_refs([ref], ref.model_dump(mode="json"), as_json)
+    write([version.model_dump(mode="json") for version in versions], table, as_json)
 
 
 @app.command()
@@ -117,31 +110,21 @@ def resolve(
     selector: Annotated[str, typer.Argument(help="NAME@ALIAS or NAME/VERSION.")], as_json: Json = False
 ) -> None:
     """Say which exact version a selector means now."""
-    ref = _connected().resolve(Selector.parse(selector))
-    _show_refs([ref], ref.model_dump(mode="json"), as_json)
+    ref = connected().resolve(Selector.parse(selector))
+    show_refs([ref], ref.model_dump(mode="json"), as_json)
 
 
-def _connected() -> Registry:
-    return Registry.connect(RegistrySettings.from_environment())
+def _warn_of_misfits(registry: Registry, ref: ComponentRef) -> None:
+    """Say what does not fit production: to be published it need not, as what changes together comes one by one."""
+    with registry.asking() as client:
+        live = [other for other in in_production_of(client, ref.name.split(".")[0]) if other.ref != ref]
+    for mismatch in mismatches(ref.name, registry.version(ref.name, ref.version).contract, live):
+        typer.echo(f"registry: {ref} does not fit what is in {DEFAULT_ALIAS}: {printable(mismatch)}", err=True)
 
 
 def _name(folder: Path, bundle: str | None) -> str:
     kind = ComponentFolder.open(folder).manifest.contract.kind
     return registered_name(folder.absolute().parent.name if bundle is None else bundle, kind)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")  # nothing is cut off, however narrow the terminal
-    return table
-
-
-def _show_refs(refs: list[ComponentRef], data: Any, as_json: bool) -> None:
-    table = _table("name", "version", "sha256")
-    for ref in refs:
-        table.add_row(ref.name, str(ref.version), ref.sha256)
-    _write(data, table, as_json)
 
 
 def _cells(version: Version) -> list[str]:
@@ -150,14 +133,14 @@ def _cells(version: Version) -> list[str]:
         str(version.ref.version),
         ", ".join(version.aliases),
         version.weights,
-        "" if space is None else _printable(space.id),
+        "" if space is None else printable(space.id),
         f"{version.published:%Y-%m-%d %H:%M} UTC",
         version.ref.sha256[:12],
     ]
 
 
 def _one(version: Version) -> Table:
-    table = _table("", "")
+    table = make_table("", "")
     table.show_header = False
     facts = {
         "version": str(version.ref),
@@ -168,17 +151,5 @@ def _one(version: Version) -> Table:
         "contract": version.contract.model_dump_json(indent=2, exclude_none=True),
     }
     for key, value in facts.items():
-        table.add_row(_printable(key), _printable(value))
+        table.add_row(printable(key), printable(value))
     return table
-
-
-def _printable(text: str) -> str:
-    """Without what would steer a terminal: anyone may have written a tag."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)
-
-
-def _write(data: Any, table: Table, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(data, indent=2))
-    else:
-        Console(markup=False, highlight=False).print(table)

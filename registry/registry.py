@@ -1,25 +1,33 @@
 """The registry: components with versions and aliases, kept by MLflow."""
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, kind_of
+from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, kind_of, registered_name
 from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
 from registry.lock import locked
 from registry.promotion import Point, point_for_start, point_for_user
 from registry.settings import RegistrySettings
-from registry.store import aliased, every, missing_means, open_client, translated
+from registry.store import aliased, every, experiment_id, missing_means, open_client, tag, translated
 from registry.transfer import download, published, upload
 from registry.version import Version, read_version, readable, tags_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+class Survey(NamedTuple):
+    """What changes about a bundle: its tags, and for each of its components the version that every alias points at."""
+
+    tags: Mapping[str, str]
+    aliases: Mapping[str, Mapping[str, int]]
 
 
 class Registry:
@@ -88,6 +96,14 @@ class Registry:
     def promote_at_start(self, refs: Sequence[ComponentRef], alias: str = DEFAULT_ALIAS) -> None:
         """Do as `promote_together`, and mark that no user chose these."""
         self._point_together(refs, alias, point_for_start)
+
+    def claim(self, refs: Sequence[ComponentRef]) -> None:
+        """Note that a user chose those versions that `production` points at already: no start moves it any more."""
+        with self.writing(), translated(self._settings):
+            for ref in refs:
+                found = aliased(self._client, ref.name, DEFAULT_ALIAS)
+                if found is not None and int(found.version) == ref.version:
+                    point_for_user(self._client, ref, DEFAULT_ALIAS)
 
     def _point_together(self, refs: Sequence[ComponentRef], alias: str, point: Point) -> None:
         for ref in refs:
@@ -177,9 +193,44 @@ class Registry:
         with translated(self._settings), missing_means(absent):
             return read_version(self._client.get_model_version(name, str(version)))
 
+    def survey(self, bundle: str) -> Survey:
+        """All that may change about a bundle, in one question.
+
+        Raises:
+            ComponentError: no bundle can be called so.
+        """
+        # it becomes part of a condition
+        registered_name(bundle, Kind.DENOISER)
+        with translated(self._settings):
+            # `_` stands for any character in the database's LIKE; what it finds too many goes below
+            models = list(every(self._client.search_registered_models, f"name LIKE '{bundle}%'"))
+        tags: Mapping[str, str] = next((model.tags for model in models if model.name == bundle), {})
+        aliases = {
+            model.name: {alias: int(version) for alias, version in model.aliases.items()}
+            for model in models
+            if model.name.split(".")[0] == bundle and _is_component(model.name)
+        }
+        return Survey({str(key): str(value) for key, value in tags.items()}, aliases)
+
+    def set_bundle_tag(self, bundle: str, key: str, value: str) -> None:
+        """Write a tag of a bundle, which is a registered model without versions, made when it is not there yet."""
+        with translated(self._settings):
+            tag(self._client, bundle, key, value)
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment of MLflow, made when it is not there yet."""
+        with translated(self._settings):
+            return experiment_id(self._client, self._settings, name)
+
     def writing(self) -> AbstractContextManager[None]:
         """A block in which no other process of this machine publishes or promotes."""
         return locked(self._settings.locks / "publish.lock")
+
+    @contextmanager
+    def asking(self, missing: str | None = None) -> Iterator["MlflowClient"]:
+        """MLflow's client for a block, whose errors become ours; `missing` is what to say of what is not there."""
+        with translated(self._settings), nullcontext() if missing is None else missing_means(missing):
+            yield self._client
 
     def _models(self) -> dict[str, dict[str, int]]:
         """The aliases of every component, by registered name."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from registry.errors import RegistryError
+from registry.errors import RegistryAwayError, RegistryError
 from registry.lock import locked
 from registry.settings import RegistrySettings
 
@@ -52,21 +52,45 @@ def store_uri(settings: RegistrySettings) -> str:
     return f"sqlite:///{quote(str(settings.home / 'mlflow.db'))}"
 
 
-def experiment_id(client: "MlflowClient", settings: RegistrySettings) -> str:
-    """The id of the experiment that our runs belong to, made when it is not there yet."""
+def experiment_id(client: "MlflowClient", settings: RegistrySettings, name: str = EXPERIMENT) -> str:
+    """The id of an experiment, by default of that which our components' runs belong to; made when it is not there."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(EXPERIMENT)
+    found = client.get_experiment_by_name(name)
     if found is None:
         # Left to itself, MLflow would put files into the working directory.
         location = None if settings.served else settings.artifacts.as_uri()
         try:
-            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(EXPERIMENT)
+            found = client.get_experiment_by_name(name)
     return str(found.experiment_id)
+
+
+def register(client: "MlflowClient", name: str) -> None:
+    """Make a registered model where there is none of that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def tag(client: "MlflowClient", name: str, key: str, value: str) -> None:
+    """Write a tag of a registered model, which is made where it is not there yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_tag(name, key, value)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        register(client, name)
+        client.set_registered_model_tag(name, key, value)
 
 
 def every(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:
@@ -107,7 +131,10 @@ def missing_means(sentence: str) -> Iterator[None]:
 
 @contextmanager
 def translated(settings: RegistrySettings) -> Iterator[None]:
-    """Turn what MLflow and the libraries below it raise into a `RegistryError` of one sentence, without credentials."""
+    """Turn what MLflow and the libraries below it raise into a `RegistryError` of one sentence, without credentials.
+
+    It is a `RegistryAwayError` unless the registry has understood the question and refuses.
+    """
     try:
         yield
     except RegistryError:
@@ -116,7 +143,7 @@ def translated(settings: RegistrySettings) -> Iterator[None]:
         sentence = _sentence(error, settings)
         if sentence is None:
             raise
-        raise RegistryError(sentence) from None
+        raise (RegistryError if _refused(error) else RegistryAwayError)(sentence) from None
 
 
 def _mlflow_environment(settings: RegistrySettings) -> dict[str, str]:
@@ -127,6 +154,13 @@ def _mlflow_environment(settings: RegistrySettings) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(settings.timeout_s),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(settings.retries),
     }
+
+
+def _refused(error: Exception) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    # a package that is missing does not come back by itself
+    return isinstance(error, ImportError) or (isinstance(error, MlflowException) and error.error_code in _SAID)
 
 
 def _sentence(error: Exception, settings: RegistrySettings) -> str | None:

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import ComponentError
-from components.folder import read_manifest, sha256
+from components.folder import ComponentFolder, read_manifest, sha256
 from components.manifest import MANIFEST_NAME, Manifest
 from components.reference import ComponentRef
+from registry.beside import in_production_of, mismatches
 from registry.errors import RegistryError
+from registry.pages import write_run
 from registry.settings import RegistrySettings
-from registry.store import every, experiment_id
-from registry.version import readable
+from registry.store import every, experiment_id, register
+from registry.version import FIT_TAG, MAX_TAG_CHARACTERS, readable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,32 +31,29 @@ def published(client: "MlflowClient", name: str, digest: str) -> ComponentRef | 
 def upload(
     client: "MlflowClient", settings: RegistrySettings, path: Path, name: str, tags: dict[str, str]
 ) -> ComponentRef:
-    """Add a component folder as a new version.
+    """Add a component folder as a new version, described for a reader; a tag says what of production it does not fit.
 
     Raises:
         RegistryError: the version is gone as soon as it is there.
     """
+    folder = ComponentFolder.open(path)
     run = client.create_run(experiment_id(client, settings), run_name=name).info.run_id
     client.log_artifacts(run, str(path), ARTIFACT_FOLDER)
+    text = write_run(client, run, folder)
     client.set_terminated(run)
-    _register(client, name)
-    made = client.create_model_version(name, source=_source_of(run), run_id=run, tags=tags, await_creation_for=0)
+    unfit = mismatches(name, folder.manifest.contract, in_production_of(client, name.split(".")[0]))
+    if unfit:
+        tags = tags | {FIT_TAG: "; ".join(unfit)[:MAX_TAG_CHARACTERS]}
+    register(client, name)
+    made = client.create_model_version(
+        name, source=_source_of(run), run_id=run, tags=tags, description=text, await_creation_for=0
+    )
     first = published(client, name, tags["sha256"])
     if first is None:
         raise RegistryError(f"{name}/{made.version} was removed while it was being published")
     if first.version < int(made.version):  # another machine was faster; no lock spans the two
         client.delete_model_version(name, str(made.version))
     return first
-
-
-def _register(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def download(client: "MlflowClient", ref: ComponentRef, into: Path) -> None:

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 MAX_TAG_CHARACTERS = 100_000  # MLflow's limit of one value
 MAX_KEY_CHARACTERS = 250
 START_TAG = "promoted_by_start"  # its value is the alias
+GATE_PREFIX = "gate."  # of the tags that hold the gate's verdict
+FIT_TAG = "fit.production"  # what it does not fit of what was in production when it was published
 
 
 class Version(Record):
@@ -55,7 +57,8 @@ def tags_of(folder: ComponentFolder, extra: Mapping[str, str]) -> dict[str, str]
         ours["latent_space"] = contract.latent_space.id
     if manifest.origin.licence is not None:
         ours["origin.licence"] = manifest.origin.licence
-    if taken := sorted((ours.keys() | {START_TAG}) & extra.keys()):
+    reserved = ours.keys() | {START_TAG, FIT_TAG}
+    if taken := sorted(key for key in extra if key in reserved or key.startswith(GATE_PREFIX)):
         raise RegistryError(f"tags: {', '.join(taken)} is set by the registry itself")
     tags = ours | dict(extra)
     for key, value in tags.items():

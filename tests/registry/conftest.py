@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import PARTS, Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
 from components.folder import record_files, write_manifest
 from components.manifest import GoldenCase, Manifest, Origin, Parity
+from registry.bundle import publish_bundle
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 
@@ -109,3 +110,38 @@ def settings(tmp_path: Path, empty_home: Path) -> RegistrySettings:
 @pytest.fixture
 def registry(settings: RegistrySettings) -> Registry:
     return Registry.connect(settings)
+
+
+@pytest.fixture(scope="session")
+def emoji_home(tmp_path_factory: pytest.TempPathFactory, empty_home: Path) -> Path:
+    """A home with a bundle in production, put there by a start, and newer versions that nothing points at.
+
+    Of `emoji.vae_decoder` 2 fits, 3 has 16 channels; of `emoji.denoiser` 2 fits; the last of each, 2, 3, 4 and 2 in the
+    order of `PARTS`, are of another latent space, `emoji-2`.
+    """
+    folder = tmp_path_factory.mktemp("emoji")
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(empty_home / "mlflow.db", home / "mlflow.db")
+    registry = Registry.connect(RegistrySettings(home=home))
+    publish_bundle(registry, _write_bundle(folder / "emoji"), "emoji")
+    newer: list[tuple[Kind, dict[str, object]]]
+    newer = [(Kind.VAE_DECODER, {}), (Kind.VAE_DECODER, {"channels": 16}), (Kind.DENOISER, {})]
+    newer += [(kind, {"id": "emoji-2"}) for kind in PARTS]
+    for index, (kind, space) in enumerate(newer):
+        registry.publish(_write_component(folder / str(index), kind, b"newer", **space), f"emoji.{kind}")
+    return home
+
+
+@pytest.fixture
+def emoji_settings(tmp_path: Path, emoji_home: Path) -> RegistrySettings:
+    """The settings of a registry of its own with what `emoji_home` holds."""
+    home = tmp_path / "emoji home"
+    home.mkdir()
+    shutil.copy(emoji_home / "mlflow.db", home / "mlflow.db")
+    return RegistrySettings(home=home)
+
+
+@pytest.fixture
+def emoji(emoji_settings: RegistrySettings) -> Registry:
+    return Registry.connect(emoji_settings)

@@ -7,12 +7,14 @@ import pytest
 
 from components.contract import PARTS, Kind
 from components.errors import ComponentError
+from components.reference import ComponentRef
 from registry.bundle import publish_bundle, publish_for_user
 from registry.errors import RegistryError
 from registry.registry import Registry
 
 NAMES = ("emoji.denoiser", "emoji.text_encoder", "emoji.vae_decoder", "emoji.vae_encoder")
 Update = Callable[..., None]
+Publish = Callable[[Registry, Path, str], tuple[ComponentRef, ...]]
 
 
 @pytest.fixture
@@ -251,3 +253,91 @@ def test_a_user_publishes_a_whole_bundle_or_puts_none_of_it_into_production(
     with pytest.raises(RegistryError, match="latent space id"):
         publish_for_user(registry, folder, "emoji")
     assert [name for name in NAMES if "production" in registry.aliases(name)] == ["emoji.vae_decoder"]
+
+
+def test_a_second_of_a_kind_is_a_candidate(
+    registry: Registry, folder: Path, write_component: Callable[..., Path]
+) -> None:
+    write_component(folder / "vae_decoder_sharp", content=b"sharp")
+    write_component(folder / "vae_decoder_tiny", content=b"tiny", id="another space")  # a candidate need not fit
+    (folder / "checkpoint").mkdir()
+    (folder / "README.md").write_text("no component")
+    refs = publish_bundle(registry, folder, "emoji")
+    assert tuple(sorted(ref.name for ref in refs)) == registry.names() == NAMES
+    assert live(registry) == [1] * 4
+    assert registry.aliases("emoji.vae_decoder") == {"production": 1, "candidate": 2}
+    assert [version.ref.version for version in registry.versions("emoji.vae_decoder")] == [1, 2, 3]
+
+    # whatever a user does with it stays
+    registry.promote("emoji.vae_decoder", 3, "candidate")
+    assert publish_bundle(registry, folder, "emoji") == publish_for_user(registry, folder, "emoji") == refs
+    assert registry.aliases("emoji.vae_decoder") == {"production": 1, "candidate": 3}
+
+
+def test_a_candidate_does_not_keep_an_update_away(
+    registry: Registry, folder: Path, update: Update, write_component: Callable[..., Path]
+) -> None:
+    """It is a newer version than the one that serves, though no newer choice."""
+    write_component(folder / "sharp", content=b"sharp")
+    publish_bundle(registry, folder, "emoji")
+    update(b"newer", id="emoji-2")
+    publish_bundle(registry, folder, "emoji")
+    assert live(registry) == [2, 2, 3, 2]
+    assert registry.aliases("emoji.vae_decoder")["candidate"] == 2
+
+
+@pytest.mark.parametrize("publish", [publish_bundle, publish_for_user])
+def test_a_further_kind_serves_beside_the_four(
+    registry: Registry, folder: Path, write_component: Callable[..., Path], publish: Publish
+) -> None:
+    write_component(folder / "previews", Kind.PREVIEW_DECODER)
+    write_component(folder / "previews-2", Kind.PREVIEW_DECODER, b"other")
+    refs = publish(registry, folder, "emoji")
+    assert [ref.name for ref in refs] == [f"emoji.{kind}" for kind in PARTS]
+    assert registry.aliases("emoji.preview_decoder") == {"production": 1, "candidate": 2}
+
+
+def test_a_further_kind_moves_with_the_four(
+    registry: Registry, folder: Path, update: Update, write_component: Callable[..., Path]
+) -> None:
+    """In the new latent space none of the five fits one that stays."""
+    write_component(folder / "preview_decoder", Kind.PREVIEW_DECODER)
+    publish_bundle(registry, folder, "emoji")
+    update(b"newer", (*PARTS, Kind.PREVIEW_DECODER), id="emoji-2")
+    publish_bundle(registry, folder, "emoji")
+    assert live(registry) == [2] * 4
+    assert registry.aliases("emoji.preview_decoder") == {"production": 2}
+
+
+def test_a_further_kind_that_came_later_joins_the_four(
+    registry: Registry, folder: Path, write_component: Callable[..., Path]
+) -> None:
+    publish_bundle(registry, folder, "emoji")
+    registry.promote("emoji.denoiser", 1)
+    write_component(folder / "preview_decoder", Kind.PREVIEW_DECODER)
+    publish_bundle(registry, folder, "emoji")
+    assert registry.aliases("emoji.preview_decoder") == {"production": 1}
+
+
+@pytest.mark.parametrize("damage", ["another space", "another kind", "no manifest", "a damaged candidate"])
+def test_a_bundle_with_a_bad_folder_publishes_nothing(
+    registry: Registry, folder: Path, write_component: Callable[..., Path], damage: str
+) -> None:
+    """Of those that serve; a candidate only has to be whole."""
+    if damage == "another space":
+        write_component(folder / "preview_decoder", Kind.PREVIEW_DECODER, id="emoji-2")
+        words = "preview_decoder has emoji-2"
+    elif damage == "another kind":
+        shutil.rmtree(folder / "vae_encoder")
+        write_component(folder / "vae_encoder", Kind.VAE_DECODER)
+        words = "emoji: its folder vae_encoder holds a vae_decoder"
+    elif damage == "no manifest":
+        shutil.rmtree(folder)
+        words = "text_encoder: no component.json"
+    else:
+        write_component(folder / "sharp", content=b"sharp")
+        (folder / "sharp" / "model.onnx.data").unlink()
+        words = "sharp: model.onnx.data is missing"
+    with pytest.raises((ComponentError, RegistryError), match=words):
+        publish_bundle(registry, folder, "emoji")
+    assert registry.names() == ()

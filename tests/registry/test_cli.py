@@ -1,14 +1,17 @@
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from mlflow import MlflowClient
 
 from components.folder import ComponentFolder
 from registry.cli import main
+from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
 
@@ -63,11 +66,12 @@ def test_a_component_folder_gives_its_name_unless_one_is_given(run: Run, decoder
     assert of_bundle == [ref | {"name": "sd15.vae_decoder"}]
 
 
-def test_promote_resolve_and_show(run: Run, decoder: Path) -> None:
+def test_resolve_and_show(run: Run, decoder: Path, settings: RegistrySettings) -> None:
     (ref,) = answer(run, "publish", decoder, "--name", NAME)
-    assert answer(run, "promote", NAME, 1, "--alias", "candidate") == ref
+    registry = Registry.connect(settings)
+    registry.promote(NAME, 1, "candidate")
     assert answer(run, "resolve", f"{NAME}@candidate") == ref
-    assert answer(run, "promote", NAME, 1) == ref
+    registry.promote(NAME, 1)
     (version,) = answer(run, "show", NAME)
     assert version["ref"] == ref
     assert version["aliases"] == ["candidate", "production"]
@@ -75,13 +79,74 @@ def test_promote_resolve_and_show(run: Run, decoder: Path) -> None:
     assert version["contract"]["latent_space"]["id"] == "emoji-1"
 
 
-def test_tables_hold_what_the_json_holds(run: Run, decoder: Path) -> None:
+def test_tables_hold_what_the_json_holds(run: Run, decoder: Path, settings: RegistrySettings) -> None:
     (ref,) = answer(run, "publish", decoder, "--name", NAME)
-    run("promote", NAME, 1)
+    Registry.connect(settings).promote(NAME, 1)
     assert "production -> 1" in run("list")[1]
     assert ref["sha256"][:12] in run("show", NAME)[1]
     assert '"scaling_factor": 0.5' in run("show", f"{NAME}/1")[1]
     assert "".join(run("resolve", f"{NAME}/1")[1].split()).count(ref["sha256"]) == 1
+
+
+def test_what_does_not_fit_production_is_published_and_said(
+    run: Run, tmp_path: Path, write_bundle: Callable[[Path], Path], write_component: Callable[..., Path]
+) -> None:
+    run("publish", write_bundle(tmp_path / "models" / "emoji"))
+    wide = write_component(tmp_path / "wide", channels=16)
+    status, out, err = run("publish", wide, "--name", NAME, "--json")
+    assert status == 0
+    assert json.loads(out)[0]["version"] == 2
+    said = err.splitlines()
+    assert (
+        "registry: emoji.vae_decoder/2 does not fit what is in production: emoji.denoiser/1: latent space " in said[0]
+    )
+    assert "emoji.vae_decoder/1: latent space channels: 16 in place of 4" in err
+    assert "latent space channels: 16 in place of 4" in answer(run, "show", f"{NAME}/2")["tags"]["fit.production"]
+
+
+def test_two_versions_are_compared(
+    run: Run, decoder: Path, tmp_path: Path, write_component: Callable[..., Path], settings: RegistrySettings
+) -> None:
+    run("publish", decoder, "--name", NAME)
+    run("publish", write_component(tmp_path / "other", content=b"other", scaling_factor=2.0), "--name", NAME)
+    found = answer(run, "diff", NAME, 1, 2)
+    assert (found["first"]["version"], found["second"]["version"]) == (1, 2)
+    assert found["fields"] == {"latent_space.scaling_factor": ["0.5", "2.0"]}
+    assert found["files"] == {"model.onnx.data": [7, 5]}
+    assert found["not_interchangeable"] == ["latent space scaling_factor: 0.5 in place of 2.0"]
+    assert found["trial"]["reasons"] == ["vae_decoder: its inputs are x, must be latents"], "it could not serve"
+    Registry.connect(settings).promote(NAME, 1, "candidate")
+    assert answer(run, "diff", f"{NAME}@candidate", f"{NAME}/2") == found | {"trial": found["trial"] | {"figures": ANY}}
+    out = run("diff", NAME, 1, 2)[1]
+    for words in ("latent_space.scaling_factor", "model.onnx.data, bytes", "not interchangeable", "its inputs are x"):
+        assert words in out
+
+
+def test_an_aliass_tolerance_is_shown_and_stated(run: Run, decoder: Path) -> None:
+    run("publish", decoder, "--name", NAME)
+    assert answer(run, "tolerance", NAME) == {"name": NAME, "alias": "production", "decibels": 20.0}
+    assert answer(run, "tolerance", NAME, 25.5)["decibels"] == 25.5
+    assert answer(run, "tolerance", NAME, "--alias", "candidate")["decibels"] == 20.0
+    assert "25.5 dB" in run("tolerance", NAME)[1]
+    assert answer(run, "tolerance", NAME, "--default")["decibels"] == 20.0
+
+
+def test_gc_keeps_what_an_alias_points_at(
+    run: Run, settings: RegistrySettings, tmp_path: Path, write_component: Callable[..., Path]
+) -> None:
+    registry = Registry.connect(settings)
+    paths = []
+    for number in range(3):
+        source = write_component(tmp_path / str(number), content=bytes([number]) * 1000)
+        paths.append(registry.fetch(registry.publish(source, NAME)))
+        os.utime(paths[-1], (0, 0))
+    registry.promote(NAME, 2)
+    found = answer(run, "gc", "--most-bytes", 0)
+    assert sorted(each["name"] for each in found["removed"]) == sorted(paths[index].name for index in (0, 2))
+    assert found["bytes_freed"] == sum(each["bytes"] for each in found["removed"]) > 2000
+    assert found["component_bytes"] > 1000
+    assert [path.exists() for path in paths] == [False, True, False]
+    assert "which stay" in run("gc")[1]
 
 
 def test_a_tag_does_not_steer_the_terminal(run: Run, decoder: Path, settings: RegistrySettings) -> None:
@@ -103,6 +168,10 @@ def test_a_tag_does_not_steer_the_terminal(run: Run, decoder: Path, settings: Re
         (("publish", "nowhere"), "no component.json"),
         (("publish", "nowhere", "--name", NAME), "no component.json; --name is for a single component"),
         (("publish", "x", "--name", NAME, "--bundle", "y"), "--name and --bundle: give only one of them"),
+        (("diff", NAME), "registry: diff: has 1 arguments, must have NAME VERSION VERSION or two selectors"),
+        (("diff", NAME, "one", "two"), f"registry: '{NAME}/one': must be NAME@ALIAS or NAME/VERSION"),
+        (("tolerance", NAME, "3", "--default"), "registry: --default and a number of decibels: give only one of them"),
+        (("tolerance", NAME, "300"), "tolerance.production=300: must be a number of decibels between 0 and 120"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(run: Run, arguments: tuple[object, ...], words: str) -> None:

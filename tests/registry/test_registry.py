@@ -8,6 +8,7 @@ from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, Selector
+from registry.bundle import publish_bundle
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
@@ -163,3 +164,40 @@ def test_nothing_is_written_outside_the_home(
     monkeypatch.chdir(tmp_path / "work")
     registry.fetch(registry.publish(decoder, NAME))
     assert list(Path().iterdir()) == []
+
+
+def test_a_survey_tells_of_one_bundle(registry: Registry, settings: RegistrySettings, decoder: Path) -> None:
+    for name in (NAME, "emoji.vae_decoder.tiny", "emojis.vae_decoder", "my-emoji.vae_decoder"):
+        registry.publish(decoder, name)
+    client: MlflowClient = open_client(settings)
+    client.create_registered_model("emoji.lora")  # is no component
+    assert registry.survey("emoji") == ({}, {NAME: {}, "emoji.vae_decoder.tiny": {}})
+    registry.promote(NAME, 1)
+    registry.promote(NAME, 1, "candidate")
+    registry.set_bundle_tag("emoji", "key", "value")
+    registry.set_bundle_tag("emoji", "key", "another")
+    assert registry.survey("emoji") == (
+        {"key": "another"},
+        {NAME: {"production": 1, "candidate": 1}, "emoji.vae_decoder.tiny": {}},
+    )
+    assert registry.survey("emo") == ({}, {})
+    assert "emoji" not in registry.names()
+    with pytest.raises(ComponentError, match="must be <bundle>"):
+        registry.survey("' OR name LIKE '%")
+
+
+def test_a_claim_takes_what_a_start_chose(
+    registry: Registry, tmp_path: Path, write_bundle: Callable[[Path], Path]
+) -> None:
+    refs = publish_bundle(registry, write_bundle(tmp_path / "emoji"), "emoji")
+    moved = refs[1].model_copy(update={"version": 2})
+    registry.claim([refs[0], moved])
+    marked = ["promoted_by_start" in registry.version(ref.name, 1).tags for ref in refs]
+    assert marked == [False, True, True, True]
+    assert registry.aliases(refs[1].name) == {"production": 1}, "a claim moves nothing"
+
+
+def test_an_experiment_is_made_once(registry: Registry, settings: RegistrySettings) -> None:
+    assert registry.experiment("mine") == registry.experiment("mine") != registry.experiment("another")
+    client: MlflowClient = open_client(settings)
+    assert client.get_experiment(registry.experiment("mine")).artifact_location.startswith(settings.artifacts.as_uri())

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import RegistryError
+from components.reference import Selector
+from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
+from registry.store import translated
+from tests.registry.test_server import Server
 
 
 @pytest.fixture
@@ -57,6 +60,79 @@ def test_a_server_that_is_away_is_one_sentence_without_credentials(tmp_path: Pat
     with pytest.raises(RegistryError) as refused:
         Registry.connect(_settings(tmp_path, closed_port, "ada:secret@"))
     assert str(refused.value) == f"the registry at http://127.0.0.1:{closed_port} cannot be reached"
+
+
+@pytest.mark.parametrize("port", ["closed_port", "silent_port", "babbling_port"])
+def test_a_server_that_does_not_answer_as_it_should_is_away(
+    tmp_path: Path, request: pytest.FixtureRequest, port: str
+) -> None:
+    with pytest.raises(RegistryAwayError):
+        Registry.connect(_settings(tmp_path, request.getfixturevalue(port)))
+
+
+def test_a_database_that_cannot_be_opened_is_away(registry: Registry, settings: RegistrySettings) -> None:
+    """Also one that could be a moment ago, and was damaged since."""
+    (settings.home / "mlflow.db").write_bytes(b"no database at all" * 1000)
+    for ask in (registry.names, lambda: registry.survey("emoji"), lambda: Registry.connect(settings)):
+        with pytest.raises(RegistryAwayError) as away:
+            ask()
+        assert "\n" not in str(away.value)
+
+
+def test_a_refusal_is_no_absence(registry: Registry, decoder: Path) -> None:
+    """What the registry has understood and refuses will be refused again."""
+    name = "emoji.vae_decoder"
+    registry.publish(decoder, name)
+    for refused in (
+        lambda: registry.version(name, 9),
+        lambda: registry.aliases("emoji.denoiser"),
+        lambda: registry.resolve(Selector.parse(f"{name}@nope")),
+        lambda: registry.promote(name, 1, "v3"),
+        lambda: registry.set_bundle_tag("", "key", "value"),
+    ):
+        with pytest.raises(RegistryError) as error:
+            refused()
+        assert type(error.value) is RegistryError
+
+
+@pytest.mark.parametrize(
+    "uri", ["gopher://x", pytest.param("postgresql://u@127.0.0.1:1/x", id="a driver that is not installed")]
+)
+def test_a_store_that_can_never_be_used_is_not_away(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(RegistryError) as error:
+        Registry.connect(RegistrySettings(home=tmp_path, tracking_uri=uri))
+    assert type(error.value) is RegistryError
+
+
+def test_our_own_faults_are_not_hidden(settings: RegistrySettings) -> None:
+    with pytest.raises(ZeroDivisionError), translated(settings):
+        raise ZeroDivisionError
+
+
+@pytest.mark.slow
+def test_a_server_that_was_stopped_is_away(tmp_path: Path, decoder: Path) -> None:
+    server = Server(tmp_path / "server")
+    try:
+        server.wait()
+        settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=5, retries=0)
+        registry = Registry.connect(settings)
+        with pytest.raises(RegistryError) as refused:
+            registry.version("emoji.vae_decoder", 1)
+        assert type(refused.value) is RegistryError, "it answers: there is none"
+        registry.publish(decoder, "emoji.vae_decoder")
+    finally:
+        server.stop()
+    for ask in (
+        registry.names,
+        lambda: registry.survey("emoji"),
+        lambda: registry.version("emoji.vae_decoder", 1),
+        lambda: registry.set_bundle_tag("emoji", "key", "value"),
+        lambda: registry.promote("emoji.vae_decoder", 1),
+        lambda: Registry.connect(settings),
+    ):
+        with pytest.raises(RegistryAwayError) as away:
+            ask()
+        assert str(away.value) == f"the registry at {server.uri} cannot be reached"
 
 
 def test_a_server_that_hangs_is_given_up_in_the_settings_time(tmp_path: Path, silent_port: int) -> None:

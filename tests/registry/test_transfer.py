@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from mlflow import MlflowClient
 
+from components.contract import Kind
 from components.folder import sha256
 from components.reference import ComponentRef
 from registry.errors import RegistryError
@@ -130,3 +131,34 @@ def test_a_claimed_size_beyond_the_disk_is_refused_before_it_is_downloaded(
     with pytest.raises(RegistryError, match=r"needs 1000000000000000\d* bytes in the cache, \d+ are free"):
         registry.fetch(lying)
     assert [path for path in settings.cache.iterdir() if path.is_dir()] == []
+
+
+def test_what_lies_beside_the_component_is_never_fetched(registry: Registry, ref: ComponentRef, stored: Path) -> None:
+    """As the pages' pictures do, and the gate's."""
+    for folder in ("pictures", "gate"):
+        (stored.parent / folder).mkdir(exist_ok=True)
+        (stored.parent / folder / "picture.png").write_bytes(b"picture")
+    path = registry.fetch(ref)
+    assert sorted(file.name for file in path.iterdir()) == ["component.json", "golden", "model.onnx", "model.onnx.data"]
+    assert sha256(path / "component.json") == ref.sha256
+
+
+def test_a_version_notes_what_of_production_it_does_not_fit(
+    registry: Registry, decoder: Path, tmp_path: Path, write_component: Callable[..., Path]
+) -> None:
+    registry.publish(decoder, NAME)
+    assert "fit.production" not in registry.version(NAME, 1).tags, "there was nothing in production"
+    denoiser = write_component(tmp_path / "denoiser", Kind.DENOISER)
+    registry.publish(denoiser, "emoji.denoiser")
+    registry.promote("emoji.denoiser", 1)
+    registry.promote(NAME, 1)
+    # other bundles, and models of others, say nothing
+    registry.publish(write_component(tmp_path / "sd15", id="sd15"), "emojis.vae_decoder")
+    registry.promote("emojis.vae_decoder", 1)
+    fitting = registry.publish(write_component(tmp_path / "fitting", content=b"fitting"), NAME)
+    assert "fit.production" not in registry.version(NAME, fitting.version).tags
+    other = registry.publish(write_component(tmp_path / "other", id="other"), NAME)
+    assert registry.version(NAME, other.version).tags["fit.production"] == (
+        "emoji.denoiser/1: latent space id: vae_decoder has other, denoiser has emoji-1; "
+        "emoji.vae_decoder/1: latent space id: other in place of emoji-1"
+    )

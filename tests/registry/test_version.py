@@ -86,8 +86,9 @@ def test_a_version_of_somebody_else_is_refused_and_hides_no_other(
 def test_tags_of_ours_cannot_be_replaced(decoder: Path) -> None:
     with pytest.raises(RegistryError, match="contract, sha256 is set by the registry itself"):
         tags_of(ComponentFolder.open(decoder), {"sha256": "0" * 64, "contract": "{}", "mine": "1"})
-    with pytest.raises(RegistryError, match="promoted_by_start is set by the registry itself"):
-        tags_of(ComponentFolder.open(decoder), {"promoted_by_start": "production"})
+    for key in ("promoted_by_start", "fit.production", "gate.verdict", "gate.anything"):
+        with pytest.raises(RegistryError, match=f"{key} is set by the registry itself"):
+            tags_of(ComponentFolder.open(decoder), {key: "passed"})
 
 
 @pytest.mark.parametrize(("key", "value"), [("k" * 251, ""), ("", "v"), ("k", "v" * 100_001)])

@@ -1,0 +1,48 @@
+"""Whether all versions of a plan may go live: those that nobody has tried yet go through the gate."""
+
+from collections.abc import Iterable
+
+from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of, registered_name
+from registry.gate import GateSettings, examine, passed
+from registry.registry import Registry
+from registry.rollout import State
+from registry.tolerance import tolerance_of
+
+
+def refusals(
+    registry: Registry,
+    wanted: State,
+    live: State,
+    settings: GateSettings,
+    tried: Iterable[ComponentRef] = (),
+    alias: str = DEFAULT_ALIAS,
+) -> list[str]:
+    """Why versions of `wanted` may not take their places beside each other, in words; none where all may.
+
+    What is live, `tried` or has passed before is not tried again; the rest takes seconds to minutes each. `alias` is
+    what the versions are to be pointed at by, which may state a tolerance.
+
+    Raises:
+        RegistryError: the registry does not answer, or a version is not in it.
+    """
+    beside = [extra.ref for extra in (wanted.canary, wanted.shadow) if extra is not None]
+    known = {*live.components, *tried}
+    found = []
+    for ref in dict.fromkeys((*wanted.components, *beside)):
+        if ref in known:
+            continue
+        candidate = registry.version(ref.name, ref.version)
+        tolerance = tolerance_of(registry, ref.name, alias, settings)
+        if passed(candidate, tolerance):
+            continue
+        others = {
+            kind_of(other.name): registry.version(other.name, other.version)
+            for other in wanted.components
+            # of several names of one kind, those that serve every request
+            if other.name == registered_name(other.name.split(".")[0], kind_of(other.name)) and other.name != ref.name
+        }
+        current = live.ref(ref.name)
+        replaced = None if current is None else registry.version(current.name, current.version)
+        verdict = examine(registry, candidate, others, replaced, settings, tolerance=tolerance)
+        found += [f"{ref}: {reason}" for reason in verdict.reasons]
+    return found

@@ -13,11 +13,14 @@ from components.contract import PARTS
 from components.errors import ComponentError
 from pipeline.bundle import open_bundle
 from registry.errors import RegistryError
-from services.catalog import CatalogDeployment, CatalogSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.graph import GraphDeployment, GraphSettings
 from services.ingress.deployment import IngressDeployment, IngressSettings
+from services.latents.deployment import LatentsDeployment
+from services.latents.store import StoreSettings
 from services.launch import launch
+from services.rollout.deployment import RolloutDeployment
+from services.rollout.settings import RolloutSettings
 from services.settings import DeploymentArgs, GraphArgs, StageArgs
 from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment
@@ -68,23 +71,28 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
             open_bundle(folder, PARTS)
         except ComponentError as error:
             raise click.ClickException(f"bundle {args.bundle}: {error}") from None
-    settings = CatalogSettings(bundle=args.bundle, folder=folder, registry=args.registry)
-    catalog = _deployment(CatalogDeployment, "catalog", args.catalog).bind(settings)
+    rollout = _deployment(RolloutDeployment, "rollout", args.rollout).bind(_rollout(args, folder))
     encoder = _deployment(TextEncoderDeployment, "text_encoder", args.text_encoder)
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
+    latents = _deployment(LatentsDeployment, "latents", args.latents).bind(_store(args))
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
-        text_encoder=encoder.bind(catalog, _stage(args, args.text_encoder)),
-        denoiser=denoiser.bind(catalog, _denoiser(args)),
-        vae_decoder=vae_decoder.bind(catalog, _stage(args, args.vae_decoder)),
-        vae_encoder=vae_encoder.bind(catalog, _stage(args, args.vae_encoder)),
-        settings=GraphSettings(snapshot_every=args.graph.snapshot_every),
+        text_encoder=encoder.bind(rollout, _stage(args, args.text_encoder)),
+        denoiser=denoiser.bind(rollout, _denoiser(args)),
+        vae_decoder=vae_decoder.bind(rollout, _stage(args, args.vae_decoder)),
+        vae_encoder=vae_encoder.bind(rollout, _stage(args, args.vae_encoder)),
+        rollout=rollout,
+        latents=latents,
+        settings=GraphSettings(snapshot_every=args.graph.snapshot_every, shadows=args.graph.shadows),
     )
     front = IngressSettings(
-        rules=args.rules, max_images=args.ingress.max_images, retry_after_s=args.ingress.retry_after_s
+        rules=args.rules,
+        max_images=args.ingress.max_images,
+        retry_after_s=args.ingress.retry_after_s,
+        webhook_secret=args.ingress.webhook_secret,
     )
-    return _deployment(IngressDeployment, "ingress", args.ingress).bind(catalog, chain, front)
+    return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, front)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -109,7 +117,24 @@ def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:
 
 
 def _stage(args: GraphArgs, stage: StageArgs) -> StageSettings:
-    return StageSettings(registry=args.registry, session=stage.session, workers=stage.max_ongoing_requests)
+    return StageSettings(
+        registry=args.registry,
+        session=stage.session,
+        workers=stage.max_ongoing_requests,
+        versions=stage.versions,
+        compiler=args.compiler.settings(args.registry.home),
+    )
+
+
+def _rollout(args: GraphArgs, folder: Path | None) -> RolloutSettings:
+    return RolloutSettings(
+        bundle=args.bundle,
+        folder=folder,
+        registry=args.registry,
+        poll_s=args.rollout.poll_s,
+        prepare_s=args.rollout.prepare_s,
+        gate=args.rollout.gate,
+    )
 
 
 def _denoiser(args: GraphArgs) -> DenoiserSettings:
@@ -117,11 +142,19 @@ def _denoiser(args: GraphArgs) -> DenoiserSettings:
         registry=args.registry,
         session=args.denoiser.session,
         workers=1,
+        versions=args.denoiser.versions,
+        compiler=args.compiler.settings(args.registry.home),
         run_rows=args.denoiser.run_rows,
         run_pixels=args.denoiser.run_pixels,
         queued_pictures=args.denoiser.queued_pictures,
         rules=args.rules,
     )
+
+
+def _store(args: GraphArgs) -> StoreSettings:
+    given = args.latents.folder
+    folder = args.registry.home / "latents" if given is None else given
+    return StoreSettings(folder=folder, most_bytes=args.latents.most_bytes, keep_s=args.latents.keep_s)
 
 
 def _folder(args: GraphArgs) -> Path | None:

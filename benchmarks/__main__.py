@@ -1,19 +1,19 @@
-"""`python -m benchmarks`: measure the served bundle beside its bare sessions and write what was found."""
+"""`python -m benchmarks`: measure the served bundle beside its bare sessions and write what was found.
 
-import signal
-import sys
+Each further command measures one thing more, in a module of its own.
+"""
+
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from benchmarks.coldstart_command import coldstart
+from benchmarks.command_line import Out, result_file
 from benchmarks.effort import Effort, LoadEffort
-from benchmarks.errors import BenchmarkError
 from benchmarks.geometries import geometries, whole_network
 from benchmarks.machine import describe_machine
 from benchmarks.measurement import measure
@@ -21,19 +21,21 @@ from benchmarks.mixed_load import measure_mixed
 from benchmarks.outside import Geometry, measure_outside
 from benchmarks.parts import Part, Plan
 from benchmarks.report import Found, make_report, to_json
+from benchmarks.swap_command import swap
 from benchmarks.tables import show
 from benchmarks.task import Task, read_task
 from components.contract import Kind
-from components.errors import ComponentError
-from pipeline.errors import RequestError
-from runtime.errors import RuntimeFault
-from services.errors import ServingError
 
-_RESULTS = Path(__file__).resolve().parent / "results"
 _ALL = list(Part)
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(coldstart)
+app.command()(swap)
 
+
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji"),
     steps: Annotated[int | None, typer.Option(help="steps of a picture; the server's default if not given")] = None,
     part: Annotated[list[Part], typer.Option(help="what to measure; all of it if not given")] = _ALL,
@@ -41,22 +43,16 @@ def main(
     at_once: Annotated[int, typer.Option(min=1, max=64, help="clients of the load, in which memory is measured")] = 4,
     shorts: Annotated[int, typer.Option(min=1, max=1_000_000, help="short requests of the mixed load")] = 1000,
     sd15: Annotated[Path | None, typer.Option(help="the folder of a bundle of SD 1.5's geometry")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="the JSON file; else a new one in benchmarks/results", dir_okay=False, writable=True),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Measure the served path beside bare sessions, denoising outside session.run, and a mixed load on one denoiser.
 
     A bar that is missed is no failure.
     """
-    path = _RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.json" if out is None else out
+    if context.invoked_subcommand is not None:
+        return
     console = Console()
-    # by default it ends this process on the spot, and the server would stay
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        # before the minutes of measuring, not after them
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with result_file(out) as path:
         task, machine = read_task(bundle, steps), describe_machine()
         whole = None if sd15 is None else whole_network(sd15)
         plan = Plan(
@@ -72,10 +68,6 @@ def main(
         report = make_report(task, plan, machine=machine, found=found)
         show(report, console)
         path.write_text(to_json(report), encoding="utf-8")
-    except (BenchmarkError, ComponentError, RequestError, RuntimeFault, ServingError) as error:
-        raise _failure(str(error)) from None
-    except OSError as error:
-        raise _failure(f"{path}: {error.strerror}") from None
     console.print(f"Written to {path}", soft_wrap=True)
 
 
@@ -94,14 +86,5 @@ def _measure(task: Task, plan: Plan, whole: Geometry | None, say: Callable[[str]
     return found
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
-
-
-def _failure(sentence: str) -> typer.Exit:
-    typer.echo(f"benchmarks: {sentence}", err=True)
-    return typer.Exit(1)
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    app()

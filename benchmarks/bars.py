@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
+from benchmarks.coldstart import Copies
 from benchmarks.mixed_figures import MixedLoad
 from benchmarks.outside_figures import Outside
 from benchmarks.ratios import Comparison
+from benchmarks.scaling import NewReplica
+from benchmarks.swap_figures import SwapFigures
 
 TEXT_TO_IMAGE_RATIO = 1.05
 SERVED_EXTRA_MS = 60.0
@@ -15,6 +19,12 @@ OUTSIDE_SHARE_SD15 = 0.02
 SHORT_P99_RATIO = 0.25
 THROUGHPUT_RATIO = 1.0
 LATE_STARTS_PERCENT = 1.0
+OPENING_RATIO = 0.2
+SECOND_REPLICA_MB = 300.0
+RUN_TIME_RATIO = 1.03
+NEW_REPLICA_S = 8.0
+SWAP_S = 2.0
+SWAP_P99_RATIO = 1.5
 # the bars were set for a machine of this many
 CORES = 2
 _BYTES_OF_MB = 1e6
@@ -68,3 +78,42 @@ def judge_mixed(load: MixedLoad) -> tuple[Bar, ...]:
         judge("capacity, first come / step loop", load.capacity_ratio, THROUGHPUT_RATIO, unit=""),
         judge("starts with a free row that let a run pass", 100 * load.starts.late, LATE_STARTS_PERCENT, unit="%"),
     )
+
+
+def judge_copies(copies: Copies) -> tuple[Bar, ...]:
+    """Hold compiled copies to what they are to gain."""
+    return (
+        judge("session opened, compiled / exported", copies.opening.median, OPENING_RATIO, unit=""),
+        judge(
+            "private memory of a second replica",
+            copies.second.private_warm / _BYTES_OF_MB,
+            SECOND_REPLICA_MB,
+            unit="MB",
+        ),
+        judge("run time, compiled / exported", copies.running.median, RUN_TIME_RATIO, unit=""),
+    )
+
+
+def judge_new_replicas(replicas: Sequence[NewReplica]) -> tuple[Bar, ...]:
+    """Hold the median of new replicas to the time within which one is to serve."""
+    seconds = median(replica.serves_s for replica in replicas)
+    return (judge("a new denoiser replica serves", seconds, NEW_REPLICA_S, unit="s"),)
+
+
+def judge_swaps(scenes: Sequence[SwapFigures]) -> tuple[Bar, ...]:
+    """Hold every scene to no failure and no mixture; the first one besides to how soon, and how smoothly, it swaps."""
+    bars = [
+        bar
+        for one in scenes
+        for bar in (
+            judge(f"{one.scene}: failed requests", one.failed, 0, unit=""),
+            judge(f"{one.scene}: pictures of neither version", one.wrong, 0, unit=""),
+            judge(f"{one.scene}: pictures of the version before, 2 s later", one.old, 0, unit=""),
+        )
+    ]
+    for one in scenes:
+        if one.scene != "plain" or one.slowest_s is None or one.p99_ratio is None:
+            continue
+        bars.append(judge("from promote's return to its first request", one.slowest_s, SWAP_S, unit="s"))
+        bars.append(judge("p99 within promotions / outside", one.p99_ratio, SWAP_P99_RATIO, unit=""))
+    return tuple(bars)

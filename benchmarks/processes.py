@@ -41,11 +41,25 @@ def read_memory(pid: int) -> ProcessMemory | None:
     return ProcessMemory(pid, command, rollup["Pss"], rollup["Rss"], status["VmHWM"])
 
 
+def command_line(pid: int) -> str:
+    """The command of a process, or the title that it gave itself; empty once it has ended."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def own_memory() -> ProcessMemory:
     """The memory of this process."""
     memory = read_memory(os.getpid())
     assert memory is not None, "this process runs"
     return memory
+
+
+def own_private() -> int:
+    """The bytes of this process that no other shares: what one more of its kind costs the machine."""
+    rollup = _sizes((_PROC / "self" / "smaps_rollup").read_text())
+    return rollup["Private_Clean"] + rollup["Private_Dirty"]
 
 
 def family(pid: int) -> list[int]:

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
@@ -91,8 +91,8 @@ class _OpenHost(StageHost[Denoiser]):
         super().__init__(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
         self._stage = stage
 
-    def _open(self, _pin: ComponentRef) -> Denoiser:
-        return self._stage
+    def using(self, _pin: ComponentRef) -> AbstractAsyncContextManager[Denoiser]:
+        return nullcontext(self._stage)
 
 
 class FirstCome:

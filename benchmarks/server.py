@@ -7,10 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -27,25 +28,33 @@ _ANSWER_WITHIN_S = 1.0
 # the server gives requests 120 s to finish
 _STOP_WITHIN_S = 180.0
 _LINES_SHOWN = 5
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers: its launcher's process, where it listens and Serve's logs, seconds until it was ready.
+    """A server that answers: its launcher's process, where it listens, its home, seconds until it was ready.
 
     `started_s` is the moment of its start on the clock of `time.perf_counter`.
     """
 
     pid: int
     url: str
-    logs: Path
+    home: Path
     started_s: float
     ready_s: float
 
+    @property
+    def logs(self) -> Path:
+        """Where Serve's logs are."""
+        return self.home / "ray" / "session_latest" / "logs" / "serve"
+
 
 @contextmanager
-def serving(bundle: Path) -> Iterator[Server]:
+def serving(bundle: Path, arguments: Sequence[str] = (), more: Mapping[str, str] = _NOTHING) -> Iterator[Server]:
     """Start `python ray_app.py` on a bundle folder and an empty registry, and end it after the block.
+
+    It is given `arguments` besides, and `more` of an environment.
 
     Raises:
         BenchmarkError: it ended, or was not ready in ten minutes; the message quotes the end of what it printed.
@@ -53,14 +62,17 @@ def serving(bundle: Path) -> Iterator[Server]:
     # Ray's sockets have the longest path that the system takes: their folder must be near the root
     with tempfile.TemporaryDirectory(prefix="lw", dir="/tmp", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
-        port = _free_port()
+        port = free_port()
         output = home / "output.txt"
         started_s = time.perf_counter()
         with output.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "ray_app.py", f"bundle={bundle.name}", f"folder={bundle}", "--port", str(port)],
+                [
+                    *(sys.executable, "ray_app.py", f"bundle={bundle.name}", f"folder={bundle}"),
+                    *(*arguments, "--port", str(port)),
+                ],
                 cwd=_ROOT,
-                env=environment(os.environ, home),
+                env={**environment(os.environ, home), **more},
                 stdout=out,
                 stderr=out,
             )
@@ -68,7 +80,7 @@ def serving(bundle: Path) -> Iterator[Server]:
         try:
             _wait_until_ready(process, url, output)
             ready_s = time.perf_counter() - started_s
-            yield Server(process.pid, url, home / "ray" / "session_latest" / "logs" / "serve", started_s, ready_s)
+            yield Server(process.pid, url, home, started_s, ready_s)
         finally:
             _stop(process)
 
@@ -79,7 +91,8 @@ def environment(given: Mapping[str, str], home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "RAY_TMPDIR": str(home), "LATENTWORKS_HOME": str(home / "registry")}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,20 +1,24 @@
 """The denoiser's deployment: noise to latents, all walks of a replica in shared runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from pydantic import Field
 from ray.serve.handle import DeploymentHandle
 
-from components.contract import Contract, Kind
+from components.contract import Contract, Kind, LatentSpace
+from components.folder import ComponentFolder
 from components.messages import EncodedText
+from components.reference import ComponentRef
 from diffusion.batcher import Limits
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestRules
+from runtime.settings import SessionSettings
 from services.errors import StartError
-from services.messages import LiveModel, WalkOrder, WalkReport
+from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
@@ -51,23 +55,40 @@ class DenoiserSettings(StageSettings):
         own = size[0] * size[1]
         largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
         pixels = max(self.run_rows * own, largest) if self.run_pixels is None else self.run_pixels
-        if pixels < largest:
-            raise StartError(
-                f"denoiser.run_pixels={pixels}: must be at least {largest}, the rows of a picture of rules.max_pixels"
-            )
+        self.require_room(pixels, space)
         picture = _GUIDED_ROWS * own * self.rules.default_steps
         return Limits(self.run_rows, pixels, max(pixels, self.queued_pictures * picture))
+
+    def require_room(self, run_pixels: int, space: LatentSpace) -> None:
+        """Refuse a run too small for the largest picture that may be asked for.
+
+        Raises:
+            StartError: it is.
+        """
+        largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        if run_pixels < largest:
+            raise StartError(
+                f"denoiser.run_pixels={run_pixels}: must be at least {largest}, the rows of a picture of "
+                "rules.max_pixels"
+            )
+
+
+def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, session: SessionSettings) -> Denoiser:
+    """Open a version, whose latents may be larger for their pictures than those of the one that the limits are for."""
+    stage = Denoiser(folder, session)
+    settings.require_room(limits.pixels, stage.space)
+    return stage
 
 
 class DenoiserDeployment:
     """Walks pictures of any requests side by side, one evaluation of each in a run that they share."""
 
-    async def __init__(self, catalog: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        live: LiveModel = await catalog.live.remote()
-        limits = settings.limits(live.contracts[Kind.DENOISER])
-        self._host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+    async def __init__(self, rollout: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+        record: LiveRecord = await rollout.record.remote()
+        limits = settings.limits(record.live.contracts[Kind.DENOISER])
+        self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
         self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)
-        await self._host.start(catalog)
+        await self._host.start(rollout)
 
     async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request; the last report holds its latents.
@@ -75,19 +96,23 @@ class DenoiserDeployment:
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
         arrival = self._loop.arrive()
-        stage = await self._host.stage(order.pin)
-        with self._host.working(order.pin):
-            [job] = denoise_jobs(order.request, encoded, stage.space)
-            if order.alone_until:
-                # it is here, and whatever stops the replica before its own run was not it
-                yield WalkReport(0, order.request.steps)
-            if job.height * job.width <= _INLINE_PIXELS and not order.snapshot.estimates:
-                track = stage.begin(job)
-            else:
-                track = await asyncio.to_thread(stage.begin, job, order.snapshot)
-            async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
-                async for report in reports:
-                    yield report
+        async with self._host.using(order.pin) as stage:
+            with self._host.working(order.pin):
+                [job] = denoise_jobs(order.request, encoded, stage.space)
+                if order.alone_until:
+                    # it is here, and whatever stops the replica before its own run was not it
+                    yield WalkReport(0, order.request.steps)
+                if job.height * job.width <= _INLINE_PIXELS and not order.snapshot.estimates:
+                    track = stage.begin(job)
+                else:
+                    track = await asyncio.to_thread(stage.begin, job, order.snapshot)
+                async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
+                    async for report in reports:
+                        yield report
+
+    async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
+        """Keep versions open, the most important first, and say how far that is."""
+        return self._host.hold(wanted, replaced)
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""

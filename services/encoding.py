@@ -7,7 +7,9 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from components.contract import Kind
 from components.messages import ImageRequest, Pixels
+from components.reference import ComponentRef
 from services.messages import Encoding, Pins
 
 METADATA_KEY = "latentworks"
@@ -16,8 +18,14 @@ _EXIF_IMAGE_DESCRIPTION = 0x010E
 _PNG_LEVEL = 3
 
 
-def describe(request: ImageRequest, pins: Pins) -> str:
-    """What made the one picture of a request, as one line of JSON that goes into its file; the prompt stays out."""
+def describe(request: ImageRequest, pins: Pins, decoder: ComponentRef | None = None) -> str:
+    """What made the one picture of a request, as one line of JSON that goes into its file; the prompt stays out.
+
+    Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture.
+    """
+    pinned = pins.get(Kind.VAE_DECODER)
+    replaced = pinned if decoder is not None and decoder != pinned else None
+    used = pins if decoder is None else {**pins, Kind.VAE_DECODER: decoder}
     return json.dumps(
         {
             "prompt_chunks": request.prompt_chunks,
@@ -36,7 +44,8 @@ def describe(request: ImageRequest, pins: Pins) -> str:
             "eta": request.eta,
             "width": request.width,
             "height": request.height,
-            "components": {kind.value: pin.model_dump() for kind, pin in pins.items()},
+            "components": {kind.value: pin.model_dump() for kind, pin in used.items()},
+            "fallback_for": None if replaced is None else replaced.model_dump(),
         }
     )
 

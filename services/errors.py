@@ -2,6 +2,8 @@
 
 from http import HTTPStatus
 
+from components.reference import ComponentRef
+
 
 class ServingError(Exception):
     """The base: something of ours failed.
@@ -105,6 +107,33 @@ class GivenUpError(ServingError):
     """Replicas stopped while they worked on the request, one after the other; it may be what stops them."""
 
     code = "given_up"
+
+
+class NonFiniteImageError(ServingError):
+    """There is no picture: what came of the VAE decoder was not finite, or of one colour everywhere.
+
+    `pin` is the version at fault: the denoiser's where its latents were not finite already.
+    """
+
+    code = "non_finite_image"
+
+    def __init__(self, message: str, pin: ComponentRef) -> None:
+        super().__init__(message)
+        self.args = (message, pin)
+        self.pin = pin
+
+
+class LatentsNotFoundError(CallerError):
+    """There are no latents of that id for whoever asks: never were, or not any more, or they are another's."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "latents_not_found"
+
+
+class LatentsNotKeptError(ServingError):
+    """The store has no room for latents, or its disk has none."""
+
+    code = "latents_not_kept"
 
 
 class UnavailableError(ServingError):

@@ -11,23 +11,33 @@ from ray.exceptions import ObjectLostError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, Pixels
+from components.messages import EncodedText, FloatArray, ImageRequest
+from services.decoding import PictureDecoder
 from services.encoding import describe, encode_picture
 from services.errors import DeadlineExceededError
+from services.latents.keeper import Keeper
+from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
+from services.latents.views import LatentViews
 from services.messages import Drawn, Order, Picture, Progress, WalkOrder, WalkReport
 from services.metrics import GraphMetrics
 from services.retries import LOST, Losses, again_where_lost
+from services.shadows import Shadows, Shown
 
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
 
 
 class GraphSettings(BaseModel):
-    """What the graph needs to know: after how many evaluations at most a walk can be gone on with elsewhere."""
+    """What the graph needs to know.
+
+    After how many evaluations at most a walk can be gone on with elsewhere, and the pictures of how many answers are
+    decoded once more at a time where a candidate is tried.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     snapshot_every: int = Field(ge=1)
+    shadows: int = Field(ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,15 @@ class _Watch:
 
 @dataclass(slots=True, eq=False)
 class _Drawing:
-    """An order under way; `texts` is its conditioning, which goes to the denoisers by reference."""
+    """An order under way; `texts` is its conditioning, which goes to the denoisers by reference.
+
+    `truncated` says whether the prompt and the negative prompt were cut.
+    """
 
     id: str
     order: Order
     texts: DeploymentResponse
+    truncated: tuple[bool, bool]
     arrived: float
     watch: _Watch | None
 
@@ -77,14 +91,23 @@ class GraphDeployment:
         denoiser: DeploymentHandle,
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
+        rollout: DeploymentHandle,
+        latents: DeploymentHandle,
         settings: GraphSettings,
     ) -> None:
         self._text_encoder = text_encoder
         self._denoiser = denoiser.options(stream=True)
-        self._vae_decoder = vae_decoder
         self._vae_encoder = vae_encoder
         self._settings = settings
         self._metrics = GraphMetrics()
+        self._decoder = PictureDecoder(vae_decoder, self._metrics)
+        self._views = LatentViews(self._decoder)
+        self._keeper = Keeper(latents, self._metrics)
+        self._shadows = Shadows(self._decoder, rollout, self._metrics, settings.shadows)
+
+    def __del__(self) -> None:
+        """Give up what nobody waits for; Serve calls it on the event loop, before the replica stops."""
+        self._shadows.close()
 
     async def draw(self, order: Order) -> Drawn:
         """Draw all pictures of an order, each as `ImageRequest.picture` gives it alone."""
@@ -105,10 +128,19 @@ class GraphDeployment:
         finally:
             drawing.cancel()
 
+    async def decode(self, order: DecodeOrder) -> Picture:
+        """The picture of kept latents by the version that is asked for."""
+        return await self._views.decode(order)
+
+    async def compare(self, order: CompareOrder) -> Compared:
+        """The pictures of kept latents by two versions, and how they differ."""
+        return await self._views.compare(order)
+
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
         arrived = time.monotonic()
         response, texts = await self._texts(order)
-        drawing = _Drawing(uuid.uuid4().hex, order, response, arrived, watch)
+        truncated = (texts.truncated[0], any(texts.truncated[1:]))
+        drawing = _Drawing(uuid.uuid4().hex, order, response, truncated, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -116,7 +148,9 @@ class GraphDeployment:
             # where one picture fails nobody will see the others
             for picture in pictures:
                 picture.cancel()
-        return Drawn(tuple(drawn), texts.truncated[0], any(texts.truncated[1:]))
+        if order.shadow is not None:
+            self._shadows.start(order.shadow, [shown for _, shown in drawn])
+        return Drawn(tuple(picture for picture, _ in drawn), *truncated)
 
     async def _texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         return await again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode(order))
@@ -127,19 +161,35 @@ class GraphDeployment:
         response = self._text_encoder.encode.remote(order.pins[Kind.TEXT_ENCODER], request.texts, request.prompt_chunks)
         return response, await response
 
-    async def _picture(self, drawing: _Drawing, image: int) -> Picture:
+    async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
         order = drawing.order
         request = order.request.picture(image)
         latents = await self._walk(drawing, image)
         drawing.require_time()
-        pixels = await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self._decode(order, latents))
-        metadata = describe(request, order.pins)
-        data = await asyncio.to_thread(encode_picture, pixels[0], order.encoding, metadata)
-        return Picture(data, request.seed, request.subseed)
+        # beside the decoding, which takes longer
+        keeping = asyncio.create_task(self._keep(drawing, request, latents))
+        try:
+            made = await self._decoder.picture(latents, order.pins, order.fallback)
+            metadata = describe(request, order.pins, made.decoder)
+            data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
+            picture = Picture(data, request.seed, request.subseed, made.decoder, await keeping)
+        finally:
+            keeping.cancel()
+        return picture, Shown(latents, made)
 
-    async def _decode(self, order: Order, latents: FloatArray) -> Pixels:
-        pixels: Pixels = await self._vae_decoder.decode.remote(order.pins[Kind.VAE_DECODER], latents)
-        return pixels
+    async def _keep(self, drawing: _Drawing, request: ImageRequest, latents: FloatArray) -> str | None:
+        order = drawing.order
+        if not order.store_latents or order.contract is None:
+            return None
+        kept = KeptLatents(
+            latents=latents,
+            request=request,
+            pins=order.pins,
+            contract=order.contract,
+            prompt_truncated=drawing.truncated[0],
+            negative_prompt_truncated=drawing.truncated[1],
+        )
+        return await self._keeper.keep(kept, order.terms.tenant)
 
     async def _walk(self, drawing: _Drawing, image: int) -> FloatArray:
         """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off."""

@@ -1,13 +1,14 @@
 """What crosses between deployments besides the stages' own messages: pins, orders, pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from components.contract import Contract, Kind
 from components.messages import FloatArray, ImageRequest, Pixels, Snapshot
 from components.reference import ComponentRef
 from diffusion.batcher_records import Priority
+from registry.rollout import Canary, Shadow
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
@@ -22,6 +23,61 @@ class LiveModel:
     bundle: str
     pins: Pins
     contracts: Mapping[Kind, Contract]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveRecord:
+    """What the rollout controller decided that new requests are pinned to; `stamp` tells one decision from the next.
+
+    `versions` holds the contract of every version that the record names. Since `away_since`, in seconds since 1970, the
+    registry has not answered, None while it does; what is here is then the last that it said.
+    """
+
+    stamp: str
+    live: LiveModel
+    versions: Mapping[ComponentRef, Contract]
+    fallback: ComponentRef | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    aliases: Mapping[str, Mapping[str, ComponentRef]] = field(default_factory=dict)
+    away_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionReport:
+    """One version in one replica: open, being fetched and opened, or failed and why; `users` calls are at work on it.
+
+    `size` is the bytes of its weights as they are computed with; `seconds` is what fetching and opening took.
+    """
+
+    pin: ComponentRef
+    state: Literal["loaded", "preparing", "failed"]
+    reason: str | None = None
+    size: int = 0
+    seconds: float = 0.0
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaReport:
+    """The versions of one stage's replica."""
+
+    replica: str
+    node: str
+    versions: tuple[VersionReport, ...]
+
+    def state(self, pin: ComponentRef) -> VersionReport | None:
+        """The report of one version, None where the replica does not know it."""
+        return next((version for version in self.versions if version.pin == pin), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request of a version ended."""
+
+    pin: ComponentRef
+    error: bool = False
+    non_finite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +102,27 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """An admitted request: what to draw, by which versions, how to write it, and on which terms."""
+    """An admitted request: what to draw, by which versions, how to write it, and on which terms.
+
+    `fallback` decodes a picture that the pinned VAE decoder gives wrong; `shadow` decodes the latents once more after
+    the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
+    denoiser's.
+    """
 
     request: ImageRequest
     pins: Pins
     encoding: Encoding
     terms: Terms = Terms()
+    id: str = ""
+    fallback: ComponentRef | None = None
+    shadow: ComponentRef | None = None
+    store_latents: bool = False
+    contract: Contract | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where latents are to be kept and nothing says what they are."""
+        if self.store_latents and self.contract is None:
+            raise ValueError("store_latents: needs the denoiser's contract")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -104,11 +175,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """One encoded picture and the seeds that made it; `subseed` is None where nothing varied the noise."""
+    """One encoded picture and the seeds that made it; `subseed` is None where nothing varied the noise.
+
+    `decoder` made it: the pinned one, or the fallback where the pinned one gave no picture. `latents` is the id under
+    which its latents are kept, None where nobody asked for that.
+    """
 
     data: bytes
     seed: int
     subseed: int | None = None
+    decoder: ComponentRef | None = None
+    latents: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,3 +195,28 @@ class Drawn:
     pictures: tuple[Picture, ...]
     prompt_truncated: bool
     negative_prompt_truncated: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """One picture's pixels [height, width, 3], and the seconds that its version worked on it."""
+
+    pixels: Pixels
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowResult:
+    """How a candidate, `pin`, decoded latents whose picture `live` had made; the seconds are those of the work alone.
+
+    `psnr_db` compares the two, infinite where they are the same; it and `seconds` are None where the candidate gave no
+    picture: either not a finite one, or it failed, for the reason told.
+    """
+
+    pin: ComponentRef
+    live: ComponentRef
+    psnr_db: float | None = None
+    seconds: float | None = None
+    live_seconds: float
+    finite: bool = True
+    failed: str | None = None

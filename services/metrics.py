@@ -26,6 +26,11 @@ class IngressMetrics:
         )
         self.admitted_images = Gauge("latentworks_admitted_images", "pictures admitted and not answered yet")
         self.refused = Counter("latentworks_refused_total", "requests turned away", tag_keys=("reason",))
+        self.version_requests = Counter(
+            "latentworks_version_requests_total",
+            "requests that a version took part in, by how they ended: ok, error or non_finite",
+            tag_keys=("stage", "version", "outcome"),
+        )
 
 
 class StageMetrics:
@@ -40,8 +45,18 @@ class StageMetrics:
         self._failures = Counter("latentworks_stage_failures_total", "calls that failed in a stage", tag_keys=tags)
         self._abandoned = Counter("latentworks_stage_abandoned_total", "calls whose caller went away", tag_keys=tags)
         self._open_seconds = Histogram(
-            "latentworks_open_seconds", "fetch, check, open and warm up a version", boundaries=_SECONDS, tag_keys=tags
+            "latentworks_open_seconds",
+            "open and warm up a version whose files are here",
+            boundaries=_SECONDS,
+            tag_keys=tags,
         )
+        self._copies = Counter(
+            "latentworks_compiled_copies_total",
+            "openings, by what became of the compiled copy; all but hit and built opened the plain model",
+            tag_keys=(*tags, "outcome"),
+        )
+        self._held = Gauge("latentworks_versions_held", "versions that a replica holds open", tag_keys=("stage",))
+        self._held_bytes = Gauge("latentworks_versions_held_bytes", "weights of the versions held", tag_keys=("stage",))
 
     def worked(self, version: str, seconds: float) -> None:
         """One call was done."""
@@ -55,9 +70,15 @@ class StageMetrics:
         """One call was given up because nobody waits for it."""
         self._abandoned.inc(tags=self._tags(version))
 
-    def opened(self, version: str, seconds: float) -> None:
-        """A version was opened."""
+    def opened(self, version: str, copy: str, seconds: float) -> None:
+        """A version was opened; `copy` says what became of its compiled copy."""
         self._open_seconds.observe(seconds, tags=self._tags(version))
+        self._copies.inc(tags={**self._tags(version), "outcome": copy})
+
+    def holds(self, versions: int, size: int) -> None:
+        """So many versions are open, of so many bytes."""
+        self._held.set(versions, tags={"stage": self._stage})
+        self._held_bytes.set(size, tags={"stage": self._stage})
 
     def _tags(self, version: str) -> dict[str, str]:
         return {"stage": self._stage, "version": version}
@@ -164,6 +185,19 @@ class GraphMetrics:
         self._given_up = Counter(
             "latentworks_given_up_total", "calls given up, as replicas stopped one after the other", tag_keys=tag
         )
+        self._non_finite = Counter(
+            "latentworks_non_finite_images_total",
+            "pictures that came out not finite or of one colour; the denoiser's where its latents were not finite",
+            tag_keys=("stage", "version"),
+        )
+        self._shadows = Counter(
+            "latentworks_shadow_decodes_total",
+            "pictures decoded once more by a candidate: compared, no_picture, failed, or dropped as too many",
+            tag_keys=("version", "outcome"),
+        )
+        self._not_kept = Counter(
+            "latentworks_latents_not_kept_total", "pictures whose latents were to be kept and could not be"
+        )
 
     def lost(self, stage: str) -> None:
         """A replica stopped while it worked on a call."""
@@ -173,6 +207,59 @@ class GraphMetrics:
         """A call is not tried again."""
         self._given_up.inc(tags={"stage": stage})
 
+    def no_picture(self, stage: str, pin: ComponentRef) -> None:
+        """A version of a stage made no picture."""
+        self._non_finite.inc(tags={"stage": stage, **_version(pin)})
+
+    def shadowed(self, pin: ComponentRef, outcome: str, pictures: int = 1) -> None:
+        """Pictures were decoded once more by a candidate, or would have been."""
+        self._shadows.inc(pictures, tags={**_version(pin), "outcome": outcome})
+
+    def not_kept(self) -> None:
+        """A picture's latents could not be kept."""
+        self._not_kept.inc()
+
+
+class LatentsMetrics:
+    """What the store of latents counts."""
+
+    def __init__(self) -> None:
+        self._kept = Gauge("latentworks_latents_kept", "latents kept")
+        self._bytes = Gauge("latentworks_latents_bytes", "what they take on disk")
+        self._dropped = Counter("latentworks_latents_dropped_total", "latents kept no more", tag_keys=("reason",))
+
+    def holds(self, latents: int, size: int) -> None:
+        """So many latents are kept, in so many bytes."""
+        self._kept.set(latents)
+        self._bytes.set(size)
+
+    def dropped(self, reason: str) -> None:
+        """Latents went: expired, full or damaged."""
+        self._dropped.inc(tags={"reason": reason})
+
 
 def _version(pin: ComponentRef) -> dict[str, str]:
     return {"version": str(pin)}
+
+
+class RolloutMetrics:
+    """What the rollout controller counts."""
+
+    def __init__(self) -> None:
+        self._away = Gauge(
+            "latentworks_registry_away_seconds", "how long the registry has not answered, 0 while it does"
+        )
+        self._rollouts = Counter("latentworks_rollouts_total", "plans followed to their end", tag_keys=("outcome",))
+        self._rolled_back = Counter("latentworks_canaries_rolled_back_total", "canaries that ended by themselves")
+
+    def away(self, seconds: float) -> None:
+        """The registry has not answered for so long."""
+        self._away.set(seconds)
+
+    def rolled_out(self, outcome: str) -> None:
+        """A plan came to its end: live or stopped."""
+        self._rollouts.inc(tags={"outcome": outcome})
+
+    def canary_rolled_back(self) -> None:
+        """A canary did too badly."""
+        self._rolled_back.inc()

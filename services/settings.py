@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -15,15 +15,20 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from compiler.settings import CompilerSettings
 from pipeline.request import RequestRules
-from registry.settings import VARIABLES, RegistrySettings
+from registry.gate import GateSettings
+from registry.settings import VARIABLES, Folder, RegistrySettings
 from runtime.settings import SessionSettings
+from services.held_versions import VersionBounds
 
 PREFIX = "LATENTWORKS_"
 _NESTED = "__"
 # variables of our prefix that other rooms read
 _ELSEWHERE = (*VARIABLES, "LATENTWORKS_TRAINING")
 
+
+_COPIES = CompilerSettings()
 
 Cpus = Annotated[float, Field(ge=0, description="what Ray sets aside for a replica, to place it; it bounds nothing")]
 Ongoing = Annotated[int, Field(ge=1, description="calls that a replica takes at a time; others queue")]
@@ -54,9 +59,18 @@ class StageArgs(DeploymentArgs):
 
     max_ongoing_requests: Annotated[Ongoing, Field(le=1000)] = 4
     threads: Threads = None
+    most_versions: int = Field(4, ge=2, le=1000, description="versions that a replica holds open at most")
+    most_version_bytes: int = Field(
+        32 * 2**30, ge=1, le=2**50, description="the most weights of them; one in use is never closed"
+    )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="what runs the session: auto takes CUDA where it attaches; a named one attaches or fails"
     )
+
+    @property
+    def versions(self) -> VersionBounds:
+        """How much a replica holds."""
+        return VersionBounds(most=self.most_versions, most_bytes=self.most_version_bytes)
 
     @property
     def session(self) -> SessionSettings:
@@ -64,10 +78,49 @@ class StageArgs(DeploymentArgs):
         return SessionSettings(threads=self.threads, provider=self.provider)
 
 
+class CompilerArgs(BaseModel):
+    """Compiled copies of components, one for all replicas of a node; see docs/compiled-copies.md."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Folder | None = Field(
+        None, description="where they are, on a local disk; unset: `compiled` in the registry's home"
+    )
+    most_bytes: int = Field(_COPIES.most_bytes, ge=0, description="the most bytes of them; 0: none is made or used")
+    min_free_bytes: int = Field(
+        _COPIES.min_free_bytes,
+        ge=0,
+        description="what stays free on the disk; a copy that would leave less is not made",
+    )
+    min_weight_bytes: int = Field(
+        _COPIES.min_weight_bytes, ge=0, description="the least weights that a copy is made of; smaller ones open fast"
+    )
+
+    def settings(self, home: Path) -> CompilerSettings:
+        """What the compiler needs to know; `home` is the registry's."""
+        folder = home / "compiled" if self.folder is None else self.folder
+        return CompilerSettings(**{**self.model_dump(), "folder": folder})
+
+
 class TextEncoderArgs(StageArgs):
     """The text encoder: one short run a request gains nothing from more threads."""
 
     threads: Threads = 1
+
+
+class RolloutArgs(DeploymentArgs):
+    """The rollout controller, which decides which versions are live; there is one."""
+
+    replicas: int = Field(1, ge=1, le=1, description="one, which alone decides")
+    max_ongoing_requests: Ongoing = 1000
+    poll_s: float = Field(1.0, gt=0, le=3600, description="how often the registry is asked what has changed")
+    prepare_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="what a replica has to fetch, open and warm up a version; then it is replaced, once",
+    )
+    gate: GateSettings = GateSettings()
 
 
 class DenoiserArgs(StageArgs):
@@ -110,6 +163,24 @@ class ChainArgs(DeploymentArgs):
     snapshot_every: int = Field(
         4, ge=1, description="evaluations between two snapshots of a walk, which goes on from the newest elsewhere"
     )
+    shadows: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="answers whose pictures a candidate decodes at a time, in one replica; more are left out",
+    )
+
+
+class LatentsArgs(DeploymentArgs):
+    """The store of latents, on the disk of the node that its one replica is on; `keep_s` after they came they go."""
+
+    replicas: int = Field(1, ge=1, le=1, description="one, which knows of all that is kept")
+    num_cpus: Cpus = 0.05
+    folder: Folder | None = Field(None, description="where latents are kept; unset: `latents` in the registry's home")
+    most_bytes: int = Field(
+        2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
+    )
+    keep_s: float = Field(3600, gt=0, le=10**9, description="seconds for which they are kept")
 
 
 class IngressArgs(DeploymentArgs):
@@ -125,6 +196,9 @@ class IngressArgs(DeploymentArgs):
         ge=1,
         le=3600,
         description="seconds that a refused caller is told to wait, where the denoiser does not know better",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="what MLflow signs its webhooks to `/v1/registry/webhook` with; unset: there is no such route"
     )
 
 
@@ -184,12 +258,14 @@ class GraphArgs(BaseSettings):
     folder: Path | None = Field(None, description="unset: models/BUNDLE beside ray_app.py, where that is there")
     registry: RegistrySettings = Field(default_factory=RegistrySettings.from_environment)
     rules: RequestRules = RequestRules()
-    catalog: DeploymentArgs = DeploymentArgs()
+    compiler: CompilerArgs = CompilerArgs()
+    rollout: RolloutArgs = RolloutArgs()
     text_encoder: TextEncoderArgs = TextEncoderArgs()
     denoiser: DenoiserArgs = DenoiserArgs()
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
     vae_encoder: StageArgs = StageArgs()
     graph: ChainArgs = ChainArgs()
+    latents: LatentsArgs = LatentsArgs()
     ingress: IngressArgs = IngressArgs()
 
     @classmethod

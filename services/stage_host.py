@@ -3,28 +3,30 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.serve.handle import DeploymentHandle
 
+from compiler.copies import CompiledCopies
+from compiler.settings import CompilerSettings
 from components.contract import Kind
-from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.reference import ComponentRef
-from registry.errors import RegistryError
+from components.reference import ComponentRef, kind_of
 from registry.fetch import fetch
+from registry.gc import hold
 from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
-from services.errors import ServingError, StartError
-from services.messages import LiveModel
+from services.errors import ServingError
+from services.held_versions import Fetched, HeldVersions, VersionBounds
+from services.messages import LiveModel, LiveRecord, ReplicaReport
 from services.metrics import StageMetrics
-from services.shelf import Shelf
+from services.replica import whereabouts
 
 _log = logging.getLogger("ray.serve")
 
@@ -59,6 +61,8 @@ class StageSettings(BaseModel):
     registry: RegistrySettings
     session: SessionSettings
     workers: int = Field(ge=1)
+    versions: VersionBounds = VersionBounds()
+    compiler: CompilerSettings = CompilerSettings()
 
 
 class StageHost(Generic[Stage]):
@@ -76,19 +80,41 @@ class StageHost(Generic[Stage]):
         self._make = make
         self._probe = probe
         self._settings = settings
-        self._shelf = Shelf(self._open)
+        self.metrics = StageMetrics(kind)
+        self._copies = CompiledCopies(settings.compiler)
+        self._versions = HeldVersions(self._fetch, self._open, settings.versions, self.metrics.holds)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
-        self.metrics = StageMetrics(kind)
+        self._replica, self._node = whereabouts()
+        self._replaced = False
 
-    async def start(self, catalog: DeploymentHandle) -> None:
-        """Open the live version, so that the first request finds it ready.
+    async def start(self, rollout: DeploymentHandle) -> LiveModel:
+        """Open what requests are pinned to, so that the first one finds it ready, and say what is live.
 
         Raises:
-            StartError: it cannot be had or opened.
+            StartError: the live version cannot be had or opened; of another, such as a canary, the report says so.
         """
-        live: LiveModel = await catalog.live.remote()
-        await self.stage(live.pins[self._kind])
+        record: LiveRecord = await rollout.record.remote()
+        live, canary = record.live.pins[self._kind], record.canary
+        async with self._versions.use(live):
+            pass
+        wanted = [live]
+        if canary is not None and kind_of(canary.ref.name) == self._kind:
+            wanted.append(canary.ref)
+            with suppress(ServingError):
+                async with self._versions.use(canary.ref, ahead=True):
+                    pass
+        self._versions.want(wanted)
+        return record.live
+
+    def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
+        """Keep the wanted versions open, the most important first, and say how far that is.
+
+        A replica whose name is among `replaced` is no more healthy from now on, so that Serve starts another.
+        """
+        self._replaced = self._replaced or self._replica in replaced
+        self._versions.want(wanted)
+        return ReplicaReport(self._replica, self._node, self._versions.report())
 
     async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
@@ -97,15 +123,24 @@ class StageHost(Generic[Stage]):
             StartError: the version cannot be had or opened.
             ServingError: the runtime could not do it; why goes to the log.
         """
-        stage = await self.stage(pin)
-        with self.working(pin):
-            try:
-                result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
-            except RuntimeFault as fault:
-                self.ran(pin, stage, fault)
-                raise ServingError(f"{self._kind}: something went wrong in this stage") from None
-            self.ran(pin, stage)
-            return result
+        async with self.using(pin) as stage:
+            with self.working(pin):
+                try:
+                    result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
+                except RuntimeFault as fault:
+                    self.ran(pin, stage, fault)
+                    raise ServingError(f"{self._kind}: something went wrong in this stage") from None
+                self.ran(pin, stage)
+                return result
+
+    def using(self, pin: ComponentRef) -> AbstractAsyncContextManager[Stage]:
+        """A block that uses a pinned version, opened if need be, which stays open until its end.
+
+        Raises:
+            StartError: it cannot be had or opened.
+            UnavailableError: as many versions are in use as a replica may hold.
+        """
+        return self._versions.use(pin)
 
     @contextmanager
     def working(self, pin: ComponentRef) -> Iterator[None]:
@@ -136,8 +171,10 @@ class StageHost(Generic[Stage]):
         """Probe each version whose last runs all failed: the requests may have been at fault, not the replica.
 
         Raises:
-            ServingError: a probe failed too; Serve starts another replica in this place.
+            ServingError: a probe failed too, or the rollout gave this replica up; Serve starts another in this place.
         """
+        if self._replaced:
+            raise ServingError(f"{self._kind}: could not prepare a version in time")
         for pin, suspect in list(self._suspects.items()):
             if suspect.faults < FAULTS_BEFORE_PROBE:
                 continue
@@ -148,21 +185,25 @@ class StageHost(Generic[Stage]):
                 raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
             self._suspects.pop(pin, None)
 
-    async def stage(self, pin: ComponentRef) -> Stage:
-        """The stage of a pinned version, opened if need be.
+    def _fetch(self, pin: ComponentRef) -> Fetched:
+        # first, so that nothing is tidied away between the two
+        lease = hold(pin, self._settings.registry)
+        return Fetched(ComponentFolder.open(fetch(pin, self._settings.registry)), lease)
 
-        Raises:
-            StartError: the version cannot be had or opened.
-        """
-        try:
-            return await self._shelf.get(pin)
-        except (ComponentError, RegistryError, RuntimeFault) as error:
-            raise StartError(f"{pin}: {error}") from None
-
-    def _open(self, pin: ComponentRef) -> Stage:
+    def _open(self, pin: ComponentRef, folder: ComponentFolder, ahead: bool) -> Stage:
         started = time.perf_counter()
-        stage = self._make(ComponentFolder.open(fetch(pin, self._settings.registry)), self._settings.session)
-        self.metrics.opened(str(pin), time.perf_counter() - started)
-        threads = thread_count(self._settings.session)
-        _log.info("%s: opened %s on %s, threads: %d", self._kind, pin, stage.provider, threads)
-        return stage
+        opened = self._copies.open(self._make, folder, self._settings.session, wait=ahead)
+        seconds = time.perf_counter() - started
+        self.metrics.opened(str(pin), opened.outcome, seconds)
+        _log.info(
+            "%s: opened %s on %s in %.3f s, copy: %s, threads: %d",
+            self._kind,
+            pin,
+            opened.stage.provider,
+            seconds,
+            opened.outcome,
+            thread_count(self._settings.session),
+        )
+        if opened.reason is not None:
+            _log.warning("%s: no compiled copy: %s", pin, opened.reason)
+        return opened.stage

@@ -1,30 +1,53 @@
 """The VAE decoder's deployment: latents to pixels."""
 
+import time
+from collections.abc import Collection, Sequence
+
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import FloatArray, Pixels
+from components.messages import FloatArray
 from components.reference import ComponentRef
-from pipeline.vae_decoder import VaeDecoder
+from pipeline.vae_decoder import DecodedBatch, VaeDecoder
 from runtime.feeds import zero_feeds
+from services.errors import NonFiniteImageError
+from services.messages import Decoded, ReplicaReport
 from services.stage_host import StageHost, StageSettings
 
 
 def _probe(stage: VaeDecoder) -> None:
-    stage.decode(zero_feeds(stage.contract)["latents"])
+    # whatever it gives: a replica that can run a version which makes no pictures is a sound one
+    stage.decode_each(zero_feeds(stage.contract)["latents"])
 
 
 class VaeDecoderDeployment:
     """Decodes the latents of one picture at a time."""
 
-    async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings)
-        await self._host.start(catalog)
+        await self._host.start(rollout)
 
-    async def decode(self, pin: ComponentRef, latents: FloatArray) -> Pixels:
-        """Decode latents [batch, channels, height, width] to pixels [batch, H, W, 3], 0..255, by a pinned version."""
-        return await self._host.run(pin, lambda stage: stage.decode(latents))
+    async def decode(self, pin: ComponentRef, latents: FloatArray) -> Decoded:
+        """Decode one picture's latents [1, channels, height, width] by a pinned version.
+
+        Raises:
+            NonFiniteImageError: the version gave something that is no picture; nothing is wrong with the replica.
+        """
+        batch, seconds = await self._host.run(pin, lambda stage: _timed(stage, latents))
+        [fault] = batch.faults
+        if fault is not None:
+            raise NonFiniteImageError(f"{pin} gave {fault}", pin)
+        return Decoded(batch.pixels[0], seconds)
+
+    async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
+        """Keep versions open, the most important first, and say how far that is."""
+        return self._host.hold(wanted, replaced)
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
         await self._host.check_health()
+
+
+def _timed(stage: VaeDecoder, latents: FloatArray) -> tuple[DecodedBatch, float]:
+    started = time.perf_counter()
+    return stage.decode_each(latents), time.perf_counter() - started

@@ -1,5 +1,7 @@
 """The VAE encoder's deployment: pixels to latents."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
@@ -8,6 +10,7 @@ from components.messages import LatentDistribution, Pixels
 from components.reference import ComponentRef
 from pipeline.vae_encoder import VaeEncoder
 from runtime.feeds import zero_feeds
+from services.messages import ReplicaReport
 from services.stage_host import StageHost, StageSettings
 
 
@@ -19,13 +22,17 @@ def _probe(stage: VaeEncoder) -> None:
 class VaeEncoderDeployment:
     """Encodes the pixels of one picture at a time."""
 
-    async def __init__(self, catalog: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings)
-        await self._host.start(catalog)
+        await self._host.start(rollout)
 
     async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:
         """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version."""
         return await self._host.run(pin, lambda stage: stage.encode(pixels))
+
+    async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
+        """Keep versions open, the most important first, and say how far that is."""
+        return self._host.hold(wanted, replaced)
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""

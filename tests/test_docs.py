@@ -16,6 +16,7 @@ PAGES = (
     "ARCHITECTURE.md",
     "docs/bundled-model.md",
     "docs/guidance.md",
+    "docs/latents.md",
     "docs/samplers.md",
     "docs/serving.md",
 )

@@ -9,6 +9,7 @@ from http.client import HTTPConnection, HTTPException
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ReplicaState
 
@@ -48,6 +49,12 @@ class RunningReplicas:
             raise UnavailableError("Serve's controller does not know the application")
         deployments = application.deployments.items()
         return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments}
+
+
+def request_id() -> str:
+    """The id of the request that is being answered: the caller's `x-request-id`, or the one that the proxy made."""
+    # Serve has no public way to it
+    return _get_serve_request_context().request_id
 
 
 async def node_metrics() -> bytes:

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.errors import UnavailableError
 from services.ingress.admission import Admission
@@ -24,19 +24,27 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """How many replicas of each deployment take requests."""
+    """How many replicas of each deployment take requests, and whether the registry answers, which no request needs."""
 
     status: str = "ready"
     replicas: dict[str, int]
+    registry: Literal["ok", "away"] = Field(
+        "ok", description="away: it does not answer, and what was live last is served on"
+    )
+    registry_away_s: float | None = Field(None, description="for how long")
 
 
 @dataclass(frozen=True, slots=True)
 class HealthFace:
-    """`replicas` counts the running replicas of every deployment; `metrics_page` is the node's Prometheus page."""
+    """`replicas` counts the running replicas of every deployment; `metrics_page` is the node's Prometheus page.
+
+    `away_s` is how long the registry has not answered, None while it does.
+    """
 
     replicas: Callable[[], Awaitable[dict[str, int]]]
     metrics_page: Callable[[], Awaitable[bytes]]
     admission: Admission
+    away_s: Callable[[], float | None]
 
     def router(self) -> APIRouter:
         """The face's routes."""
@@ -57,7 +65,8 @@ class HealthFace:
         replicas = await self.replicas()
         if missing := sorted(name for name, running in replicas.items() if running == 0):
             raise UnavailableError(f"no running replica of {', '.join(missing)}")
-        return Readiness(replicas=replicas)
+        away_s = self.away_s()
+        return Readiness(replicas=replicas, registry="ok" if away_s is None else "away", registry_away_s=away_s)
 
     async def metrics(self) -> Response:
         """Prometheus figures of every process on this node: ours start with `ray_latentworks_`."""

@@ -68,18 +68,18 @@ class GenerationBody(BaseModel):
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )
+    components: dict[str, str] | None = Field(
+        None,
+        description="versions other than the live ones, by kind, such as "
+        '`{"vae_decoder": "emoji.vae_decoder@candidate"}` or `"emoji.vae_decoder/2"`; they must fit the rest',
+    )
+    store_latents: bool | None = Field(
+        None, description="keep the final latents for a time, to be decoded again; false if left out"
+    )
     deadline_s: float | None = Field(
         None,
         description="seconds from now after which nobody wants the picture; where that cannot be, 504 comes at once",
     )
-
-
-class GeneratedImage(BaseModel):
-    """One picture."""
-
-    b64_json: str = Field(description="the file, in base64")
-    seed: int = Field(description="alone, this seed, with the subseed if there is one, gives this picture")
-    subseed: int | None = Field(description="null where subseed_strength is 0")
 
 
 class ComponentPin(BaseModel):
@@ -88,6 +88,18 @@ class ComponentPin(BaseModel):
     name: str
     version: int
     sha256: str
+
+
+class GeneratedImage(BaseModel):
+    """One picture."""
+
+    b64_json: str = Field(description="the file, in base64")
+    seed: int = Field(description="alone, this seed, with the subseed if there is one, gives this picture")
+    subseed: int | None = Field(description="null where subseed_strength is 0")
+    fallback: ComponentPin | None = Field(
+        None, description="the VAE decoder that made it, where the pinned one gave no picture; else null"
+    )
+    latents: str | None = Field(None, description="the id of its latents, where they were stored")
 
 
 class GenerationAnswer(BaseModel):

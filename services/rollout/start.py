@@ -1,59 +1,149 @@
-"""The catalog's deployment: the one process that asks the registry which version of each component is live."""
+"""What a start serves: what the registry says, or what was served last where it does not answer."""
 
-import asyncio
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
+import logging
+from collections.abc import Collection
 
 from components.contract import PARTS
 from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.reference import DEFAULT_ALIAS, Selector, registered_name
+from components.reference import DEFAULT_ALIAS, ComponentRef
 from pipeline.bundle import require_fit
 from registry.bundle import publish_bundle
-from registry.errors import RegistryError
-from registry.registry import Registry
-from registry.settings import RegistrySettings
+from registry.errors import RegistryAwayError, RegistryError
+from registry.fetch import fetch
+from registry.gate import passed
+from registry.plans import check_plan, in_production
+from registry.promotion import chosen_by_start
+from registry.registry import Registry, Survey
+from registry.rollout import ROLLOUT_TAG, Rollout, read, with_changes
+from registry.version import Version
 from services.errors import StartError
-from services.messages import LiveModel
+from services.rollout.decision import named, require_bundle
+from services.rollout.desk import unusable_means_away
+from services.rollout.last_good import KnownVersion, LastGood, keep, kept, live_model, resumed
+from services.rollout.settings import RolloutSettings
+
+_log = logging.getLogger("ray.serve")
 
 
-class CatalogSettings(BaseModel):
-    """Which bundle is served; `folder`, where given, is published first unless the registry has it already."""
+def begin(settings: RolloutSettings) -> tuple[LastGood, str | None]:
+    """What to serve, its files on this machine, and why the registry is away, None where it is not.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bundle: str
-    folder: Path | None
-    registry: RegistrySettings
-
-
-class CatalogDeployment:
-    """Resolves the bundle's aliases once at its start, and brings every component into this machine's cache."""
-
-    async def __init__(self, settings: CatalogSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._live = await asyncio.to_thread(load, settings)
-
-    async def live(self) -> LiveModel:
-        """The exact versions that new requests are pinned to."""
-        return self._live
-
-
-def load(settings: CatalogSettings) -> LiveModel:
-    """Publish the bundle's folder if need be, resolve its production aliases, fetch and check what they point at.
+    The bundle's folder is published first, if need be.
 
     Raises:
-        StartError: a component is missing, damaged or does not fit the others, or the registry cannot be used.
+        StartError: a component is missing, damaged or does not fit the others, or the registry cannot be used and
+            nothing was served from here before.
     """
+    away = None
     try:
+        try:
+            start = _from_registry(settings)
+            _check(settings, start)
+        except RegistryAwayError as error:
+            found = kept(settings.memory)
+            if found is None:
+                raise
+            start, away = found, str(error)
+            _log.warning("%s; serving what was live last", away)
+            _check(settings, start)
+    except (ComponentError, RegistryError) as error:
+        raise StartError(f"bundle {settings.bundle}: {error}") from None
+    if away is None:
+        try:
+            keep(settings.memory, start)
+        except OSError as error:
+            _log.warning("what is live cannot be kept on disk: %s", error.strerror)
+    return start, away
+
+
+def _from_registry(settings: RolloutSettings) -> LastGood:
+    with unusable_means_away():
         registry = Registry.connect(settings.registry)
         if settings.folder is not None:
             publish_bundle(registry, settings.folder, settings.bundle)
-        names = {kind: registered_name(settings.bundle, kind) for kind in PARTS}
-        pins = {kind: registry.resolve(Selector(name=name, alias=DEFAULT_ALIAS)) for kind, name in names.items()}
-        folders = {kind: ComponentFolder.open(registry.fetch(pin)) for kind, pin in pins.items()}
-        contracts = {kind: folder.manifest.contract for kind, folder in folders.items()}
-        require_fit(contracts)
-    except (ComponentError, RegistryError) as error:
-        raise StartError(f"bundle {settings.bundle}: {error}") from None
-    return LiveModel(settings.bundle, pins, contracts)
+        rollout = _rollout(registry, settings.bundle)
+        needed = tuple(_known(registry, ref) for ref in named(rollout))
+        former = tuple(_known_if_there(registry, ref) for ref in rollout.former if ref not in named(rollout))
+    versions = (*needed, *(known for known in former if known is not None))
+    return LastGood(rollout=rollout, versions=versions, aliases={})
+
+
+def _known(registry: Registry, ref: ComponentRef) -> KnownVersion:
+    return KnownVersion(ref=ref, contract=registry.version(ref.name, ref.version).contract)
+
+
+def _known_if_there(registry: Registry, ref: ComponentRef) -> KnownVersion | None:
+    try:
+        return _known(registry, ref)
+    except RegistryAwayError:
+        raise
+    except RegistryError as error:
+        _log.warning("%s was live before, and cannot be a fallback any more: %s", ref, error)
+        return None
+
+
+def _rollout(registry: Registry, bundle: str) -> Rollout:
+    """What was live last; where `production` has moved since, to what may be served at once, that."""
+    survey = registry.survey(bundle)
+    last = _last(registry, bundle, survey)
+    if last is None:
+        return Rollout(components=in_production(registry, bundle, survey), state="live")
+    try:
+        return _moved(registry, last, in_production(registry, bundle, survey))
+    except RegistryAwayError:
+        raise
+    except RegistryError as error:
+        _log.warning("what %s points at is not served: %s", DEFAULT_ALIAS, error)
+        return last
+
+
+def _moved(registry: Registry, last: Rollout, pointed: Collection[ComponentRef]) -> Rollout:
+    """The last rollout with what `production` was moved to since.
+
+    Raises:
+        RegistryError: that does not fit.
+    """
+    moved = [ref for ref in pointed if ref not in last.components]
+    # what nobody has tried is left to the controller, which tries it first
+    if not moved or not all(_may_serve(registry.version(ref.name, ref.version)) for ref in moved):
+        return last
+    beside = {
+        role: None if extra is None or extra.ref in pointed else extra
+        for role, extra in (("canary", last.canary), ("shadow", last.shadow))
+    }
+    components = with_changes(last.components, moved)
+    former = with_changes(last.former, [ref for ref in last.components if ref not in components])
+    found = last.model_copy(update={"components": components, "previous": last.components, "former": former, **beside})
+    check_plan(registry, found)
+    return found
+
+
+def _last(registry: Registry, bundle: str, survey: Survey) -> Rollout | None:
+    try:
+        last = read(Rollout, survey.tags.get(ROLLOUT_TAG))
+        if last is None:
+            return None
+        require_bundle(bundle, last)
+        check_plan(registry, last)
+    except RegistryAwayError:
+        raise
+    except (RegistryError, ComponentError) as error:
+        _log.warning("what was live last cannot be served any more, so that is what %s is: %s", DEFAULT_ALIAS, error)
+        return None
+    return resumed(last)
+
+
+def _may_serve(version: Version) -> bool:
+    return chosen_by_start(version, DEFAULT_ALIAS) or passed(version, None)
+
+
+def _check(settings: RolloutSettings, start: LastGood) -> None:
+    """Bring every component into this machine's cache, and hold it to what the registry says of it."""
+    live = live_model(settings.bundle, start.rollout, start.contracts)
+    for kind in PARTS:
+        if kind not in live.pins:
+            raise RegistryError(f"no {kind} is live")
+    for pin in live.pins.values():
+        ComponentFolder.open(fetch(pin, settings.registry))
+    require_fit(live.contracts)

@@ -23,7 +23,7 @@ from benchmarks.processes import family
 from components.contract import Kind
 from components.messages import ImageRequest
 from pipeline.request import RequestFields, RequestRules, check_request
-from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
+from services.messages import Drawn, Encoding, LiveModel, LiveRecord, Order, Progress, Terms, WalkOrder, WalkReport
 from tests.services.server import free_port, temporary_home
 
 MOST_SECONDS = 120
@@ -70,6 +70,9 @@ class Application:
         headers = {"accept": "image/png"}
         return httpx.post(f"{self.url}/v1/images/generations", json=body, headers=headers, timeout=MOST_SECONDS)
 
+    def generate_json(self, **body: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}/v1/images/generations", json=body, timeout=MOST_SECONDS)
+
     def replicas(self, deployment: str) -> list[int]:
         """The processes of a deployment's replicas, by id."""
         title = f"ray::ServeReplica:{self.name}:{deployment}".encode()
@@ -94,11 +97,11 @@ class Application:
         return len({worker for line in samples for worker in re.findall(r'WorkerId="(\w+)"', line)})
 
     def metric_reaches(self, least: float, name: str, *labels: str) -> bool:
-        return _comes_true(lambda: self.metric(name, *labels) >= least)
+        return comes_true(lambda: self.metric(name, *labels) >= least)
 
     def heals(self, deployment: str, replicas: int, without: int) -> bool:
         """Whether the deployment comes to run as many replicas again, the killed one gone."""
-        return _comes_true(
+        return comes_true(
             lambda: (
                 len(running := self.replicas(deployment)) == replicas
                 and without not in running
@@ -115,7 +118,7 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def _comes_true(there: Any) -> bool:
+def comes_true(there: Any) -> bool:
     deadline = time.monotonic() + MOST_SECONDS
     while time.monotonic() < deadline:
         if there():
@@ -134,8 +137,8 @@ class Cluster:
     def deploy(self, name: str, bundle: str, folder: Path, **arguments: Any) -> Application:
         given = {"bundle": bundle, "folder": folder, "registry": {"home": self.home / "registry"}, **arguments}
         serve.run(ray_app.build(given), name=name, route_prefix=f"/{name}")
-        live: LiveModel = serve.get_deployment_handle("catalog", name).live.remote().result()
-        return Application(name, f"http://127.0.0.1:{self.port}/{name}", live)
+        record: LiveRecord = serve.get_deployment_handle("rollout", name).record.remote().result()
+        return Application(name, f"http://127.0.0.1:{self.port}/{name}", record.live)
 
     def remove(self, application: Application) -> None:
         serve.delete(application.name)

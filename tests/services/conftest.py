@@ -22,8 +22,10 @@ from components.manifest import Manifest, Origin, Parity
 from components.reference import ComponentRef
 from registry.settings import RegistrySettings
 from runtime.settings import SessionSettings
-from services.catalog import CatalogSettings, load
-from services.messages import LiveModel
+from services.messages import LiveModel, LiveRecord
+from services.rollout.last_good import live_model
+from services.rollout.settings import RolloutSettings
+from services.rollout.start import begin
 from services.stage_host import StageSettings
 
 WIDTH, TOKENS, CHANNELS, DOWNSCALE, HIDDEN = 6, 8, 4, 8, 64
@@ -108,7 +110,7 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live() -> LiveModel:
-    """What the catalog would say of the toy bundle, published once."""
+    """What is live of the toy bundle, published once."""
     digests = {kind: f"{index:064x}" for index, kind in enumerate(CONTRACTS)}
     pins = {kind: ComponentRef(name=f"toy.{kind}", version=1, sha256=digests[kind]) for kind in CONTRACTS}
     return LiveModel("toy", pins, CONTRACTS)
@@ -118,7 +120,8 @@ def live() -> LiveModel:
 def published(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[LiveModel, StageSettings]:
     """The toy bundle in a registry of its own, and what a stage needs to open it."""
     registry = RegistrySettings(home=tmp_path_factory.mktemp("home"))
-    live = load(CatalogSettings(bundle="toy", folder=toy_bundle, registry=registry))
+    start, _away = begin(RolloutSettings(bundle="toy", folder=toy_bundle, registry=registry))
+    live = live_model("toy", start.rollout, start.contracts)
     return live, StageSettings(registry=registry, session=SessionSettings(threads=1), workers=2)
 
 
@@ -132,15 +135,21 @@ def serve_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFix
     logger.removeHandler(caplog.handler)
 
 
-class FakeCatalog:
+class FakeRollout:
     """A handle's one method that stages call."""
 
     def __init__(self, live: LiveModel) -> None:
-        self._live = live
-        self.live = self
+        self.said = record_of(live)
+        self.record = self
 
-    def remote(self) -> Awaitable[LiveModel]:
-        return asyncio.sleep(0, self._live)
+    def remote(self) -> Awaitable[LiveRecord]:
+        return asyncio.sleep(0, self.said)
+
+
+def record_of(live: LiveModel, **more: Any) -> LiveRecord:
+    """What the rollout controller says where nothing but the live versions is there."""
+    versions = {pin: live.contracts[kind] for kind, pin in live.pins.items()}
+    return LiveRecord("first", live, versions | more.pop("versions", {}), **more)
 
 
 def write_component(path: Path, kind: Kind) -> None:

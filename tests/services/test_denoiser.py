@@ -32,7 +32,7 @@ from services.messages import LiveModel, Terms, WalkOrder, WalkReport
 from services.stage_host import StageSettings
 from services.step_loop import StepLoop
 from tests.requests import image_request
-from tests.services.conftest import FakeCatalog
+from tests.services.conftest import FakeRollout
 
 Published = tuple[LiveModel, StageSettings]
 Result = TypeVar("Result")
@@ -102,7 +102,7 @@ def in_house(published: Published, work: Callable[[House], Coroutine[Any, Any, R
     async def run() -> Result:
         deployment = DenoiserDeployment.__new__(DenoiserDeployment)
         chosen = settings(published, **changes)
-        await deployment.__init__(FakeCatalog(published[0]), chosen)  # type: ignore[misc]  # as Serve does
+        await deployment.__init__(FakeRollout(published[0]), chosen)  # type: ignore[misc]  # as Serve does
         return await work(House(deployment, published[0].pins[Kind.DENOISER]))
 
     return asyncio.run(run())

@@ -37,8 +37,8 @@ GENERATIONS = "/v1/images/generations"
 class PoisonedDenoiser(DenoiserDeployment):
     """A denoiser whose process ends at one step of one request, as a fault in a library ends it."""
 
-    async def __init__(self, catalog: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]
-        await super().__init__(catalog, settings)
+    async def __init__(self, rollout: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]
+        await super().__init__(rollout, settings)
         advance = Denoiser.advance
 
         def poisoned(stage: Denoiser, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:

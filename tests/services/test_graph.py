@@ -1,20 +1,47 @@
 """The graph on stages that break: what is asked again, with what, and when it is given up."""
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import pytest
+from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectLostError
 
+from components.contract import Kind
 from components.messages import EncodedText, FloatArray, Snapshot
-from services.errors import DeadlineExceededError, GivenUpError, OverloadedError
+from components.reference import ComponentRef
+from services.encoding import METADATA_KEY
+from services.errors import (
+    DeadlineExceededError,
+    GivenUpError,
+    LatentsNotKeptError,
+    NonFiniteImageError,
+    OverloadedError,
+)
 from services.graph import GraphDeployment, GraphSettings
-from services.messages import Drawn, Encoding, LiveModel, Order, Progress, Terms, WalkOrder, WalkReport
+from services.latents.records import CompareOrder, DecodeOrder, KeptLatents
+from services.messages import (
+    Decoded,
+    Drawn,
+    Encoding,
+    LiveModel,
+    Order,
+    Picture,
+    Progress,
+    ShadowResult,
+    Terms,
+    WalkOrder,
+    WalkReport,
+)
 from services.retries import MOST_LOST
 from tests.services.test_denoiser import request
 
+PICTURE = Decoded(np.zeros((64, 64, 3), np.uint8), 0.25)
 TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False))
 
 
@@ -32,7 +59,7 @@ class Response:
 
 
 class Unary:
-    """A handle's method whose first calls meet a replica that dies."""
+    """A handle's method whose first calls meet a replica that dies; an `answer` that is a function is asked."""
 
     def __init__(self, answer: Any, deaths: int = 0) -> None:
         self._answer = answer
@@ -46,7 +73,7 @@ class Unary:
         def work() -> Any:
             if dies:
                 raise ActorDiedError
-            return self._answer
+            return self._answer(*arguments) if callable(self._answer) else self._answer
 
         return Response(work)
 
@@ -114,15 +141,24 @@ class Reports:
 
 
 class Stages:
-    def __init__(self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0) -> None:
+    def __init__(
+        self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
+    ) -> None:
         self.walks = walks
         self.encode = Unary(TEXTS, encoder_deaths)
-        self.decode = Unary(np.zeros((1, 64, 64, 3), np.uint8), decoder_deaths)
-        self.graph = GraphDeployment(self, walks, self, self, GraphSettings(snapshot_every=4))
+        self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
+        self.keep = Unary(kept)
+        self.shadowed = Unary(None)
+        self.graph = GraphDeployment(self, walks, self, self, self, self, GraphSettings(snapshot_every=4, shadows=1))
 
-    def draw(self, order: Order) -> Drawn:
+    def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
+        """What the graph draws; the event loop goes on until `after` is true."""
+
         async def drawn() -> Drawn:
-            return await self.graph.draw(order)
+            made = await self.graph.draw(order)
+            while not after():
+                await asyncio.sleep(0.01)
+            return made
 
         return asyncio.run(drawn())
 
@@ -262,3 +298,156 @@ def test_who_stops_watching_ends_the_walk(live: LiveModel) -> None:
 
     asyncio.run(watch(Order(request(10), live.pins, Encoding())))
     assert stages.walks.cancelled == 1
+
+
+def decoder_of(live: LiveModel, version: int) -> ComponentRef:
+    return live.pins[Kind.VAE_DECODER].model_copy(update={"version": version})
+
+
+def said_of(picture: Picture) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(Image.open(io.BytesIO(picture.data)).info[METADATA_KEY])
+    return said
+
+
+def gives_none(*bad: ComponentRef, of: Callable[[], bool] = lambda: True) -> Callable[..., Decoded]:
+    """A decoder some of whose versions give no picture, while `of` is true; others a colour of their own."""
+
+    def decode(pin: ComponentRef, _latents: FloatArray) -> Decoded:
+        if pin in bad and of():
+            raise NonFiniteImageError(f"{pin} gave pixels that are not finite", pin)
+        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), 0.25)
+
+    return decode
+
+
+def test_a_picture_says_which_version_made_it(live: LiveModel, order: Order) -> None:
+    pin, fallback = live.pins[Kind.VAE_DECODER], decoder_of(live, 9)
+    [picture] = Stages(Walks(), decoded=gives_none()).draw(replace(order, fallback=fallback)).pictures
+    assert picture.decoder == pin
+    assert said_of(picture)["fallback_for"] is None
+
+    stages = Stages(Walks(), decoded=gives_none(pin))
+    [picture] = stages.draw(replace(order, fallback=fallback)).pictures
+    assert picture.decoder == fallback
+    said = said_of(picture)
+    assert (said["components"]["vae_decoder"], said["fallback_for"]) == (fallback.model_dump(), pin.model_dump())
+    assert Image.open(io.BytesIO(picture.data)).getpixel((0, 0)) == (9, 9, 9)
+
+
+def test_only_the_picture_that_is_none_is_decoded_again(live: LiveModel) -> None:
+    pin, fallback = live.pins[Kind.VAE_DECODER], decoder_of(live, 9)
+    bad = iter([False, True, False])
+    stages = Stages(Walks(), decoded=gives_none(pin, of=lambda: next(bad)))
+    drawn = stages.draw(Order(request(10, n=3), live.pins, Encoding(), fallback=fallback))
+    assert [picture.decoder for picture in drawn.pictures] == [pin, fallback, pin]
+    assert len(stages.decode.calls) == 4
+    assert len(stages.walks.orders) == 3
+
+
+def test_without_a_fallback_there_is_no_picture(live: LiveModel, order: Order) -> None:
+    stages = Stages(Walks(), decoded=gives_none(live.pins[Kind.VAE_DECODER]))
+    with pytest.raises(NonFiniteImageError):
+        stages.draw(order)
+
+
+def test_a_shadow_follows_the_answer(live: LiveModel) -> None:
+    candidate = decoder_of(live, 2)
+    stages = Stages(Walks(), decoded=gives_none())
+    order = Order(request(10, n=2), live.pins, Encoding(), shadow=candidate)
+    alone = Stages(Walks(), decoded=gives_none()).draw(replace(order, shadow=None))
+    drawn = stages.draw(order, after=lambda: len(stages.shadowed.calls) == 2)
+    assert [picture.data for picture in drawn.pictures] == [picture.data for picture in alone.pictures]
+    assert [call[0].version for call in stages.decode.calls] == [1, 1, 2, 2]
+    for (result,) in stages.shadowed.calls:
+        assert isinstance(result, ShadowResult)
+        assert (result.pin, result.live) == (candidate, live.pins[Kind.VAE_DECODER])
+        assert result.psnr_db == pytest.approx(10 * np.log10(255**2))
+
+
+def test_a_shadow_that_fails_is_not_the_answers_affair(live: LiveModel, order: Order) -> None:
+    candidate = decoder_of(live, 2)
+    stages = Stages(Walks(), decoded=gives_none(candidate))
+    assert len(stages.draw(replace(order, shadow=candidate), after=lambda: bool(stages.shadowed.calls)).pictures) == 1
+    [(result,)] = stages.shadowed.calls
+    assert (result.finite, result.failed) == (False, "toy.vae_decoder/2 gave pixels that are not finite")
+
+
+def test_latents_are_kept_for_whoever_asks(live: LiveModel) -> None:
+    stages = Stages(Walks())
+    contract = live.contracts[Kind.DENOISER]
+    order = Order(request(10, n=2), live.pins, Encoding(), Terms("me"), store_latents=True, contract=contract)
+    assert [picture.latents for picture in stages.draw(order).pictures] == ["an-id", "an-id"]
+    for image, (kept, tenant) in enumerate(stages.keep.calls):
+        assert isinstance(kept, KeptLatents)
+        assert (kept.request, kept.pins, kept.contract) == (order.request.picture(image), live.pins, contract)
+        assert (kept.prompt_truncated, kept.negative_prompt_truncated, tenant) == (True, False, "me")
+        np.testing.assert_array_equal(kept.latents, np.zeros((1, 4, 8, 8), np.float32))
+    stages = Stages(Walks())
+    assert stages.draw(replace(order, store_latents=False)).pictures[0].latents is None
+    assert stages.keep.calls == []
+    with pytest.raises(ValueError, match="contract"):
+        replace(order, contract=None)
+
+
+@pytest.mark.parametrize("error", [LatentsNotKeptError("the disk does not take latents: No space left"), KeyError("a")])
+def test_latents_that_cannot_be_kept_cost_no_picture(
+    live: LiveModel, error: Exception, serve_log: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_arguments: Any) -> str:
+        raise error
+
+    stages = Stages(Walks(), kept=refuse)
+    contract = live.contracts[Kind.DENOISER]
+    drawn = stages.draw(Order(request(10), live.pins, Encoding(), store_latents=True, contract=contract))
+    assert [picture.latents for picture in drawn.pictures] == [None]
+    told = error.message if isinstance(error, LatentsNotKeptError) else "KeyError"
+    assert serve_log.messages == [f"latents are not kept: {told}"]
+
+
+@pytest.fixture
+def kept(live: LiveModel) -> KeptLatents:
+    latents = np.zeros((1, 4, 8, 8), np.float32)
+    contract = live.contracts[Kind.DENOISER]
+    return KeptLatents(latents=latents, request=request(10), pins=live.pins, contract=contract)
+
+
+def test_kept_latents_give_the_same_file_by_the_same_version(live: LiveModel, order: Order, kept: KeptLatents) -> None:
+    stages = Stages(Walks(), decoded=gives_none())
+    [first] = stages.draw(order).pictures
+    pin = live.pins[Kind.VAE_DECODER]
+    again = DecodeOrder(kept=kept, decoder=pin, fallback=None, encoding=Encoding())
+    assert asyncio.run(stages.graph.decode(again)).data == first.data
+    other = asyncio.run(stages.graph.decode(replace(again, decoder=decoder_of(live, 5))))
+    assert said_of(other)["components"]["vae_decoder"] == decoder_of(live, 5).model_dump()
+    assert (other.seed, other.subseed, said_of(other)["fallback_for"]) == (5, None, None)
+
+
+def test_kept_latents_have_a_fallback_too(live: LiveModel, kept: KeptLatents) -> None:
+    candidate, fallback = decoder_of(live, 2), decoder_of(live, 9)
+    stages = Stages(Walks(), decoded=gives_none(candidate))
+    order = DecodeOrder(kept=kept, decoder=candidate, fallback=fallback, encoding=Encoding())
+    picture = asyncio.run(stages.graph.decode(order))
+    assert (picture.decoder, said_of(picture)["fallback_for"]) == (fallback, candidate.model_dump())
+
+
+def test_two_versions_are_compared(live: LiveModel, kept: KeptLatents) -> None:
+    a, b = live.pins[Kind.VAE_DECODER], decoder_of(live, 3)
+    stages = Stages(Walks(), decoded=gives_none(decoder_of(live, 4)))
+    order = CompareOrder(kept=kept, decoders=(a, b), files=False)
+    compared = asyncio.run(stages.graph.compare(order))
+    assert compared.psnr_db == pytest.approx(10 * np.log10(255**2 / 4))
+    assert (compared.max_difference, compared.factor) == (2, 64)
+    [file] = compared.files
+    said = json.loads(Image.open(io.BytesIO(file)).info[METADATA_KEY])
+    assert said["compared"]["vae_decoders"] == [a.model_dump(), b.model_dump()]
+    assert (said["compared"]["max_difference"], said["seed"]) == (2, 5)
+    assert "vae_decoder" not in said["components"]
+
+    files = asyncio.run(stages.graph.compare(replace(order, files=True))).files
+    for pin, file in zip((a, b), files, strict=True):
+        picture = Image.open(io.BytesIO(file))
+        assert picture.getpixel((0, 0)) == (pin.version,) * 3
+        assert json.loads(picture.info[METADATA_KEY])["components"]["vae_decoder"] == pin.model_dump()
+
+    with pytest.raises(NonFiniteImageError, match="^toy.vae_decoder/4 gave pixels that are not finite$"):
+        asyncio.run(stages.graph.compare(replace(order, decoders=(a, decoder_of(live, 4)))))

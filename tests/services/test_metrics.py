@@ -5,17 +5,29 @@ from pathlib import Path
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from services.metrics import DenoiserMetrics, GraphMetrics, IngressMetrics, StageMetrics
+from services.metrics import (
+    DenoiserMetrics,
+    GraphMetrics,
+    IngressMetrics,
+    LatentsMetrics,
+    RolloutMetrics,
+    StageMetrics,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_metric_is_in_the_documents_with_its_labels() -> None:
+    owners = (
+        IngressMetrics(),
+        StageMetrics("denoiser"),
+        DenoiserMetrics(),
+        GraphMetrics(),
+        LatentsMetrics(),
+        RolloutMetrics(),
+    )
     made = [
-        metric
-        for owner in (IngressMetrics(), StageMetrics("denoiser"), DenoiserMetrics(), GraphMetrics())
-        for metric in vars(owner).values()
-        if isinstance(metric, Counter | Gauge | Histogram)
+        metric for owner in owners for metric in vars(owner).values() if isinstance(metric, Counter | Gauge | Histogram)
     ]
     rows = re.findall(
         r"^\| `ray_(\w+)` \|([^|]*)\|", (ROOT / "docs" / "serving.md").read_text(encoding="utf-8"), re.MULTILINE

@@ -134,7 +134,7 @@ def test_settings_of_the_engine_reach_their_deployments(toy_bundle: Path) -> Non
         "denoiser.health_check_period_s": 0.5,
         "graph.snapshot_every": 2,
     }
-    _catalog, chain, _front = ray_app.build(given)._bound_deployment.init_args
+    _rollout, chain, *_ = ray_app.build(given)._bound_deployment.init_args
     stages = chain._bound_deployment.init_kwargs
     assert stages["settings"].snapshot_every == 2
     denoiser = stages["denoiser"]._bound_deployment

@@ -58,7 +58,7 @@ def in_process(toy_bundle: Path) -> TextToImage:
 def test_every_deployment_is_ready(served: Served) -> None:
     replicas = httpx.get(served.url + "/readyz").json()["replicas"]
     stages = {"text_encoder", "denoiser", "vae_decoder", "vae_encoder"}
-    assert replicas == dict.fromkeys({"catalog", "graph", "ingress", *stages}, 1)
+    assert replicas == dict.fromkeys({"rollout", "latents", "graph", "ingress", *stages}, 1)
 
 
 def test_a_picture_over_http_is_that_of_the_chain_in_one_process(served: Served, in_process: TextToImage) -> None:

@@ -1,13 +1,14 @@
 """What every stage's replica does around its work: health, what a caller hears, what the log says."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.request import RequestRules
@@ -21,7 +22,7 @@ from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
 from services.text_encoder import TextEncoderDeployment
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
-from tests.services.conftest import FakeCatalog
+from tests.services.conftest import FakeRollout
 
 Published = tuple[LiveModel, StageSettings]
 DEPLOYMENTS: Mapping[Kind, Any] = {
@@ -109,7 +110,7 @@ def test_a_run_that_works_ends_the_suspicion(published: Published, monkeypatch: 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", PARTS)
 def test_a_replica_that_cannot_work_any_more_says_so(
     kind: Kind, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +118,7 @@ def test_a_replica_that_cannot_work_any_more_says_so(
 
     async def run() -> None:
         deployment = DEPLOYMENTS[kind].__new__(DEPLOYMENTS[kind])
-        await deployment.__init__(FakeCatalog(live), settings_of(kind, settings))
+        await deployment.__init__(FakeRollout(live), settings_of(kind, settings))
         await faults(deployment._host, live.pins[kind])
         # its session is sound
         await deployment.check_health()
@@ -151,10 +152,11 @@ def test_opening_says_what_runs_it(published: Published, serve_log: pytest.LogCa
     on_cpu = settings.model_copy(update={"session": SessionSettings(threads=3, provider="cpu")})
 
     async def run() -> None:
-        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(FakeCatalog(live))
+        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(FakeRollout(live))
 
     asyncio.run(run())
-    assert serve_log.messages == ["denoiser: opened toy.denoiser/1 on cpu, threads: 3"]
+    [message] = serve_log.messages
+    assert re.fullmatch(r"denoiser: opened toy.denoiser/1 on cpu in \d+\.\d{3} s, copy: small, threads: 3", message)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,8 @@ def test_runs_beside_the_host_make_a_version_suspect_too(
 
     async def run() -> None:
         host = StageHost(Kind.DENOISER, Denoiser, probed.append, settings)
-        stage = await host.stage(pin)
-        assert await host.stage(pin) is stage, "it was opened again"
+        async with host.using(pin) as stage, host.using(pin) as again:
+            assert again is stage, "it was opened again"
         for _ in range(FAULTS_BEFORE_PROBE):
             host.ran(pin, stage, RuntimeFault(LOST))
         host.ran(pin, stage)
@@ -221,7 +223,8 @@ def test_a_version_that_cannot_be_had_is_an_error_of_the_start(published: Publis
     missing = live.pins[Kind.DENOISER].model_copy(update={"version": 99, "sha256": "0" * 64})
 
     async def run() -> None:
-        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings).stage(missing)
+        async with StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings).using(missing):
+            pass
 
     with pytest.raises(StartError):
         asyncio.run(run())

@@ -4,24 +4,51 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
+from components.contract import Contract
+from components.reference import ComponentRef
 from pipeline.request import RequestRules
 from services.encoding import describe, encode_picture
+from services.errors import FieldError
 from services.ingress.admission import Admission
 from services.ingress.app import create_app
 from services.ingress.health import HealthFace
 from services.ingress.openai import ImagesFace
+from services.ingress.pinning import Pinning
+from services.ingress.rollout import RolloutFace
 from services.messages import Drawn, LiveModel, Order, Picture
 from services.metrics import IngressMetrics
+from tests.services.conftest import record_of
 
 RETRY_AFTER_S = 3
 GENERATIONS = "/v1/images/generations"
+
+
+class FakeController:
+    """The rollout controller's handle, which knows the versions that a test gives it by what a caller writes."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, tuple[ComponentRef, Contract]] = {}
+        self.hints = 0
+        self.component = self
+
+    async def remote(self, selector: str, field: str) -> tuple[ComponentRef, Contract]:
+        if selector not in self.versions:
+            raise FieldError(f"{field}: {selector} is not in the registry", field)
+        return self.versions[selector]
+
+    async def show(self) -> dict[str, Any]:
+        return {"bundle": "toy"}
+
+    async def hint(self) -> None:
+        self.hints += 1
 
 
 @dataclass
@@ -31,6 +58,10 @@ class Server:
     app: FastAPI
     admission: Admission
     metrics: IngressMetrics
+    pinning: Pinning
+    controller: "FakeController"
+    request_id: str = "a request"
+    away_s: float | None = None
     orders: list[Order] = field(default_factory=list)
     draw: Callable[[Order], Awaitable[Drawn]] | None = None
     replicas: dict[str, int] = field(default_factory=lambda: {"denoiser": 1, "graph": 2})
@@ -82,7 +113,11 @@ def server(live: LiveModel) -> Server:
 
     metrics = IngressMetrics()
     admission = Admission(4, metrics.admitted_images.set)
-    images = ImagesFace(live, RequestRules(), draw, admission, metrics)
-    health = HealthFace(replicas, metrics_page, admission)
-    made = Server(create_app(images, health, metrics, RETRY_AFTER_S), admission, metrics)
+    controller = FakeController()
+    pinning = Pinning(cast(Any, controller), record_of(live))
+    images = ImagesFace(pinning, RequestRules(), draw, lambda: made.request_id, admission, metrics)
+    health = HealthFace(replicas, metrics_page, admission, lambda: made.away_s)
+    rollout = RolloutFace(controller.show, controller.hint, SecretStr("a secret"))
+    app = create_app([images, health, rollout], metrics, RETRY_AFTER_S)
+    made = Server(app, admission, metrics, pinning, controller)
     return made

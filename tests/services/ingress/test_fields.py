@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from components.contract import Kind
 from pipeline.request import RequestRules
 from services.encoding import METADATA_KEY
 from services.errors import FieldError
-from services.ingress.fields import check_body
+from services.ingress.fields import check_body, typed_body
+from services.ingress.pinning import Pinned
 from services.messages import LiveModel, Terms
 from tests.services.ingress.conftest import error_of
 
@@ -77,10 +79,21 @@ def test_how_a_request_shares_the_denoiser_reaches_the_order(
     assert server.orders[0].terms == terms
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [({}, False), ({"store_latents": False}, False), ({"store_latents": True}, True)]
+)
+def test_whether_latents_are_kept_reaches_the_order(
+    server: Server, live: LiveModel, given: dict[str, Any], kept: bool
+) -> None:
+    assert server.generate(prompt="a", **given).status_code == 200
+    assert (server.orders[0].store_latents, server.orders[0].contract) == (kept, live.contracts[Kind.DENOISER])
+
+
 @pytest.mark.parametrize("deadline_s", [math.nan, math.inf, -math.inf])
 def test_a_deadline_that_json_cannot_write_is_refused_by_name_too(live: LiveModel, deadline_s: float) -> None:
+    pinned = Pinned("toy", live.pins, live.contracts, None, None)
     with pytest.raises(FieldError, match=r"^deadline_s=.*: must be a number over 0 and at most 86400$") as caught:
-        check_body({"prompt": "a", "deadline_s": deadline_s}, "json", live, RequestRules())
+        check_body(typed_body({"prompt": "a", "deadline_s": deadline_s}), "json", pinned, RequestRules(), "a request")
     assert caught.value.param == "deadline_s"
 
 
@@ -105,6 +118,8 @@ def test_a_deadline_that_json_cannot_write_is_refused_by_name_too(live: LiveMode
         {"guidance_rescale": 0, "guidance_start": 0, "guidance_end": 1, "eta": 0},
         {"schedule": None, "eta": None, "user": None, "priority": None, "deadline_s": None},
         {"priority": "normal", "user": ""},
+        {"components": None, "store_latents": None},
+        {"components": {}, "store_latents": False},
     ],
 )
 def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, Any]) -> None:
@@ -185,12 +200,27 @@ def test_values_that_ask_for_nothing_are_taken(server: Server, inert: dict[str, 
         ({"prompt": "a", "x\udfff" * 100: 1}, "x?" * 32, "no such field"),
         ({"\ud800": 1}, "?", "no such field"),
         ({"prompt": "a", "output_format": "\ud800"}, "output_format", "Unicode"),
+        ({"prompt": "a", "components": []}, "components", "an object"),
+        ({"prompt": "a", "components": {"vae_decoder": 5}}, "components.vae_decoder", "=5: must be text"),
+        ({"prompt": "a", "components": {"vae_decoder": None}}, "components.vae_decoder", "must be text"),
+        (
+            {"prompt": "a", "components": {"vae_decoder": "\ud800"}},
+            "components.vae_decoder",
+            r"='\ud800': must be NAME@ALIAS",
+        ),
+        ({"prompt": "a", "components": {"\ud800": "x"}}, "components", "text_encoder, denoiser, vae_decoder"),
+        ({"prompt": "a", "components": {"vae_encoder": "toy.vae_encoder/1"}}, "components", "'vae_encoder': must be"),
+        ({"prompt": "a", "components": dict.fromkeys(map(str, range(500)), "x")}, "components", "'0': must be"),
+        ({"prompt": "a", "components": {"vae_decoder": "x" * 10**5}}, "components.vae_decoder", "100000 characters"),
+        ({"prompt": "a", "components": {"denoiser": "toy.denoiser/9"}}, "components.denoiser", "not in the registry"),
+        ({"prompt": "a", "store_latents": 1}, "store_latents", "true or false"),
+        ({"prompt": "a", "store_latents": "yes"}, "store_latents", "true or false"),
     ],
 )
 def test_refused_fields_are_named_with_their_limit(server: Server, body: Any, param: str, said: str) -> None:
     error = error_of(server.generate(**body), 422)
     assert (error["param"], error["type"], error["code"]) == (param, "invalid_request_error", "invalid_value")
     assert said in error["message"]
-    assert len(error["message"]) < 600
+    assert len(error["message"]) < 800
     assert not server.orders, "it was drawn all the same"
     assert server.generate(prompt="a").status_code == 200

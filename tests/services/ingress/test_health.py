@@ -10,12 +10,24 @@ def test_alive(server: Server) -> None:
 
 
 def test_ready_while_every_deployment_has_a_replica(server: Server) -> None:
-    assert server.request("GET", "/readyz").json() == {"status": "ready", "replicas": {"denoiser": 1, "graph": 2}}
+    assert server.request("GET", "/readyz").json() == {
+        "status": "ready",
+        "replicas": {"denoiser": 1, "graph": 2},
+        "registry": "ok",
+        "registry_away_s": None,
+    }
     server.replicas["denoiser"] = 0
     response = server.request("GET", "/readyz")
     assert response.status_code == 503
     assert "denoiser" in response.json()["error"]["message"]
     assert response.headers["retry-after"] == "3"
+
+
+def test_ready_without_the_registry_and_says_so(server: Server) -> None:
+    server.away_s = 12.5
+    answer = server.request("GET", "/readyz")
+    assert answer.status_code == 200
+    assert (answer.json()["registry"], answer.json()["registry_away_s"]) == ("away", 12.5)
 
 
 def test_not_ready_and_takes_no_requests_while_draining(server: Server) -> None:

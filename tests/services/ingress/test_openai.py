@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.contract import Kind
+from components.contract import PARTS
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields
 from services.errors import DeadlineExceededError, GivenUpError, OverloadedError, ServingError
@@ -28,7 +28,7 @@ def test_json_answer(server: Server) -> None:
     assert [(one["seed"], one["subseed"]) for one in answer["data"]] == [(7, None), (8, None)]
     assert (answer["seed"], answer["size"], answer["output_format"], answer["model"]) == (7, "64x64", "png", "toy")
     assert answer["components"]["vae_decoder"] == {"name": "toy.vae_decoder", "version": 1, "sha256": f"{2:064x}"}
-    assert answer["components"].keys() == set(Kind)
+    assert answer["components"].keys() == set(PARTS)
     picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][1]["b64_json"])))
     assert (picture.format, picture.size, picture.getpixel((0, 0))) == ("PNG", (64, 64), (8, 8, 8))
     assert "vae_decoder=toy.vae_decoder/1" in response.headers["x-component-versions"]

@@ -1,19 +1,27 @@
-"""The catalog on a real registry (MLflow on sqlite): what is live, and every reason not to start."""
+"""A start on a real registry (MLflow on sqlite): what is live, and every reason not to start."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.folder import ComponentFolder, write_manifest
 from registry.settings import RegistrySettings
-from services.catalog import CatalogSettings, load
 from services.errors import StartError
+from services.messages import LiveModel
+from services.rollout.last_good import live_model
+from services.rollout.settings import RolloutSettings
+from services.rollout.start import begin
 
 
-def settings(home: Path, folder: Path | None) -> CatalogSettings:
-    return CatalogSettings(bundle="toy", folder=folder, registry=RegistrySettings(home=home))
+def settings(home: Path, folder: Path | None) -> RolloutSettings:
+    return RolloutSettings(bundle="toy", folder=folder, registry=RegistrySettings(home=home))
+
+
+def load(chosen: RolloutSettings) -> LiveModel:
+    start, _away = begin(chosen)
+    return live_model(chosen.bundle, start.rollout, start.contracts)
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def copy(toy_bundle: Path, tmp_path: Path) -> Path:
 def test_first_start_publishes_and_later_ones_find(toy_bundle: Path, tmp_path: Path) -> None:
     first = load(settings(tmp_path / "home", toy_bundle))
     assert {kind: (pin.name, pin.version) for kind, pin in first.pins.items()} == {
-        kind: (f"toy.{kind}", 1) for kind in Kind
+        kind: (f"toy.{kind}", 1) for kind in PARTS
     }
     assert all(pin.sha256 == ComponentFolder.open(toy_bundle / kind).digest for kind, pin in first.pins.items())
     assert first.contracts[Kind.DENOISER].latent_size == (8, 8)
@@ -33,7 +41,7 @@ def test_first_start_publishes_and_later_ones_find(toy_bundle: Path, tmp_path: P
 
 
 def test_a_registry_without_the_bundle(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"bundle toy: toy.text_encoder is not in the registry"):
+    with pytest.raises(StartError, match=r"bundle toy: no version of toy.text_encoder, toy.denoiser"):
         load(settings(tmp_path / "home", None))
 
 

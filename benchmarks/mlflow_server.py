@@ -1,0 +1,75 @@
+"""A real MLflow server in a child process, which can be stopped half-way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.server import HOST, free_port
+
+_READY_WITHIN_S = 300.0
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowServer:
+    """Where it answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End it and its workers on the spot, as a machine that loses power does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+    """Start one over an sqlite file and a folder, and end it after the block.
+
+    Raises:
+        BenchmarkError: it ended, or did not answer in five minutes.
+    """
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    server = MlflowServer(f"http://{HOST}:{port}", process)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        server.stop()
+
+
+def _wait(server: MlflowServer) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise BenchmarkError(f"the MLflow server ended with status {server.process.returncode}")
+        try:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(_LOOK_S)
+    raise BenchmarkError(f"the MLflow server did not answer within {_READY_WITHIN_S:g} s")

@@ -1,0 +1,87 @@
+"""Decoding that never passes off as a picture what is none: where a version gives no picture another is asked."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from ray.serve.handle import DeploymentHandle
+
+from components.contract import Kind
+from components.messages import FloatArray, Pixels
+from components.reference import ComponentRef
+from services.errors import GivenUpError, NonFiniteImageError, ServingError
+from services.messages import Decoded, Pins
+from services.metrics import GraphMetrics
+from services.retries import again_where_lost
+
+_log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """One picture's pixels [height, width, 3], the version that made them, and the seconds that it worked on them."""
+
+    pixels: Pixels
+    decoder: ComponentRef
+    seconds: float
+
+
+class PictureDecoder:
+    """Asks the VAE decoder's deployment, and again where a replica stops or a version gives no picture."""
+
+    def __init__(self, vae_decoder: DeploymentHandle, metrics: GraphMetrics) -> None:
+        self._vae_decoder = vae_decoder
+        self._metrics = metrics
+
+    async def picture(self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None) -> Made:
+        """The picture of latents [1, channels, height, width] by the pinned version, or else by `fallback`.
+
+        Raises:
+            NonFiniteImageError: neither gave one, or there is no other to ask.
+            GivenUpError: two replicas stopped while they worked on it.
+            StartError: the pinned version cannot be had or opened.
+        """
+        try:
+            return await self.alone(latents, pins)
+        except NonFiniteImageError as error:
+            said, at_fault = error.message, error.pin
+        if fallback is None or fallback == pins[Kind.VAE_DECODER]:
+            _log.error("%s; there is no other version to ask", said)
+            raise NonFiniteImageError(f"{said}; there is no other version to decode it again", at_fault)
+        _log.warning("%s; %s decodes it again", said, fallback)
+        try:
+            return await self.alone(latents, {**pins, Kind.VAE_DECODER: fallback})
+        except NonFiniteImageError as error:
+            _log.error("%s", error.message)
+            raise NonFiniteImageError(f"{said}; {error.message}, asked to decode it again", at_fault) from None
+        except GivenUpError:
+            raise
+        except ServingError as error:
+            _log.error("the fallback cannot decode: %s", error.message)
+            raise NonFiniteImageError(f"{said}; {fallback} could not decode it again", at_fault) from None
+
+    async def alone(self, latents: FloatArray, pins: Pins) -> Made:
+        """The picture by the pinned version and no other.
+
+        Raises:
+            NonFiniteImageError: it gave none, which is counted against the version at fault.
+            GivenUpError, StartError: as `picture`.
+        """
+        pin = pins[Kind.VAE_DECODER]
+        try:
+            return await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, pin))
+        except NonFiniteImageError as error:
+            said = error.message
+        # a decoder makes nothing of latents that are not finite
+        stage = Kind.VAE_DECODER if np.isfinite(latents).all() else Kind.DENOISER
+        self._metrics.no_picture(stage, pins[stage])
+        raise NonFiniteImageError(said, pins[stage])
+
+    async def once(self, latents: FloatArray, pin: ComponentRef) -> Made:
+        """The picture by one version, in one attempt that nothing counts.
+
+        Raises:
+            NonFiniteImageError: it gave none.
+        """
+        decoded: Decoded = await self._vae_decoder.decode.remote(pin, latents)
+        return Made(decoded.pixels, pin, decoded.seconds)

@@ -1,0 +1,270 @@
+"""The latents face: pictures of latents that are kept, by any VAE decoder that fits them, and two of them compared."""
+
+import base64
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import time
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.compatibility import compatible
+from components.contract import Contract, Kind
+from components.reference import ComponentRef
+from services.comparison import decibels
+from services.errors import FieldError, NotAcceptableError
+from services.ingress.admission import Admission
+from services.ingress.answers import ANSWERS, ERRORS, PICTURE, answer_of, headers_of, pin_of, pins_text
+from services.ingress.bodies import encoding_of, one_of_each, tenant_of, typed
+from services.ingress.body import JSON_TYPE, parse_object, read_body, require_json_type
+from services.ingress.media_types import MEDIA_TYPES, wanted
+from services.ingress.schemas import ComponentPin
+from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
+from services.messages import Drawn, Order, Picture, PictureFormat, Pins, Terms
+from services.metrics import IngressMetrics
+
+_SECRET = ("user",)
+_COMPARED = ("components", "user")
+_SHEETS = {"application/json", "application/*", "image/png", "image/*", "*/*"}
+_DECODER = "components.vae_decoder"
+_EXAMPLES: list[Any] = [{}, {"components": {"vae_decoder": "emoji.vae_decoder@candidate"}, "output_format": "webp"}]
+
+
+class DecodeComponents(BaseModel):
+    """Which versions to take in place of those that are pinned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    vae_decoder: str | None = Field(
+        None, description="NAME@ALIAS or NAME/VERSION; left out: the version that the latents were made for"
+    )
+
+
+class DecodeBody(BaseModel):
+    """A request for the picture of kept latents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
+
+    components: DecodeComponents | None = None
+    output_format: PictureFormat | None = Field(None, description="png if left out")
+    output_compression: int | None = Field(
+        None, description="0 to 100, for jpeg and webp: the quality, 100 if left out"
+    )
+    user: str | None = Field(None, description="whose latents they are: who had them made")
+
+
+class ComparedImage(BaseModel):
+    """One version's picture."""
+
+    b64_json: str = Field(description="the PNG file, in base64")
+    vae_decoder: ComponentPin
+
+
+class ComparisonAnswer(BaseModel):
+    """Two versions' pictures of the same latents, and how they differ."""
+
+    created: int = Field(description="seconds since 1970")
+    identical: bool
+    psnr_db: float | None = Field(description="null where the two are identical")
+    max_difference: int = Field(description="0 to 255, of any channel of any pixel")
+    seed: int
+    data: list[ComparedImage] = Field(description="in the order in which they were asked for")
+    components: dict[str, ComponentPin] = Field(description="what made the latents, by kind")
+
+
+class Resolver(Protocol):
+    """From what a caller writes to an exact version."""
+
+    async def component(self, kind: Kind, selector: str, field: str) -> tuple[ComponentRef, Contract]:
+        """The version that a selector points at now, and its contract.
+
+        Raises:
+            FieldError: the selector is none, or points at nothing, or at another kind; `field` is named.
+        """
+
+    async def fallback(self) -> tuple[ComponentRef, Contract] | None:
+        """The version that decodes where another gives no picture, None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentsFace:
+    """What the face needs of the rest of the server; `read` takes an id and a tenant."""
+
+    resolver: Resolver
+    read: Callable[[str, str], Awaitable[KeptLatents]]
+    decode: Callable[[DecodeOrder], Awaitable[Picture]]
+    compare: Callable[[CompareOrder], Awaitable[Compared]]
+    admission: Admission
+    metrics: IngressMetrics
+
+    def router(self) -> APIRouter:
+        """The face's routes."""
+        router = APIRouter(prefix="/v1/latents", tags=["latents"])
+        router.add_api_route(
+            "/{id}/decode",
+            self.decode_one,
+            methods=["POST"],
+            response_class=Response,
+            responses=ANSWERS,
+            openapi_extra=_BODY,
+        )
+        router.add_api_route(
+            "/{id}/compare",
+            self.compare_two,
+            methods=["GET"],
+            response_class=Response,
+            responses=_COMPARISONS,
+            openapi_extra=_QUERY,
+        )
+        return router
+
+    async def decode_one(self, request: Request, latents: Annotated[str, Path(alias="id")]) -> Response:
+        """Decode kept latents by the VAE decoder that is named."""
+        accept = wanted(request.headers.get("accept"))
+        require_json_type(request.headers.get("content-type"))
+        given = parse_object(await read_body(request.stream(), request.headers.get("content-length")))
+        body = typed(DecodeBody, given, _SECRET, ("output_format",))
+        encoding = encoding_of(body.output_format, body.output_compression, accept)
+        tenant = tenant_of(body.user)
+        kept = await self.read(latents, tenant)
+        named = None if body.components is None else body.components.vae_decoder
+        decoder = await self._decoder(kept, str(kept.pins[Kind.VAE_DECODER]) if named is None else named, _DECODER)
+        fallback = await self._fallback(kept)
+        with self.admission.admitted(1):
+            picture = await self.decode(DecodeOrder(kept=kept, decoder=decoder, fallback=fallback, encoding=encoding))
+        self.metrics.images.inc(1, tags={"format": encoding.format})
+        order = Order(kept.request, _pinned(kept, decoder), encoding, Terms(tenant))
+        drawn = Drawn((picture,), kept.prompt_truncated, kept.negative_prompt_truncated)
+        headers = headers_of(order, drawn)
+        if accept != "json":
+            return Response(picture.data, media_type=MEDIA_TYPES[encoding.format], headers=headers)
+        answer = answer_of(order, drawn, decoder.name.split(".")[0])
+        return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=headers)
+
+    async def compare_two(self, request: Request, latents: Annotated[str, Path(alias="id")]) -> Response:
+        """Show what two VAE decoders make of the same latents, and where they differ."""
+        as_json = _asks_for_json(request.headers.get("accept"))
+        query = one_of_each(request.query_params.multi_items(), _COMPARED)
+        first, second = _two(query.get("components"))
+        kept = await self.read(latents, tenant_of(query.get("user")))
+        decoders = (await self._decoder(kept, first, "components"), await self._decoder(kept, second, "components"))
+        with self.admission.admitted(2):
+            compared = await self.compare(CompareOrder(kept=kept, decoders=decoders, files=as_json))
+        self.metrics.images.inc(len(compared.files), tags={"format": "png"})
+        headers = _comparison_headers(kept, decoders, compared)
+        if not as_json:
+            return Response(compared.files[0], media_type=MEDIA_TYPES["png"], headers=headers)
+        answer = _comparison(kept, decoders, compared)
+        return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=headers)
+
+    async def _decoder(self, kept: KeptLatents, selector: str, field: str) -> ComponentRef:
+        pin, contract = await self.resolver.component(Kind.VAE_DECODER, selector, field)
+        if mismatches := compatible(kept.contract, contract):
+            raise FieldError(f"{field}: {pin} does not fit these latents: {'; '.join(mismatches)}", field)
+        return pin
+
+    async def _fallback(self, kept: KeptLatents) -> ComponentRef | None:
+        found = await self.resolver.fallback()
+        return None if found is None or compatible(kept.contract, found[1]) else found[0]
+
+
+def add_body_schemas(schema: dict[str, Any]) -> None:
+    """Add the decode body's schema to an OpenAPI document; the route reads the body itself, so FastAPI has not."""
+    made = DecodeBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = schema["components"]["schemas"]
+    schemas.update(made.pop("$defs", {}))
+    schemas[DecodeBody.__name__] = made
+
+
+def _asks_for_json(accept: str | None) -> bool:
+    """Whether JSON is asked for by name: whom anything will do for gets something to look at.
+
+    Raises:
+        NotAcceptableError: neither JSON nor PNG will do.
+    """
+    parts = ["*/*"] if accept is None or not accept.strip() else accept.split(",")
+    ours = [part for part in parts if part.split(";")[0].strip().lower() in _SHEETS]
+    if not ours:
+        raise NotAcceptableError("accept: must name one of image/png, application/json")
+    named = [part for part in ours if not part.strip().startswith("*/*")]
+    return bool(named) and wanted(",".join(named)) == "json"
+
+
+def _two(components: str | None) -> tuple[str, str]:
+    selectors = [] if components is None else [part.strip() for part in components.split(",")]
+    if len(selectors) != 2 or not all(selectors):
+        raise FieldError(
+            f"components: has {len(selectors)} selectors, must have two with a comma between them, such as "
+            "emoji.vae_decoder@production,emoji.vae_decoder@candidate",
+            "components",
+        )
+    return selectors[0], selectors[1]
+
+
+def _pinned(kept: KeptLatents, decoder: ComponentRef) -> Pins:
+    return {**kept.pins, Kind.VAE_DECODER: decoder}
+
+
+def _comparison_headers(
+    kept: KeptLatents, decoders: tuple[ComponentRef, ComponentRef], compared: Compared
+) -> dict[str, str]:
+    made_by = [(kind, pin) for kind, pin in kept.pins.items() if kind != Kind.VAE_DECODER]
+    return {
+        "x-seed": str(kept.request.seed),
+        "x-component-versions": pins_text([*made_by, *((Kind.VAE_DECODER, decoder) for decoder in decoders)]),
+        "x-psnr-db": decibels(compared.psnr_db),
+        "x-max-difference": str(compared.max_difference),
+        "x-difference-factor": str(compared.factor),
+    }
+
+
+def _comparison(kept: KeptLatents, decoders: tuple[ComponentRef, ComponentRef], compared: Compared) -> ComparisonAnswer:
+    identical = math.isinf(compared.psnr_db)
+    return ComparisonAnswer(
+        created=int(time()),
+        identical=identical,
+        psnr_db=None if identical else compared.psnr_db,
+        max_difference=compared.max_difference,
+        seed=kept.request.seed,
+        data=[
+            ComparedImage(b64_json=base64.b64encode(file).decode(), vae_decoder=pin_of(decoder))
+            for file, decoder in zip(compared.files, decoders, strict=True)
+        ],
+        components={kind.value: pin_of(pin) for kind, pin in kept.pins.items() if kind != Kind.VAE_DECODER},
+    )
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/DecodeBody"}}},
+    }
+}
+_QUERY = {
+    "parameters": [
+        {
+            "name": "components",
+            "in": "query",
+            "required": True,
+            "schema": {"type": "string"},
+            "description": "two VAE decoders with a comma between them, each NAME@ALIAS or NAME/VERSION",
+        },
+        {
+            "name": "user",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "whose latents they are: who had them made",
+        },
+    ]
+}
+_COMPARISONS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": ComparisonAnswer,
+        "description": "a PNG with both pictures and the map of their difference, or JSON where accept names it",
+        "content": {"image/png": PICTURE},
+    },
+    **{status: said for status, said in ERRORS.items() if status not in (400, 413, 415, 504)},
+}

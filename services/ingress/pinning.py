@@ -1,0 +1,167 @@
+"""Pins: which exact version of each component a request is drawn by, decided once, when it is admitted."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from components.compatibility import compatible
+from components.contract import Contract, Kind
+from components.reference import ComponentRef, kind_of
+from services.errors import FieldError, UnavailableError
+from services.messages import LiveRecord, Outcome, Pins
+
+_log = logging.getLogger("ray.serve")
+
+# how long the controller may keep a question for news, and how often it learns how requests ended
+_NEWS_S = 1.0
+_RETRY_S = 0.5
+_MOST_OUTCOMES = 10_000
+# longer than a registry's two attempts take by default
+_ANSWER_S = 40.0
+_LONGEST_SELECTOR = 256
+# of the stages that a picture goes through
+OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """One request's versions and their contracts; `fallback` and `shadow` as in `Order`."""
+
+    bundle: str
+    pins: Pins
+    contracts: Mapping[Kind, Contract]
+    fallback: ComponentRef | None
+    shadow: ComponentRef | None
+
+
+class Pinning:
+    """Keeps the controller's newest record, and pins requests by it; used from one event loop only.
+
+    While the controller does not answer, the last record holds.
+    """
+
+    def __init__(self, rollout: DeploymentHandle, record: LiveRecord) -> None:
+        self._rollout = rollout
+        self.record = record
+        self._outcomes: list[Outcome] = []
+
+    async def follow(self) -> None:
+        """Ask the controller for news, for ever."""
+        while True:
+            outcomes, self._outcomes = self._outcomes, []
+            try:
+                news = await self._rollout.record.remote(self.record.stamp, _NEWS_S, outcomes)
+            except (RayError, RayServeException) as error:
+                _log.warning("the rollout controller does not answer: %s", type(error).__name__)
+                self.ended(outcomes)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if news is not None:
+                self.record = news
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the controller how requests ended, when it is asked next."""
+        self._outcomes.extend(outcomes[: max(0, _MOST_OUTCOMES - len(self._outcomes))])
+
+    async def component(self, kind: Kind, selector: str, field: str) -> tuple[ComponentRef, Contract]:
+        """The version of a kind that a request's field asks for, and its contract.
+
+        Raises:
+            FieldError: there is no such version, it is of another kind, or it has not passed the gate.
+            UnavailableError: it is not known yet, and the registry or the rollout controller does not answer.
+        """
+        if len(selector) > _LONGEST_SELECTOR:
+            raise FieldError(f"{field}: has {len(selector)} characters, must have at most {_LONGEST_SELECTOR}", field)
+        if not selector.isascii():
+            raise FieldError(f"{field}={selector!r}: must be NAME@ALIAS or NAME/VERSION, in plain letters", field)
+        ref: ComponentRef
+        contract: Contract
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                ref, contract = await self._rollout.component.remote(selector, field)
+        except TimeoutError:
+            raise UnavailableError(f"{field}: nobody says just now which version this is; try again later") from None
+        if kind_of(ref.name) != kind:
+            raise FieldError(f"{field}: {ref} is a {kind_of(ref.name)}, must be a {kind}", field)
+        return ref, contract
+
+    async def fallback(self) -> tuple[ComponentRef, Contract] | None:
+        """The version that decodes where another gives no picture, None where there is none."""
+        chosen = self.record.fallback
+        return None if chosen is None else (chosen, self.record.versions[chosen])
+
+    async def pin(self, request: str, user: str, overrides: Mapping[str, str]) -> Pinned:
+        """The versions for one request, by its id and its user; `overrides` names versions for kinds, by selectors.
+
+        Raises:
+            FieldError: a version asked for is not to be had, or does not fit the others; every mismatch is said.
+            UnavailableError: it is not known yet, and the registry does not answer.
+        """
+        record = self.record
+        pins, contracts = dict(record.live.pins), dict(record.live.contracts)
+        if overrides:
+            await self._override(overrides, pins, contracts)
+        elif (canary := record.canary) is not None:
+            # what fits the live versions may not fit those that a caller chose
+            key = user if canary.sticky and user else request
+            if _share(f"canary {canary.ref}", key) < canary.percent:
+                kind = kind_of(canary.ref.name)
+                pins[kind], contracts[kind] = canary.ref, record.versions[canary.ref]
+        fallback = self._fallback(record, pins, contracts)
+        return Pinned(record.live.bundle, pins, contracts, fallback, _shadow(record, pins, contracts, request))
+
+    async def _override(
+        self, overrides: Mapping[str, str], pins: dict[Kind, ComponentRef], contracts: dict[Kind, Contract]
+    ) -> None:
+        # all names first: there are only so many kinds to ask for
+        chosen = {_overridable(name): selector for name, selector in overrides.items()}
+        for kind, selector in chosen.items():
+            pins[kind], contracts[kind] = await self.component(kind, selector, f"components.{kind}")
+        mismatches = [
+            mismatch for a, b in combinations(contracts, 2) for mismatch in compatible(contracts[a], contracts[b])
+        ]
+        if mismatches:
+            named = ", ".join(str(pins[kind]) for kind in chosen)
+            raise FieldError(f"components: {named} does not fit: {'; '.join(mismatches)}", "components")
+
+    @staticmethod
+    def _fallback(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract]) -> ComponentRef | None:
+        # what stands in for the live version may fall back on that too
+        for chosen in (record.fallback, record.live.pins[Kind.VAE_DECODER]):
+            if chosen is None or chosen == pins[Kind.VAE_DECODER]:
+                continue
+            if not compatible(record.versions[chosen], contracts[Kind.DENOISER]):
+                return chosen
+        return None
+
+
+def _shadow(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract], request: str) -> ComponentRef | None:
+    shadow = record.shadow
+    # it is compared with what is live
+    if shadow is None or pins[Kind.VAE_DECODER] != record.live.pins[Kind.VAE_DECODER]:
+        return None
+    if compatible(record.versions[shadow.ref], contracts[Kind.DENOISER]):
+        return None
+    return shadow.ref if _share(f"shadow {shadow.ref}", request) < shadow.percent else None
+
+
+def _share(salt: str, key: str) -> float:
+    """Where in 0..100 a key falls, evenly, and otherwise for every salt."""
+    digest = hashlib.sha256(f"{salt} {key}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64 * 100
+
+
+def _overridable(name: str) -> Kind:
+    if name not in OVERRIDABLE:
+        limit = ", ".join(OVERRIDABLE)
+        raise FieldError(
+            f"components: {name[:64]!r}: must be one of {limit}, which take part in a picture", "components"
+        )
+    return Kind(name)

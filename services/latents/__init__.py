@@ -1,0 +1,1 @@
+"""Latents that outlive their request: kept on disk for a time, decoded again, compared."""

@@ -1,0 +1,1 @@
+"""The rollout controller: it decides which versions new requests are pinned to, and has every replica ready before."""

@@ -1,0 +1,26 @@
+"""Whether a plan may be prepared at all."""
+
+from components.reference import ComponentRef
+from registry.errors import RegistryError
+from registry.plans import check_plan
+from registry.rollout import Plan, Rollout
+from services.rollout.decision import named, require_bundle
+from services.rollout.desk import Desk
+from services.rollout.selection import Tries
+
+
+async def require_admissible(bundle: str, plan: Plan, live: Rollout, desk: Desk, gate: Tries) -> list[ComponentRef]:
+    """The versions of a plan that are not live yet.
+
+    Raises:
+        RegistryError: they do not fit, are not those of the registry, or do not pass the gate, for every reason said;
+            a RegistryAwayError where the registry does not answer.
+    """
+    require_bundle(bundle, plan)
+    await desk.ask(lambda registry: check_plan(registry, plan))
+    for ref in named(plan):
+        # from here on its contract is known
+        await desk.pin(ref.name, ref.version)
+    if refusals := await gate.refusals(plan, live):
+        raise RegistryError("; ".join(refusals))
+    return [ref for ref in named(plan) if ref not in live.components]

@@ -1,0 +1,48 @@
+"""The stages' replicas as the controller sees them: what each holds, and that it is to hold more."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from components.contract import Kind
+from components.reference import ComponentRef
+from services.messages import ReplicaReport
+
+_log = logging.getLogger("ray.serve")
+
+# a replica that does not answer such a question in this time has not prepared anything
+_ANSWER_S = 5.0
+
+Reports = Mapping[Kind, tuple[ReplicaReport, ...]]
+Wanted = Mapping[Kind, Sequence[ComponentRef]]
+
+
+class Stages:
+    """Asks every running replica of every stage of one application."""
+
+    def __init__(self, application: str) -> None:
+        self._application = application
+
+    async def hold(self, wanted: Wanted, replaced: Collection[str]) -> Reports:
+        """Have each stage's replicas keep versions open, and gather their reports; none of a stage that is not there.
+
+        Replicas named in `replaced` end, so that Serve starts others in their place.
+        """
+        answers = [self._stage(kind, pins, replaced) for kind, pins in wanted.items()]
+        return dict(zip(wanted, await asyncio.gather(*answers), strict=True))
+
+    async def _stage(
+        self, kind: Kind, pins: Sequence[ComponentRef], replaced: Collection[str]
+    ) -> tuple[ReplicaReport, ...]:
+        try:
+            handle = serve.get_deployment_handle(kind.value, self._application)
+            response = handle.broadcast("hold", tuple(pins), frozenset(replaced))
+            return tuple(await asyncio.wait_for(response.results_async(), _ANSWER_S))
+        except (RayError, RayServeException, TimeoutError) as error:
+            # one that is just starting or ending; whoever waits for it asks again
+            _log.debug("%s: no report: %s", kind, type(error).__name__)
+            return ()

@@ -1,0 +1,164 @@
+"""The gate beside the event loop: what passed is remembered, what aliases point at is tried once."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from components.reference import ComponentRef
+from registry.errors import RegistryAwayError, RegistryError
+from registry.rollout import Plan, Rollout
+from services.rollout import gatekeeper
+from services.rollout.gatekeeper import Gatekeeper
+from services.rollout.settings import RolloutSettings
+from services.rollout.start import begin
+from tests.services.rollout.conftest import FlakyDesk
+
+Refs = dict[str, ComponentRef]
+Gated = Callable[[], Any]
+
+
+class FakeTrials:
+    """In the place of `refusals`, which runs a child process: says what a test gives it, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.raises: Exception | None = None
+        self.found: list[str] = []
+        self.let_go = threading.Event()
+        self.let_go.set()
+
+    def __call__(self, _registry: object, wanted: Any, live: Rollout, *_: object) -> list[str]:
+        self.asked += [str(ref) for ref in wanted.components if ref not in live.components]
+        self.let_go.wait()
+        if self.raises is not None:
+            raise self.raises
+        return self.found
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> FakeTrials:
+    made = FakeTrials()
+    monkeypatch.setattr(gatekeeper, "refusals", made)
+    return made
+
+
+@pytest.fixture
+def gated(chosen: RolloutSettings, monkeypatch: pytest.MonkeyPatch) -> Gated:
+    passed: set[str] = {"toy.vae_decoder/2"}
+    monkeypatch.setattr(gatekeeper, "passed", lambda version, _tolerance: str(version.ref) in passed)
+
+    @asynccontextmanager
+    async def made() -> AsyncIterator[tuple[Gatekeeper, FlakyDesk, Rollout]]:
+        start = begin(chosen)[0]
+        desk = FlakyDesk(chosen.registry, start.contracts)
+        gate = Gatekeeper(desk, chosen.registry, chosen.gate)
+        try:
+            yield gate, desk, start.rollout
+        finally:
+            gate.close()
+            desk.close()
+
+    return made
+
+
+async def considered(gate: Gatekeeper, pointed: list[ComponentRef], live: Rollout) -> None:
+    gate.consider(pointed, live)
+    if gate._trying is not None:
+        await asyncio.wait([gate._trying])
+
+
+def test_what_passed_is_remembered(gated: Gated, refs: Refs) -> None:
+    async def run() -> None:
+        async with gated() as (gate, desk, _live):
+            assert await gate.admits(refs["vae_decoder/2"])
+            assert not await gate.admits(refs["vae_decoder/3"])
+            desk.away = True
+            assert await gate.admits(refs["vae_decoder/2"])
+            assert gate.admitted == {refs["vae_decoder/2"]}
+            with pytest.raises(RegistryAwayError):
+                await gate.admits(refs["vae_decoder/3"])
+
+    asyncio.run(run())
+
+
+def test_a_plan_is_tried_beside_what_is_live(gated: Gated, trials: FakeTrials, refs: Refs) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.found = ["toy.vae_decoder/2: black pictures"]
+            components = (*live.components[:2], refs["vae_decoder/2"], live.components[3])
+            assert await gate.refusals(Plan(id="a" * 32, components=components), live) == trials.found
+            assert trials.asked == ["toy.vae_decoder/2"]
+
+    asyncio.run(run())
+
+
+def test_what_aliases_point_at_is_tried_once_each_and_one_at_a_time(
+    gated: Gated, trials: FakeTrials, refs: Refs
+) -> None:
+    pointed = [refs["vae_decoder/1"], refs["vae_decoder/2"], refs["vae_decoder/3"]]
+
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.let_go.clear()
+            gate.consider(pointed, live)
+            while not trials.asked:
+                await asyncio.sleep(0.01)
+            gate.consider(pointed, live)
+            trials.let_go.set()
+            for _ in range(4):
+                await considered(gate, pointed, live)
+            assert trials.asked == ["toy.vae_decoder/2", "toy.vae_decoder/3"], "what is live is not tried"
+            assert gate.admitted == {refs["vae_decoder/2"]}
+
+    asyncio.run(run())
+
+
+def test_a_plan_does_not_wait_for_what_is_tried_beside_it(gated: Gated, trials: FakeTrials, refs: Refs) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.let_go.clear()
+            gate.consider([refs["vae_decoder/3"]], live)
+            while not trials.asked:
+                await asyncio.sleep(0.01)
+            components = (*live.components[:2], refs["vae_decoder/2"], live.components[3])
+            plan = asyncio.create_task(gate.refusals(Plan(id="a" * 32, components=components), live))
+            while len(trials.asked) < 2:
+                await asyncio.sleep(0.01)
+            trials.let_go.set()
+            assert await plan == []
+            assert gate._trying is not None
+            await asyncio.wait([gate._trying])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [(RegistryAwayError("gone"), 3), (RegistryError("no"), 1), (OSError("full"), 1), (KeyError("what"), 1)],
+)
+def test_only_a_registry_that_is_away_is_a_reason_to_try_again(
+    gated: Gated, trials: FakeTrials, refs: Refs, error: Exception, times: int
+) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.raises = error
+            for _ in range(3):
+                await considered(gate, [refs["vae_decoder/2"]], live)
+            assert len(trials.asked) == times
+            assert gate.admitted == set()
+
+    asyncio.run(run())
+
+
+def test_nothing_of_a_kind_without_a_stage_is_tried(gated: Gated, trials: FakeTrials) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            preview = ComponentRef(name="toy.preview_decoder", version=1, sha256="0" * 64)
+            await considered(gate, [preview], live)
+            assert trials.asked == []
+
+    asyncio.run(run())

@@ -39,6 +39,7 @@ class Origin(Record):
 
     source: str
     licence: str | None = None
+    training_run: str | None = Field(None, description="the id of the run that trained it, where its training told")
     exporter: dict[str, str] = Field(description="package name to version")
 
 

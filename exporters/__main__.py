@@ -30,7 +30,7 @@ def main(
     guidance: Annotated[float | None, typer.Option(min=0, help="what it draws best at, requests' default")] = None,
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
-    options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance)
+    options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance=guidance)
     try:
         export_bundle(folder, out, options, _tell)
     except (ComponentError, ExportError, RuntimeFault) as error:

@@ -29,8 +29,8 @@ class BundleOptions:
     """How a checkpoint becomes a bundle.
 
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
-    `source` says where the weights came from, the checkpoint folder's name if not given. `guidance` is what the
-    denoiser draws best at, the default of requests.
+    `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
+    it made them. `guidance` is what the denoiser draws best at, the default of requests.
     """
 
     bundle: str
@@ -38,6 +38,7 @@ class BundleOptions:
     latent_space: str | None = None
     source: str | None = None
     licence: str | None = None
+    training_run: str | None = None
     guidance: float | None = None
 
 
@@ -76,7 +77,9 @@ def _export(
 ) -> None:
     tokenizer = tokenizer_json(checkpoint.tokenizer())
     source = checkpoint.path.absolute().name if options.source is None else options.source
-    origin = Origin(source=source, licence=options.licence, exporter=exporter_versions())
+    origin = Origin(
+        source=source, licence=options.licence, training_run=options.training_run, exporter=exporter_versions()
+    )
     space = options.bundle if options.latent_space is None else options.latent_space
     for network in _networks(checkpoint, space, options.guidance):
         kind = network.contract.kind

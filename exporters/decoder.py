@@ -29,6 +29,7 @@ class DecoderOptions:
     weights: Weights = "float16"
     source: str | None = None
     licence: str | None = None
+    training_run: str | None = None
 
 
 def export_decoder(path: Path, of: Path, out: Path, options: DecoderOptions) -> ComponentFolder:
@@ -45,7 +46,9 @@ def export_decoder(path: Path, of: Path, out: Path, options: DecoderOptions) -> 
     kind = Kind.PREVIEW_DECODER if options.preview else Kind.VAE_DECODER
     network = tiny_decoder(read_tiny(path), kind, _latent_space(of))
     source = path.absolute().name if options.source is None else options.source
-    origin = Origin(source=source, licence=options.licence, exporter=exporter_versions())
+    origin = Origin(
+        source=source, licence=options.licence, training_run=options.training_run, exporter=exporter_versions()
+    )
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

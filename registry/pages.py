@@ -94,6 +94,8 @@ def _params(manifest: Manifest) -> dict[str, str]:
     origin = {"origin.source": manifest.origin.source, "weights": manifest.weights}
     if manifest.origin.licence is not None:
         origin["origin.licence"] = manifest.origin.licence
+    if manifest.origin.training_run is not None:
+        origin["origin.training_run"] = manifest.origin.training_run
     exporter = {f"exporter.{_key(package)}": version for package, version in manifest.origin.exporter.items()}
     contract = {f"contract.{_key(key)}": value for key, value in contract_fields(manifest.contract).items()}
     return {key: value for key, value in (origin | exporter | contract).items() if value}
@@ -112,7 +114,8 @@ def _origin(manifest: Manifest) -> str:
     origin = manifest.origin
     exporter = ", ".join(f"{package} {version}" for package, version in origin.exporter.items())
     licence = "" if origin.licence is None else f"; licence: {origin.licence}"
-    return f"{origin.source}{licence}" + (f"; exported with {exporter}" if exporter else "")
+    run = "" if origin.training_run is None else f", run {origin.training_run}"
+    return f"{origin.source}{run}{licence}" + (f"; exported with {exporter}" if exporter else "")
 
 
 def _table(left: str, right: str, rows: Iterable[tuple[str, str]]) -> str:

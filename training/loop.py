@@ -34,10 +34,11 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class History:
-    """How much training weights have behind them: samples, and hours of steps alone."""
+    """What training weights have behind them: samples, hours of steps alone, and the id of the last run in MLflow."""
 
     samples: int
     hours: float
+    run: str | None = None
 
 
 _NO_HISTORY = History(0, 0.0)
@@ -72,7 +73,7 @@ class Loop:
     def history(self) -> History:
         """What the averaged weights have seen so far."""
         own = History(self._step * self._settings.batch, self._seconds / 3600)
-        return History(own.samples + self._before.samples, own.hours + self._before.hours)
+        return History(own.samples + self._before.samples, own.hours + self._before.hours, self._run_id)
 
     def run(self, record: Settings, keep: Callable[[], None] = lambda: None) -> None:
         """Train up to the settings' number of steps, logging to MLflow under the task's name.

@@ -97,10 +97,13 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
     """
     docs, bundle = root / "docs", root / "models" / BUNDLE
     page = _Page.open(docs, "release")
-    options = BundleOptions(BUNDLE, source="python -m training", licence=LICENCE, guidance=guidance)
+    history = checkpoint.history(trained)
+    options = BundleOptions(
+        BUNDLE, source="python -m training", licence=LICENCE, training_run=history.run, guidance=guidance
+    )
     with TemporaryDirectory() as place:
         rounded = Path(place) / "checkpoint"
-        checkpoint.save(checkpoint.load(trained), checkpoint.history(trained), rounded)
+        checkpoint.save(checkpoint.load(trained), history, rounded)
         export_bundle(rounded, bundle, options)
         shutil.rmtree(bundle / "checkpoint", ignore_errors=True)
         shutil.move(rounded, bundle / "checkpoint")
@@ -124,7 +127,12 @@ def release_decoders(trained: Path, pictures: PictureSet, root: Path, guidance: 
     docs, bundle = root / "docs", root / "models" / BUNDLE
     page = _Page.open(docs, "decoders")
     for name, component in _COMPONENTS.items():
-        options = DecoderOptions(name in _PREVIEWS, source="python -m training", licence=LICENCE)
+        options = DecoderOptions(
+            name in _PREVIEWS,
+            source="python -m training",
+            licence=LICENCE,
+            training_run=checkpoint.history(trained / name / "checkpoint").run,
+        )
         export_decoder(trained / name / "checkpoint", bundle / "vae_decoder", bundle / component, options)
         shutil.rmtree(bundle / "decoders" / name, ignore_errors=True)
         shutil.copytree(trained / name / "checkpoint", bundle / "decoders" / name)

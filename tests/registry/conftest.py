@@ -113,6 +113,16 @@ def registry(settings: RegistrySettings) -> Registry:
 
 
 @pytest.fixture(scope="session")
+def four_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model without its further decoders, so that no second version is there."""
+    folder = tmp_path_factory.mktemp("four") / "emoji"
+    folder.mkdir()
+    for kind in PARTS:
+        (folder / kind).symlink_to(Path(__file__).parents[2] / "models" / "emoji" / kind, target_is_directory=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def emoji_home(tmp_path_factory: pytest.TempPathFactory, empty_home: Path) -> Path:
     """A home with a bundle in production, put there by a start, and newer versions that nothing points at.
 

@@ -19,12 +19,12 @@ NAME = "emoji.vae_decoder"
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> RegistrySettings:
+def settings(tmp_path_factory: pytest.TempPathFactory, four_parts: Path) -> RegistrySettings:
     """A registry with the bundled model in production and a second version of each part of it."""
     folder = tmp_path_factory.mktemp("diff")
     settings = RegistrySettings(home=folder / "home")
     registry = Registry.connect(settings)
-    publish_bundle(registry, EMOJI, "emoji")
+    publish_bundle(registry, four_parts, "emoji")
     for kind in PARTS:
         registry.publish(other_weights(EMOJI / kind, folder / kind, noise=0.001), f"emoji.{kind}")
     return settings

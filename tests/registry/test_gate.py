@@ -27,10 +27,10 @@ Gate = Callable[..., Verdict]
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> RegistrySettings:
+def settings(tmp_path_factory: pytest.TempPathFactory, four_parts: Path) -> RegistrySettings:
     """A registry with the bundled model in production, for all tests of this module: they move no alias."""
     settings = RegistrySettings(home=tmp_path_factory.mktemp("gate") / "home")
-    publish_bundle(Registry.connect(settings), EMOJI, "emoji")
+    publish_bundle(Registry.connect(settings), four_parts, "emoji")
     return settings
 
 

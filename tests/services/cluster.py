@@ -135,37 +135,49 @@ class Cluster:
     port: int
 
     def deploy(self, name: str, bundle: str, folder: Path, **arguments: Any) -> Application:
-        given = {"bundle": bundle, "folder": folder, "registry": {"home": self.home / "registry"}, **arguments}
+        home = self.home / f"registry-{name}"
+        given = {"bundle": bundle, "folder": folder, "registry": {"home": home}, **arguments}
         serve.run(ray_app.build(given), name=name, route_prefix=f"/{name}")
         record: LiveRecord = serve.get_deployment_handle("rollout", name).record.remote().result()
         return Application(name, f"http://127.0.0.1:{self.port}/{name}", record.live)
+
+    @contextmanager
+    def deployed(self, name: str, bundle: str, folder: Path, **arguments: Any) -> Iterator[Application]:
+        """Deploy an application for the length of a block."""
+        application = self.deploy(name, bundle, folder, **arguments)
+        try:
+            yield application
+        finally:
+            self.remove(application)
 
     def remove(self, application: Application) -> None:
         serve.delete(application.name)
 
 
 @contextmanager
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def running() -> Iterator[Cluster]:
     """Start a cluster, and end it after the block."""
     with temporary_home() as home:
-        # figures come every second instead of every ten; nothing of the developer's own registry is used
-        monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
-        monkeypatch.setenv("RAY_worker_niceness", "0")
-        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        monkeypatch.setenv("HOME", str(home))
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        ray.init(
-            address="local",
-            num_cpus=8,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=400 * 2**20,
-            _temp_dir=str(home / "ray"),
-        )
-        try:
-            port = free_port()
+        port = free_port()
+        with pytest.MonkeyPatch.context() as environment:
+            # Its processes inherit it. Figures come every second instead of every ten; nothing of the developer's own
+            # registry is used.
+            environment.setenv("RAY_metrics_report_interval_ms", "1000")
+            environment.setenv("RAY_worker_niceness", "0")
+            environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+            environment.setenv("HOME", str(home))
+            environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+            ray.init(
+                address="local",
+                num_cpus=16,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=400 * 2**20,
+                _temp_dir=str(home / "ray"),
+            )
             serve.start(http_options={"host": "127.0.0.1", "port": port})
+        try:
             yield Cluster(home, port)
         finally:
             serve.shutdown()

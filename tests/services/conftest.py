@@ -27,6 +27,7 @@ from services.rollout.last_good import live_model
 from services.rollout.settings import RolloutSettings
 from services.rollout.start import begin
 from services.stage_host import StageSettings
+from tests.services.cluster import Cluster, running
 
 WIDTH, TOKENS, CHANNELS, DOWNSCALE, HIDDEN = 6, 8, 4, 8, 64
 WORDS = ("[PAD]", "[UNK]", "a", "red", "green", "apple", "blue", "boat")
@@ -98,6 +99,13 @@ _NODES: dict[Kind, Sequence[onnx.NodeProto]] = {
         helper.make_node("Split", ["both"], ["mean", "log_variance"], axis=1),
     ],
 }
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The one Ray cluster of all tests that deploy on one: a process can start no second."""
+    with running() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

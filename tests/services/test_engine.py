@@ -24,7 +24,7 @@ from runtime.interrupt import Interrupt
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import GivenUpError
 from services.messages import Drawn, Progress, Terms
-from tests.services.cluster import Application, Cluster, running
+from tests.services.cluster import Application, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -50,19 +50,15 @@ class PoisonedDenoiser(DenoiserDeployment):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as environment, running(environment) as made:
-        yield made
+def one(cluster: Cluster) -> Iterator[Application]:
+    with cluster.deployed("engine-one", "emoji", EMOJI, denoiser={"queued_pictures": 60}) as application:
+        yield application
 
 
 @pytest.fixture(scope="module")
-def one(cluster: Cluster) -> Application:
-    return cluster.deploy("one", "emoji", EMOJI, denoiser={"queued_pictures": 60})
-
-
-@pytest.fixture(scope="module")
-def two(cluster: Cluster) -> Application:
-    return cluster.deploy("two", "emoji", EMOJI, denoiser={"replicas": 2})
+def two(cluster: Cluster) -> Iterator[Application]:
+    with cluster.deployed("engine-two", "emoji", EMOJI, denoiser={"replicas": 2}) as application:
+        yield application
 
 
 def requests(application: Application) -> list[ImageRequest]:

@@ -28,7 +28,7 @@ from services.encoding import METADATA_KEY
 from services.errors import NonFiniteImageError
 from services.messages import Drawn
 from tests.bad_components import add_golden_cases
-from tests.services.cluster import MOST_SECONDS, Application, Cluster, running
+from tests.services.cluster import MOST_SECONDS, Application, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -38,14 +38,10 @@ BLOCK = 4096
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with pytest.MonkeyPatch.context() as environment, running(environment) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def one(cluster: Cluster, toy_bundle: Path) -> Application:
-    return cluster.deploy("one", "toy", toy_bundle, vae_decoder={"replicas": 1}, graph={"replicas": 2})
+def one(cluster: Cluster, toy_bundle: Path) -> Iterator[Application]:
+    stages = {"vae_decoder": {"replicas": 1}, "graph": {"replicas": 2}}
+    with cluster.deployed("latents", "toy", toy_bundle, **stages) as application:
+        yield application
 
 
 def published(cluster: Cluster, bundle: Path, place: Path, factor: float) -> ComponentRef:
@@ -60,7 +56,7 @@ def published(cluster: Cluster, bundle: Path, place: Path, factor: float) -> Com
     write_manifest(place, manifest.model_copy(update={"files": record_files(place)}))
     if np.isfinite(factor):
         add_golden_cases(place)
-    registry = Registry.connect(RegistrySettings(home=cluster.home / "registry"))
+    registry = Registry.connect(RegistrySettings(home=cluster.home / "registry-latents"))
     ref = registry.publish(place, "toy.vae_decoder")
     if np.isfinite(factor):
         # what an alias points at is tried, and may be asked for by requests once it has passed

@@ -69,7 +69,9 @@ def test_a_picture_over_http_is_that_of_the_chain_in_one_process(served: Served,
     np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
     metadata = json.loads(picture.info[METADATA_KEY])
     assert metadata["seed"] == 3
-    pins = [f"{kind}={pin['name']}/{pin['version']}" for kind, pin in metadata["components"].items()]
+    pins = [
+        f"{kind}={pin['name']}/{pin['version']};sha256={pin['sha256']}" for kind, pin in metadata["components"].items()
+    ]
     assert response.headers["x-component-versions"] == ", ".join(pins)
 
 

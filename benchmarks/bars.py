@@ -1,5 +1,6 @@
 """What the figures are held to."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -101,19 +102,33 @@ def judge_new_replicas(replicas: Sequence[NewReplica]) -> tuple[Bar, ...]:
 
 
 def judge_swaps(scenes: Sequence[SwapFigures]) -> tuple[Bar, ...]:
-    """Hold every scene to no failure and no mixture; the first one besides to how soon, and how smoothly, it swaps."""
-    bars = [
-        bar
-        for one in scenes
-        for bar in (
-            judge(f"{one.scene}: failed requests", one.failed, 0, unit=""),
-            judge(f"{one.scene}: pictures of neither version", one.wrong, 0, unit=""),
-            judge(f"{one.scene}: pictures of the version before, 2 s later", one.old, 0, unit=""),
-        )
-    ]
-    for one in scenes:
-        if one.scene != "plain" or one.slowest_s is None or one.p99_ratio is None:
-            continue
-        bars.append(judge("from promote's return to its first request", one.slowest_s, SWAP_S, unit="s"))
-        bars.append(judge("p99 within promotions / outside", one.p99_ratio, SWAP_P99_RATIO, unit=""))
-    return tuple(bars)
+    """Hold every scene to no failure and no mixture; the first one besides to how soon, and how smoothly, it swaps.
+
+    A figure that is not there misses its bar.
+    """
+    return tuple(bar for one in scenes for bar in (*_judge_scene(one), *(_judge_plain(one) if _plain(one) else ())))
+
+
+def _plain(scene: SwapFigures) -> bool:
+    return scene.scene == "plain"
+
+
+def _judge_scene(one: SwapFigures) -> tuple[Bar, ...]:
+    # those asked for while MLflow was away have to say so
+    lost = one.asked - one.promotions - (one.refused if one.away else 0)
+    return (
+        judge(f"{one.scene}: failed requests", one.failed, 0, unit=""),
+        judge(f"{one.scene}: pictures of neither version", one.wrong, 0, unit=""),
+        judge(f"{one.scene}: pictures of the version before, 2 s later", one.old, 0, unit=""),
+        judge(f"{one.scene}: promotions that did not come, or did not say why", lost, 0, unit=""),
+        judge(f"{one.scene}: promotions that no request had", one.unseen, 0, unit=""),
+    )
+
+
+def _judge_plain(one: SwapFigures) -> tuple[Bar, ...]:
+    slowest = math.inf if one.slowest_s is None else one.slowest_s
+    ratio = math.inf if one.p99_ratio is None else one.p99_ratio
+    return (
+        judge("from promote's return to its first request", slowest, SWAP_S, unit="s"),
+        judge("p99 within promotions / outside", ratio, SWAP_P99_RATIO, unit=""),
+    )

@@ -18,13 +18,14 @@ _DECODER = re.compile(r"vae_decoder=[^/;]+/(?P<version>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One answer: which request it was, when it was sent and answered on the clock of `time.monotonic`, and what came.
+    """One answer: which request it was, three moments on the clock of `time.monotonic`, and what came.
 
-    `version` is the decoder's, by the answer's header; `digest` is the picture's sha256; `error` is None where a
-    picture came.
+    It was due, it was sent, which is a little later where the client is busy, and it was answered. `version` is the
+    decoder's, by the answer's header; `digest` is the picture's sha256; `error` is None where a picture came.
     """
 
     request: int
+    due_s: float
     sent_s: float
     answered_s: float
     version: int
@@ -33,8 +34,8 @@ class Drawn:
 
     @property
     def ms(self) -> float:
-        """From sending to the last byte."""
-        return (self.answered_s - self.sent_s) * 1000
+        """From the moment at which it was due to the last byte."""
+        return (self.answered_s - self.due_s) * 1000
 
 
 def moments(per_second: float, seconds: float, seed: int) -> list[float]:
@@ -55,7 +56,7 @@ async def offer(url: str, bodies: Sequence[dict[str, Any]], at: Sequence[float])
 
         async def one(number: int, moment: float) -> Drawn:
             await asyncio.sleep(max(0.0, started + moment - time.monotonic()))
-            return await ask(client, number % len(bodies), bodies[number % len(bodies)])
+            return await ask(client, number % len(bodies), bodies[number % len(bodies)], started + moment)
 
         return await asyncio.gather(*(one(number, moment) for number, moment in enumerate(at)))
 
@@ -76,16 +77,17 @@ async def closed_loop(url: str, bodies: Sequence[dict[str, Any]], clients: int, 
         return made / (time.monotonic() - started)
 
 
-async def ask(client: httpx.AsyncClient, number: int, body: dict[str, Any]) -> Drawn:
-    """One request and its answer; whatever goes wrong is the answer's `error`."""
+async def ask(client: httpx.AsyncClient, number: int, body: dict[str, Any], due_s: float | None = None) -> Drawn:
+    """One request and its answer; whatever goes wrong is the answer's `error`. Without a moment it is due now."""
     sent_s = time.monotonic()
+    due_s = sent_s if due_s is None else due_s
     try:
         response = await client.post(PATH, json=body, headers={"accept": "image/png"})
     except httpx.HTTPError as error:
-        return Drawn(number, sent_s, time.monotonic(), 0, "", type(error).__name__)
+        return Drawn(number, due_s, sent_s, time.monotonic(), 0, "", type(error).__name__)
     answered_s = time.monotonic()
     if response.status_code != httpx.codes.OK:
-        return Drawn(number, sent_s, answered_s, 0, "", f"{response.status_code}: {response.text[:300]}")
+        return Drawn(number, due_s, sent_s, answered_s, 0, "", f"{response.status_code}: {response.text[:300]}")
     found = _DECODER.search(response.headers.get("x-component-versions", ""))
     version = 0 if found is None else int(found["version"])
-    return Drawn(number, sent_s, answered_s, version, hashlib.sha256(response.content).hexdigest(), None)
+    return Drawn(number, due_s, sent_s, answered_s, version, hashlib.sha256(response.content).hexdigest(), None)

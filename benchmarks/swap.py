@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,6 +67,7 @@ class _Stage:
     bodies: Sequence[dict[str, Any]]
     expected: Mapping[tuple[int, int], str]
     per_second: float
+    opened_s: float
     promote: Callable[[int], Promotion]
 
 
@@ -87,7 +89,7 @@ def _play(bundle: Path, scene: Scene, effort: SwapEffort, say: Callable[[str], N
     with _staged(bundle, effort, say, scene) as stage:
         say(f"{scene}: {effort.seconds:g} s of load, {stage.per_second:.2f} pictures a second")
         answers, promotions = _under_load(stage, scene, effort)
-        return sum_up(scene, answers, promotions, stage.expected)
+        return sum_up(scene, answers, promotions, stage.expected, asked=effort.promotions, opened_s=stage.opened_s)
 
 
 @contextmanager
@@ -109,7 +111,8 @@ def _staged(bundle: Path, effort: SwapEffort, say: Callable[[str], None], scene:
             expected = asyncio.run(_expected(server.url, name, bodies))
             capacity = asyncio.run(closed_loop(server.url, bodies, _CLIENTS, effort.capacity_s))
             promote(1)
-            yield _Stage(server, mlflow, bodies, expected, capacity * effort.load, promote)
+            opened_s = second.returned_s - second.began_s
+            yield _Stage(server, mlflow, bodies, expected, capacity * effort.load, opened_s, promote)
 
 
 def _body(number: int, steps: int) -> dict[str, Any]:
@@ -145,13 +148,15 @@ def _under_load(stage: _Stage, scene: Scene, effort: SwapEffort) -> tuple[list[D
             # 1 is live when the load begins
             promotions.append(stage.promote(2 if number % 2 == 0 else 1))
 
-    conductor = threading.Thread(target=conduct, name="conductor")
-    conductor.start()
-    try:
-        answers = asyncio.run(offer(stage.server.url, stage.bodies, moments(stage.per_second, effort.seconds, _SEED)))
-    finally:
-        over.set()
-        conductor.join()
+    with ThreadPoolExecutor(1, thread_name_prefix="conductor") as thread:
+        conducted = thread.submit(conduct)
+        try:
+            at = moments(stage.per_second, effort.seconds, _SEED)
+            answers = asyncio.run(offer(stage.server.url, stage.bodies, at))
+        finally:
+            over.set()
+        # what went wrong there is this one's error too
+        conducted.result()
     return answers, promotions
 
 

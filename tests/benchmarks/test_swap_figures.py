@@ -13,11 +13,11 @@ PROMOTIONS = (Promotion(2, 10.0, 12.0, None), Promotion(1, 30.0, 32.0, None))
 
 def drawn(sent_s: float, version: int, request: int = 0, *, ms: float = 100.0, digest: str | None = None) -> Drawn:
     made = EXPECTED[request, version] if digest is None else digest
-    return Drawn(request, sent_s, sent_s + ms / 1000, version, made, None)
+    return Drawn(request, sent_s, sent_s, sent_s + ms / 1000, version, made, None)
 
 
-def figures(*answers: Drawn, promotions: tuple[Promotion, ...] = PROMOTIONS) -> SwapFigures:
-    return sum_up("plain", answers, promotions, EXPECTED)
+def figures(*answers: Drawn, promotions: tuple[Promotion, ...] = PROMOTIONS, scene: str = "plain") -> SwapFigures:
+    return sum_up(scene, answers, promotions, EXPECTED, asked=2, opened_s=1.0)
 
 
 def test_a_clean_swap() -> None:
@@ -56,11 +56,47 @@ def test_requests_under_way_in_a_window_are_apart_from_the_others() -> None:
 
 
 def test_failures_and_refused_promotions_are_told_in_their_words() -> None:
-    failed = Drawn(0, 5.0, 6.0, 0, "", "ReadError")
+    failed = Drawn(0, 5.0, 5.0, 6.0, 0, "", "ReadError")
     away = Promotion(2, 40.0, 41.0, "the registry cannot be reached")
     found = figures(drawn(1, 1), failed, promotions=(*PROMOTIONS, away))
     assert (found.failed, found.errors) == (1, ("ReadError",))
     assert (found.promotions, found.refused, found.refusal) == (2, 1, "the registry cannot be reached")
+
+
+AWAY = Promotion(1, 30.0, 31.0, "the registry at http://127.0.0.1:1 cannot be reached")
+WORKED = (drawn(1, 1), drawn(12.5, 2), drawn(32.1, 1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "promotions", "scene", "missed"),
+    [
+        (WORKED, PROMOTIONS, "plain", set()),
+        (WORKED[:2], PROMOTIONS[:1], "plain", {"promotions that did not come, or did not say why"}),
+        (WORKED[:2], (PROMOTIONS[0], AWAY), "plain", {"promotions that did not come, or did not say why"}),
+        (WORKED[:2], (PROMOTIONS[0], AWAY), "mlflow", set()),
+        (WORKED[:2], PROMOTIONS, "kill", {"promotions that no request had"}),
+        (
+            WORKED[:1],
+            (),
+            "plain",
+            {
+                "promotions that did not come, or did not say why",
+                "from promote's return to its first request",
+                "p99 within promotions / outside",
+            },
+        ),
+    ],
+)
+def test_what_did_not_happen_misses_its_bar(
+    answers: tuple[Drawn, ...], promotions: tuple[Promotion, ...], scene: str, missed: set[str]
+) -> None:
+    bars = judge_swaps([figures(*answers, promotions=promotions, scene=scene)])
+    assert {bar.name.removeprefix(f"{scene}: ") for bar in bars if not bar.met} == missed
+
+
+def test_a_request_counts_from_when_it_was_due() -> None:
+    late = Drawn(0, 20.0, 20.3, 20.4, 2, "a2", None)
+    assert figures(late).p99_outside_ms == pytest.approx(400)
 
 
 def test_a_load_comes_at_its_rate() -> None:

@@ -24,7 +24,7 @@ from runtime.interrupt import Interrupt
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import GivenUpError
 from services.messages import Drawn, Progress, Terms
-from tests.services.cluster import Application, Cluster
+from tests.services.cluster import Application, Cluster, comes_true
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -239,7 +239,7 @@ def test_clients_that_go_away_stop_their_walks(one: Application) -> None:
     assert one.metric_reaches(1, "latentworks_denoiser_evaluations_wasted_total")
     # the queue is empty: what comes now is drawn at once
     assert one.generate(prompt="globe", steps=2).status_code == 200
-    assert one.metric("latentworks_denoiser_waiting") == 0
+    assert comes_true(lambda: one.metric("latentworks_denoiser_waiting") == 0)
 
 
 def test_too_much_is_refused_with_the_time_to_wait_and_the_rest_is_drawn(one: Application) -> None:

@@ -3,21 +3,19 @@
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from compiler.child import build_in_child
-from compiler.collection import make_room
-from compiler.errors import CompilerError
+from compiler.child import build_in_child, build_within_s
+from compiler.collection import key_lock, require_room, reserve, take_away
+from compiler.errors import CompilerError, NoRoomError
 from compiler.key import copy_key
 from compiler.lease import Lease
 from compiler.record import LEASE_NAME, check
@@ -31,8 +29,8 @@ from runtime.settings import SessionSettings
 
 _log = logging.getLogger(__name__)
 
-# longer than any build takes; it bounds the wait for one that hangs
-_BUILD_WITHIN_S = 1800.0
+# beyond the time of a build, after which it is ended
+_ENDED_WITHIN_S = 60.0
 # what could not be built is not tried again at every opening
 _TRY_AGAIN_S = 3600.0
 # Kernels keep a second form of most weights beside the first; float16 is widened to float32 besides.
@@ -110,7 +108,8 @@ class CompiledCopies:
         except RuntimeFault as fault:
             # where the plain model fails too, the copy is not to blame
             stage = make(folder, session)
-            self._discard(found.copy)
+            assert isinstance(found.lease, Lease), "find's"
+            self._discard(found.copy, found.lease)
             return Opened(stage, Outcome.DAMAGED, str(fault))
 
     def find(self, folder: ComponentFolder) -> CompiledFolder | None:
@@ -123,14 +122,14 @@ class CompiledCopies:
         if lease is None:
             # a folder without a lease file is no copy, only what is left of one
             if copy.exists() and not (copy / LEASE_NAME).exists():
-                self._discard(copy)
+                self._discard(copy, None)
             return None
         try:
             check(copy)
         except CompilerError as error:
-            lease.release()
             _log.warning("the compiled copy of %s is damaged and is removed: %s", folder.path.name, error)
-            self._discard(copy)
+            self._discard(copy, lease)
+            lease.release()
             return None
         lease.touch()
         return CompiledFolder(folder.path, folder.manifest, copy, lease)
@@ -139,14 +138,15 @@ class CompiledCopies:
         """The copy of a component; made now, in a child process, where there is none. Others who want it wait.
 
         Raises:
-            CompilerError: it could not be made, or another process takes longer than half an hour.
+            NoRoomError: it does not fit, on the disk or under the bound.
+            CompilerError: it could not be made, or another process takes longer than any build may.
         """
         key = copy_key(folder)
+        within_s = build_within_s(folder) + _ENDED_WITHIN_S
         try:
-            with self._locked(key, _BUILD_WITHIN_S):
-                return self._build(folder, session, key)
+            return self._build_alone(folder, session, key, within_s)
         except Timeout:
-            raise CompilerError(f"another process has been building for {_BUILD_WITHIN_S:g} s") from None
+            raise CompilerError(f"another process has been building for {within_s:g} s") from None
 
     def _have(self, folder: ComponentFolder, session: SessionSettings, wait: bool) -> tuple[CompiledFolder, Outcome]:
         self._refuse_at_once(folder, session)
@@ -157,6 +157,8 @@ class CompiledCopies:
             raise _NoCopy(Outcome.BUILDING)
         try:
             self.build(folder, session)
+        except NoRoomError as error:
+            raise _NoCopy(Outcome.DISK, str(error)) from None
         except CompilerError as error:
             raise _NoCopy(Outcome.FAILED, str(error)) from None
         except OSError as error:
@@ -177,38 +179,39 @@ class CompiledCopies:
         failure = self._failure(copy_key(folder))
         if failure is not None:
             raise _NoCopy(Outcome.FAILED, failure)
-        needed = int(_weight_bytes(folder) * _GROWTH[folder.manifest.weights])
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self._folder).free
-            if free - needed < self._settings.min_free_bytes:
-                raise _NoCopy(Outcome.DISK, f"{free} bytes are free; a copy takes about {needed}")
-            if not make_room(self._settings, needed):
-                raise _NoCopy(Outcome.DISK, f"about {needed} bytes do not fit beside the copies in use")
+            require_room(self._settings, _copy_bytes(folder))
+        except NoRoomError as error:
+            raise _NoCopy(Outcome.DISK, str(error)) from None
         except OSError as error:
             raise _NoCopy(Outcome.DISK, _words(error)) from None
 
     def _build_behind(self, folder: ComponentFolder, session: SessionSettings) -> None:
         try:
-            key = copy_key(folder)
-            with self._locked(key, 0):
-                self._build(folder, session, key)
+            self._build_alone(folder, session, copy_key(folder), 0)
         except Timeout:
             # another process is at it
             pass
         except (CompilerError, ComponentError, OSError) as error:
             _log.warning("no compiled copy of %s: %s", folder.path.name, error)
 
+    def _build_alone(self, folder: ComponentFolder, session: SessionSettings, key: str, wait_s: float) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with key_lock(self._folder, key, wait_s):
+            return self._build(folder, session, key)
+
     def _build(self, folder: ComponentFolder, session: SessionSettings, key: str) -> Path:
         final = self._folder / key
         # of a process that died: we hold the lock
         for left in self._folder.glob(f".{key}-*"):
             shutil.rmtree(left, ignore_errors=True)
+        # a damaged one stays until it is replaced, as the lock is ours
         if self.find(folder) is not None:
             return final
         if (failure := self._failure(key)) is not None:
             raise CompilerError(failure)
-        work = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self._folder))
+        work = reserve(self._settings, key, _copy_bytes(folder))
         try:
             fresh = work / "copy"
             fresh.mkdir()
@@ -225,22 +228,18 @@ class CompiledCopies:
             shutil.rmtree(work, ignore_errors=True)
         return final
 
-    @contextmanager
-    def _locked(self, key: str, wait_s: float) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / f"{key}.lock", timeout=wait_s):
-            yield
-
-    def _discard(self, copy: Path) -> None:
-        """Take a copy away; who has it open keeps what it has."""
+    def _discard(self, copy: Path, seen: Lease | None) -> None:
+        """Take a damaged copy away if it is still the one that was seen; who has it open keeps what it has."""
         try:
-            away = Path(tempfile.mkdtemp(prefix=f".{copy.name}-", dir=self._folder))
-            if os.path.lexists(copy):
-                copy.rename(away / "damaged")
+            with key_lock(self._folder, copy.name):
+                file = copy / LEASE_NAME
+                if not file.exists() if seen is None else seen.is_of(file):
+                    take_away(copy)
+        except (Timeout, FileNotFoundError):
+            # another process makes it anew, or has taken it away
+            pass
         except OSError as error:
             _log.warning("a damaged copy cannot be removed: %s", _words(error))
-            return
-        shutil.rmtree(away, ignore_errors=True)
 
     def _failure(self, key: str) -> str | None:
         """Why the last build failed, if that was not long ago."""
@@ -258,6 +257,10 @@ class CompiledCopies:
 def _weight_bytes(folder: ComponentFolder) -> int:
     golden = {case.file for case in folder.manifest.golden}
     return sum(record.size for name, record in folder.manifest.files.items() if name not in golden)
+
+
+def _copy_bytes(folder: ComponentFolder) -> int:
+    return int(_weight_bytes(folder) * _GROWTH[folder.manifest.weights])
 
 
 def _words(error: OSError) -> str:

@@ -34,11 +34,11 @@ class Lease:
             return None
         try:
             fcntl.flock(lease.descriptor, operation | fcntl.LOCK_NB)
-            # between opening and locking, the file may have been removed or replaced
-            here = os.path.samestat(os.fstat(lease.descriptor), file.stat())
         except OSError:
-            here = False
-        if not here:
+            lease.release()
+            return None
+        # between opening and locking, the file may have been removed or replaced
+        if not lease.is_of(file):
             lease.release()
             return None
         return lease
@@ -48,6 +48,13 @@ class Lease:
         """The open file's."""
         assert self._descriptor is not None, "a lease that was given back"
         return self._descriptor
+
+    def is_of(self, file: Path) -> bool:
+        """Whether that file is still the one that was locked."""
+        try:
+            return os.path.samestat(os.fstat(self.descriptor), file.stat())
+        except OSError:
+            return False
 
     def touch(self) -> None:
         """Note that it is used now; that of another user stays as it is."""

@@ -51,7 +51,10 @@ class Parity(Record):
 
 
 class GoldenCase(Record):
-    """Inputs and torch's outputs in one .npz file, with keys `input.<name>` and `output.<name>`."""
+    """Inputs and torch's outputs in one .npz file, with keys `input.<name>` and `output.<name>`.
+
+    The gate bounds the tolerance, whatever is stated; see docs/gate.md.
+    """
 
     file: RelativePath
     tolerance: float = Field(gt=0, description="maximum absolute error of a faithful copy in fp32")

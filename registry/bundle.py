@@ -34,16 +34,15 @@ def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[Compo
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
         RegistryError: the components do not fit each other, or what stays live does not fit one that would join it.
     """
-    served, candidates = _opened(folder)
+    refs, candidates = _published(registry, folder, bundle)
     with registry.writing():
-        refs = [_publish(registry, path, bundle) for path in served]
         live = [_live(registry, ref.name) for ref in refs]
         unset = [ref for ref, version in zip(refs, live, strict=True) if version is None]
         behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version])
         if moving := [*unset, *behind]:
             registry.promote_at_start(moving)
             _log.info("%s moved to %s", DEFAULT_ALIAS, _listed(moving))
-        _offer(registry, candidates, bundle)
+        _offer(registry, candidates)
     return tuple(refs[: len(PARTS)])
 
 
@@ -54,12 +53,11 @@ def publish_for_user(registry: Registry, folder: Path, bundle: str) -> tuple[Com
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
         RegistryError: the components do not fit each other, or what is live does not fit one that would join it.
     """
-    served, candidates = _opened(folder)
+    refs, candidates = _published(registry, folder, bundle)
     with registry.writing():
-        refs = [_publish(registry, path, bundle) for path in served]
         if unset := [ref for ref in refs if _live(registry, ref.name) is None]:
             registry.promote_together(unset)
-        _offer(registry, candidates, bundle)
+        _offer(registry, candidates)
     return tuple(refs[: len(PARTS)])
 
 
@@ -90,15 +88,24 @@ def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
     return served, candidates
 
 
+def _published(registry: Registry, folder: Path, bundle: str) -> tuple[list[ComponentRef], list[ComponentRef]]:
+    """What is published of a folder: what serves together, and the others.
+
+    The lock on aliases is not held meanwhile: an upload may take long.
+    """
+    served, candidates = _opened(folder)
+    refs = [_publish(registry, path, bundle) for path in served]
+    return refs, [_publish(registry, path, bundle) for path in candidates]
+
+
 def _publish(registry: Registry, path: Path, bundle: str) -> ComponentRef:
     kind = ComponentFolder.open(path).manifest.contract.kind
     return registry.publish(path, registered_name(bundle, kind))
 
 
-def _offer(registry: Registry, candidates: list[Path], bundle: str) -> None:
-    """Publish what serves nobody by itself, under an alias that requests may ask for."""
-    for path in candidates:
-        ref = _publish(registry, path, bundle)
+def _offer(registry: Registry, candidates: list[ComponentRef]) -> None:
+    """Point an alias that requests may ask for at what serves nobody by itself."""
+    for ref in candidates:
         if CANDIDATE_ALIAS not in registry.aliases(ref.name):
             registry.promote_together([ref], CANDIDATE_ALIAS)
 

@@ -4,20 +4,35 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from components.errors import ComponentError
 from components.folder import ComponentFolder
+from components.manifest import Sha256
+from components.record import Record
 from components.reference import ComponentRef
 from registry.errors import RegistryError
 from registry.lock import locked
 
 
+class _Verified(Record):
+    """The digest of a component whose every byte was read, and what its files were then: size and time of change."""
+
+    component: Sha256
+    files: dict[str, tuple[int, int]]
+
+
 class ComponentCache:
     """A folder of component folders, each named by its digest.
 
-    Every hit checks the digest of the manifest and the size of every file (well under a millisecond); the first hit of
-    a component in this object's life, so in a process, also the sha256 of every file (about a second per gigabyte).
+    Every hit checks the digest of the manifest and the size of every file (well under a millisecond). The sha256 of
+    every file (about a second per gigabyte) is checked once on a node: `DIGEST.verified` beside the component then says
+    which files were read, in which size and of which time of change, and the first hit in this object's life, so in a
+    process, believes it while they are the same. So a truncated, rewritten, added or missing file is found at that hit.
+    What was changed in place, in the same size and with the time of change put back, is not found there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +43,9 @@ class ComponentCache:
         """The copy of a component, or None where there is none that is whole."""
         path = self._folder / ref.sha256
         try:
-            self._check(path, ref)
+            folder = _open(path, ref)
+            if ref.sha256 not in self._verified:
+                self._verify_once(folder, ref)
         except ComponentError:
             return None
         return path
@@ -47,34 +64,71 @@ class ComponentCache:
 
     def _fill(self, ref: ComponentRef, fill: Callable[[Path], None]) -> Path:
         self._verified.discard(ref.sha256)
-        for left in self._folder.glob(f".{ref.sha256}-*"):  # of a process that died: we hold the lock
-            shutil.rmtree(left)
-        work = Path(tempfile.mkdtemp(prefix=f".{ref.sha256}-", dir=self._folder))
+        work: Path | None = None
         try:
+            for left in self._folder.glob(f".{ref.sha256}-*"):  # of a process that died: we hold the lock
+                shutil.rmtree(left)
+            work = Path(tempfile.mkdtemp(prefix=f".{ref.sha256}-", dir=self._folder))
             fresh = work / "component"
             fresh.mkdir()
             fill(fresh)
-            self._check(fresh, ref)
+            verified = _verify(_open(fresh, ref))
             _open_to_all(fresh)
             final = self._folder / ref.sha256
             if os.path.lexists(final):  # damaged; who has opened it keeps what it has
                 final.rename(work / "damaged")
             fresh.rename(final)
+            self._note(verified)
         except ComponentError as error:
             raise RegistryError(f"{ref}: what the registry holds is damaged and was not kept: {error}") from None
         except OSError as error:
             raise RegistryError(f"{ref}: the cache {self._folder} cannot be written: {error.strerror}") from None
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
         return final
 
-    def _check(self, path: Path, ref: ComponentRef) -> None:
-        folder = ComponentFolder.open(path)
-        if folder.digest != ref.sha256:
-            raise ComponentError(f"its digest is {folder.digest}, not {ref.sha256}")
-        if ref.sha256 not in self._verified:
-            folder.verify()
-            self._verified.add(ref.sha256)
+    def _verify_once(self, folder: ComponentFolder, ref: ComponentRef) -> None:
+        """Believe the record of the last time while nothing has changed since; else read everything."""
+        with suppress(OSError, ValidationError):
+            record = _Verified.model_validate_json(self._record(ref.sha256).read_bytes(), strict=True)
+            if record == _look(folder):
+                self._verified.add(ref.sha256)
+                return
+        self._note(_verify(folder))
+
+    def _note(self, verified: _Verified) -> None:
+        self._verified.add(verified.component)
+        # Where it cannot be written, the next process reads everything again; so it does where half of it is found.
+        with suppress(OSError):
+            self._record(verified.component).write_text(verified.model_dump_json(), encoding="utf-8")
+
+    def _record(self, digest: str) -> Path:
+        return self._folder / f"{digest}.verified"
+
+
+def _open(path: Path, ref: ComponentRef) -> ComponentFolder:
+    folder = ComponentFolder.open(path)
+    if folder.digest != ref.sha256:
+        raise ComponentError(f"its digest is {folder.digest}, not {ref.sha256}")
+    return folder
+
+
+def _verify(folder: ComponentFolder) -> _Verified:
+    # looked at first: what changes while it is read does not match the next time
+    try:
+        verified = _look(folder)
+    except OSError as error:
+        raise ComponentError(f"{folder.path.name}: cannot be read: {type(error).__name__}") from None
+    folder.verify()
+    return verified
+
+
+def _look(folder: ComponentFolder) -> _Verified:
+    """What a component's files are now, its manifest and any that it does not list among them."""
+    stats = {file: file.lstat() for file in folder.path.rglob("*") if file.is_symlink() or not file.is_dir()}
+    files = {file.relative_to(folder.path).as_posix(): (stat.st_size, stat.st_mtime_ns) for file, stat in stats.items()}
+    return _Verified(component=folder.digest, files=files)
 
 
 def _open_to_all(folder: Path) -> None:

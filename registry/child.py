@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -59,9 +60,11 @@ def _environment() -> dict[str, str]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        # the group is the child's own; where it is gone already, nothing is left to end
+    running = process.poll() is None
+    # the group is the child's own, and holds what it started also after its own end
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    if running:
         process.communicate()
 
 

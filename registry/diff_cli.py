@@ -73,8 +73,10 @@ def _side_by_side(found: Difference) -> Table:
         table.add_row("not interchangeable", printable(mismatch), "")
     trial = found.trial
     if trial.compared is not None:
-        figures = ", ".join(f"{trial.figures[f'psnr_{which}']:.1f} dB {which}" for which in ("min", "mean"))
-        table.add_row(f"PSNR, {trial.compared}", figures, "")
+        # what is no number is not among them
+        found_psnr = {which: trial.figures.get(f"psnr_{which}") for which in ("min", "mean")}
+        figures = [f"{value:.1f} dB {which}" for which, value in found_psnr.items() if value is not None]
+        table.add_row(f"PSNR, {trial.compared}", ", ".join(figures) or "not a number", "")
     for sentence in (*trial.reasons, *trial.notes):
         table.add_row("trial", printable(sentence), "")
     return table

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from components.reference import kind_of
 from components.trial import CHAIN, DRAWN, TrialOrder, TrialReport, onnxruntime_version
 from registry.child import run_trial
 from registry.errors import RegistryAwayError, RegistryError
+from registry.gc import hold
 from registry.registry import Registry
 from registry.tags import show_picture, tag_version
 from registry.version import GATE_PREFIX, Version
@@ -52,7 +54,8 @@ class GateSettings(BaseModel):
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("cpu", description="where a trial runs")
     steps: int = Field(4, ge=1, le=1000, description="steps of each of the four prompts' pictures")
     tolerances: dict[Kind, float] = Field(
-        default_factory=lambda: {Kind.VAE_DECODER: 20.0},
+        # a preview decoder is compared on noise alone: sound decoders are 14..20 dB apart there, flat pictures 10..13
+        default_factory=lambda: {Kind.VAE_DECODER: 20.0, Kind.VAE_ENCODER: 20.0, Kind.PREVIEW_DECODER: 15.0},
         description="the least PSNR in dB against the current version, where the alias states none",
     )
 
@@ -141,6 +144,24 @@ def try_version(
     Raises:
         RegistryError: the registry does not answer, or a version beside the candidate cannot be fetched.
     """
+    with ExitStack() as held:
+        # before any is fetched, so that nothing is tidied away under the trial
+        for version in (candidate, *beside.values(), *([] if current is None else [current])):
+            if (lease := hold(version.ref, registry.settings)) is not None:
+                held.callback(lease.release)
+        return _try_held(registry, candidate, beside, current, settings, tolerance=tolerance, pictures=pictures)
+
+
+def _try_held(
+    registry: Registry,
+    candidate: Version,
+    beside: Mapping[Kind, Version],
+    current: Version | None,
+    settings: GateSettings,
+    *,
+    tolerance: float | None,
+    pictures: Path | None,
+) -> TrialReport:
     try:
         path = registry.fetch(candidate.ref)
     except RegistryAwayError:
@@ -182,7 +203,8 @@ def _tags(candidate: Version, current: Version | None, verdict: Verdict, toleran
         "notes": _listed(verdict.notes),
         "compared": verdict.compared,
         "against": None if current is None else str(current.ref),
-        "tolerance": None if tolerance is None else f"{tolerance:g}",
+        # where nothing was compared, it was held to none
+        "tolerance": None if tolerance is None or verdict.compared is None else f"{tolerance:g}",
         "onnxruntime": verdict.onnxruntime,
         # the tags stay where a digest is exchanged, and then say nothing
         "sha256": candidate.ref.sha256,

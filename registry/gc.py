@@ -127,6 +127,7 @@ def _remove(path: Path) -> bool:
             # renamed first, so that nobody finds half of it
             path.rename(away / "removed")
             file.unlink(missing_ok=True)
+            file.with_suffix(".verified").unlink(missing_ok=True)
             shutil.rmtree(away, ignore_errors=True)
     except (RegistryError, FileNotFoundError):
         return False

@@ -21,19 +21,26 @@ def gc(
         int, typer.Option(min=0, help="How much the copies of components may take.")
     ] = MOST_COMPONENT_BYTES,
     most_compiled_bytes: Annotated[
-        int | None, typer.Option(min=0, help="The same of compiled copies; their own bound if not given.")
-    ] = None,
+        int, typer.Option(min=0, envvar="LATENTWORKS_COMPILER__MOST_BYTES", help="The same of compiled copies.")
+    ] = CompilerSettings().most_bytes,
     compiled: Annotated[
-        Path | None, typer.Option(help="The folder of compiled copies; beside the components' if not given.")
+        Path | None,
+        typer.Option(
+            envvar="LATENTWORKS_COMPILER__FOLDER",
+            help="The folder of compiled copies; `compiled` in LATENTWORKS_HOME if not given.",
+        ),
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Read every byte of the compiled copies that stay.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the longest unused copies on this node; those in use, and what may go live again, stay."""
+    """Remove the longest unused copies on this node; those in use, and what may go live again, stay.
+
+    Folders and bounds are those that a server on this node reads from the same environment. Of components there is no
+    such bound: a server removes none.
+    """
     settings = RegistrySettings.from_environment()
-    compiler = CompilerSettings(folder=settings.home / "compiled" if compiled is None else compiled)
-    if most_compiled_bytes is not None:
-        compiler = compiler.model_copy(update={"most_bytes": most_compiled_bytes})
+    folder = settings.home / "compiled" if compiled is None else compiled
+    compiler = CompilerSettings(folder=folder, most_bytes=most_compiled_bytes)
     found = collect(settings, compiler, _kept(Registry.connect(settings)), most_bytes, whole=whole)
     table = make_table("removed", "bytes", "why")
     for removed in (*found.components, *found.compiled):
@@ -64,6 +71,8 @@ def _kept(registry: Registry) -> set[str]:
             if state is not None:
                 beside = [extra.ref for extra in (state.canary, state.shadow) if extra is not None]
                 kept |= {ref.sha256 for ref in (*state.components, *beside)}
+        if plan is not None:
+            kept |= {ref.sha256 for ref in plan.replaced}
         if rollout is not None:
             kept |= {ref.sha256 for ref in (*rollout.previous, *rollout.former)}
     return kept

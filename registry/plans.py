@@ -9,6 +9,7 @@ from typing import NamedTuple
 from components.compatibility import compatible
 from components.contract import PARTS, Kind
 from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of, registered_name
+from components.trial import CHAIN
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry, Survey
 from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Canary, Plan, Rollout, Shadow, State, read, with_changes, written
@@ -100,9 +101,12 @@ def plan_canary(registry: Registry, name: str, canary: Canary | None) -> Plan:
     """Write the plan that a version of `name` gets a share of new requests, or with None that none gets any.
 
     Raises:
-        RegistryError: it is live already, or does not fit what is, every mismatch is said; or there is none to end.
+        RegistryError: no request would run it, it is live already, or does not fit what is, every mismatch is said; or
+            there is none to end.
     """
     bundle = _bundle(name)
+    if canary is not None:
+        require_canary(name)
     with registry.writing():
         now = standing(registry, bundle)
         if canary is None:
@@ -124,6 +128,17 @@ def plan_shadow(registry: Registry, name: str, shadow: Shadow | None) -> Plan:
         if shadow is None:
             _require_role("shadow", name, now.wanted.shadow)
         return _write(registry, bundle, now, _with_role(now.wanted, "shadow", shadow))
+
+
+def require_canary(name: str) -> None:
+    """Refuse a name of which no version can be a canary.
+
+    Raises:
+        ComponentError: the name is no component's.
+        RegistryError: new requests do not run it, so that nothing would ever be known of it.
+    """
+    if name not in [registered_name(_bundle(name), kind) for kind in CHAIN]:
+        raise RegistryError(f"{name}: only a bundle's {', '.join(CHAIN)} can be a canary, as every request runs those")
 
 
 def require_shadow(name: str) -> None:
@@ -202,14 +217,15 @@ def settle(registry: Registry, bundle: str, plan: Plan) -> Rollout | None:
 def followed(before: Rollout, plan: Plan) -> Rollout:
     """The record once a plan has been followed: what it changed is what a rollback returns to."""
     changed = plan.components != before.components
-    replaced = [ref for ref in before.components if ref not in plan.components]
+    was = (*before.components, *(ref for ref in plan.replaced if before.ref(ref.name) is None))
+    replaced = [ref for ref in was if ref not in plan.components]
     return Rollout(
         plan=plan.id,
         state="live",
         components=plan.components,
         canary=plan.canary,
         shadow=plan.shadow,
-        previous=before.components if changed else before.previous,
+        previous=was if changed else before.previous,
         former=with_changes(before.former, replaced),
     )
 
@@ -318,12 +334,28 @@ def _before(registry: Registry, bundle: str, now: Standing) -> State:
 
 
 def _write(registry: Registry, bundle: str, now: Standing, wanted: State) -> Plan:
-    plan = Plan(id=uuid.uuid4().hex, components=wanted.components, canary=wanted.canary, shadow=wanted.shadow)
+    plan = Plan(
+        id=uuid.uuid4().hex,
+        components=wanted.components,
+        canary=wanted.canary,
+        shadow=wanted.shadow,
+        replaced=_replaced(registry, bundle, now.live, wanted),
+    )
     check_plan(registry, plan)
     # what becomes of it must be writable as well
     written(followed(_recorded(now.live), plan))
     registry.set_bundle_tag(bundle, PLAN_TAG, written(plan))
     return plan
+
+
+def _replaced(registry: Registry, bundle: str, live: State, wanted: State) -> tuple[ComponentRef, ...]:
+    """What is in production of names that come in with a plan, which is what a rollback returns to."""
+    aliases = registry.survey(bundle).aliases
+    return tuple(
+        registry.version(ref.name, aliases[ref.name][DEFAULT_ALIAS]).ref
+        for ref in wanted.components
+        if live.ref(ref.name) is None and DEFAULT_ALIAS in aliases.get(ref.name, {})
+    )
 
 
 def _recorded(state: State) -> Rollout:

@@ -12,7 +12,7 @@ from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selec
 from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
-from registry.lock import locked
+from registry.lock import WAIT_S, locked
 from registry.promotion import Point, point_for_start, point_for_user
 from registry.settings import RegistrySettings
 from registry.store import aliased, every, experiment_id, missing_means, open_client, tag, translated
@@ -50,6 +50,11 @@ class Registry:
         """
         return cls(open_client(settings), settings)
 
+    @property
+    def settings(self) -> RegistrySettings:
+        """Where it is, and where its copies are on this machine."""
+        return self._settings
+
     def publish(self, path: Path, name: str, tags: Mapping[str, str] | None = None) -> ComponentRef:
         """Put a component folder under a registered name, as a new version or the one that it is already.
 
@@ -63,7 +68,8 @@ class Registry:
             raise RegistryError(f"{name}: names a {kind_of(name)}, and {path.absolute().name} is a {kind}")
         folder.verify()
         version_tags = tags_of(folder, {} if tags is None else tags)
-        with self.writing(), translated(self._settings):
+        # Not `writing`: an upload may take long, and whoever moves an alias must not wait for it.
+        with locked(self._settings.locks / "upload.lock"), translated(self._settings):
             found = published(self._client, name, version_tags["sha256"])
             return upload(self._client, self._settings, path, name, version_tags) if found is None else found
 
@@ -222,9 +228,9 @@ class Registry:
         with translated(self._settings):
             return experiment_id(self._client, self._settings, name)
 
-    def writing(self) -> AbstractContextManager[None]:
-        """A block in which no other process of this machine publishes or promotes."""
-        return locked(self._settings.locks / "publish.lock")
+    def writing(self, wait_s: float = WAIT_S) -> AbstractContextManager[None]:
+        """A block in which no other process of this machine writes a plan or moves an alias."""
+        return locked(self._settings.locks / "publish.lock", wait_s)
 
     @contextmanager
     def asking(self, missing: str | None = None) -> Iterator["MlflowClient"]:

@@ -67,16 +67,21 @@ class State(Record):
 
 
 class Plan(State):
-    """What is wanted; a plan is followed once, and its `id` tells it from others."""
+    """What is wanted; a plan is followed once, and its `id` tells it from others.
+
+    `replaced` is what was in production of names that no rollout held before, such as a preview decoder's.
+    """
 
     id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    replaced: tuple[ComponentRef, ...] = ()
 
 
 class Rollout(State):
     """What is: the components that new requests are pinned to, and how the last plan went.
 
     `previous` is what was live before the last promotion, which a rollback returns to; `former` is, of every name that
-    ever changed, the version before.
+    ever changed, the version before. `server` is the id of the controller that follows the bundle's plans: it writes
+    that with every record, and takes it back at its end, see `presence.leave`.
     """
 
     plan: str | None = Field(None, description="the id of the last plan taken up")
@@ -84,6 +89,7 @@ class Rollout(State):
     reason: str | None = Field(None, description="why the last plan was stopped, or a canary rolled back")
     previous: tuple[ComponentRef, ...] = ()
     former: tuple[ComponentRef, ...] = ()
+    server: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
 
 
 Read = TypeVar("Read", Plan, Rollout)

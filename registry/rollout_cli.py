@@ -1,6 +1,7 @@
 """What moves versions: promote, canary, shadow, rollback; and status, which shows how far they are."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -25,7 +26,10 @@ Share = Annotated[str | None, typer.Argument(metavar="PERCENT", help="The share 
 Off = Annotated[bool, typer.Option("--off", help="End it.")]
 Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a server to take it up.")]
 
+Offline = Annotated[bool, typer.Option("--offline", help="Change it although its server is known, and away for good.")]
+
 _WAIT_S = Waits().taken_up_s
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @app.command()
@@ -33,6 +37,7 @@ def promote(
     what: Annotated[list[str], typer.Argument(metavar="NAME VERSION ...", help="Names, each with its new version.")],
     alias: Annotated[str, typer.Option(help="The alias to move.")] = DEFAULT_ALIAS,
     wait: Wait = _WAIT_S,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Have versions go live together, once they have passed the gate and every replica has prepared them.
@@ -42,7 +47,7 @@ def promote(
     registry = connected()
     refs = _versions(registry, what)
     if alias == DEFAULT_ALIAS:
-        _say(steps.promote(registry, refs, waits=Waits(wait)), as_json)
+        _say(steps.promote(registry, refs, waits=Waits(wait, offline=offline)), as_json)
     else:
         steps.point(registry, refs, alias)
         show_refs(refs, [ref.model_dump(mode="json") for ref in refs], as_json)
@@ -63,6 +68,7 @@ def canary(
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of errors above the live version's.")] = 0.05,
     non_finite_rate: Annotated[float, typer.Option(min=0, max=1, help="The same, of pictures not finite.")] = 0.02,
     wait: Wait = _WAIT_S,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Pin a share of new requests to a version, which ends by itself if it does badly."""
@@ -77,7 +83,7 @@ def canary(
             error_rate=error_rate,
             non_finite_rate=non_finite_rate,
         )
-    _say(steps.canary(registry, name, chosen, waits=Waits(wait)), as_json)
+    _say(steps.canary(registry, name, chosen, waits=Waits(wait, offline=offline)), as_json)
 
 
 @app.command()
@@ -87,6 +93,7 @@ def shadow(
     percent: Share = None,
     off: Off = False,
     wait: Wait = _WAIT_S,
+    offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Have a VAE decoder decode a share of live latents once more after their answers, to compare the two."""
@@ -94,13 +101,13 @@ def shadow(
     chosen = None
     if not _ends(off, version, percent):
         chosen = Shadow(ref=_version(registry, name, str(version)), percent=_percent(percent))
-    _say(steps.shadow(registry, name, chosen, waits=Waits(wait)), as_json)
+    _say(steps.shadow(registry, name, chosen, waits=Waits(wait, offline=offline)), as_json)
 
 
 @app.command()
-def rollback(bundle: Bundle, wait: Wait = _WAIT_S, as_json: Json = False) -> None:
+def rollback(bundle: Bundle, wait: Wait = _WAIT_S, offline: Offline = False, as_json: Json = False) -> None:
     """Undo the last step: a canary ends, or what was live before the last promotion comes back."""
-    _say(steps.rollback(connected(), bundle, Waits(wait)), as_json)
+    _say(steps.rollback(connected(), bundle, Waits(wait, offline=offline)), as_json)
 
 
 @app.command()
@@ -219,9 +226,9 @@ def _versions(registry: Registry, what: list[str]) -> list[ComponentRef]:
 
 
 def _version(registry: Registry, name: str, version: str) -> ComponentRef:
-    if not version.isascii() or not version.isdigit():
-        raise RegistryError(f"{name} {version}: a version is a whole number")
-    return registry.version(name, int(version[:10])).ref
+    if not _VERSION.fullmatch(version):
+        raise RegistryError(f"{name} {version[:20]}: a version is a whole number from 1 to {MAX_VERSION}")
+    return registry.version(name, int(version)).ref
 
 
 def _percent(text: str | None) -> float:

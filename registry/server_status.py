@@ -72,7 +72,8 @@ def ask_server(server: str) -> tuple[ServerStatus, Any]:
         RegistryError: it is no address of the web, nobody answers there, or somebody who is no such server.
     """
     if not server.startswith(("http://", "https://")):
-        raise RegistryError(f"--server {server}: must begin with http:// or https://")
+        # what stands before an @ may be a password
+        raise RegistryError(f"--server {server.rpartition('@')[2]}: must begin with http:// or https://")
     try:
         with urllib.request.urlopen(f"{server.rstrip('/')}{PATH}", timeout=_ANSWER_S) as answer:
             found = json.load(answer)
@@ -84,7 +85,7 @@ def ask_server(server: str) -> tuple[ServerStatus, Any]:
     except (OSError, http.client.HTTPException, ValueError):
         reason = "does not answer"
     scheme, _, rest = server.partition("://")
-    where = f"{scheme}://{rest.split('/')[0].rpartition('@')[2]}"
+    where = f"{scheme}://{rest.rpartition('@')[2].split('/')[0]}"
     raise RegistryError(
         f"the server at {where} {reason}; name it with --server or {SERVER_VARIABLE}, or give a bundle's name"
     )

@@ -1,6 +1,7 @@
 """The steps of a rollout from beginning to end: try the versions, write the plan, and wait for what becomes of it."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from components.reference import DEFAULT_ALIAS, ComponentRef
@@ -16,20 +17,30 @@ from registry.plans import (
     plan_rollback,
     plan_shadow,
     promoted,
+    require_canary,
     require_shadow,
     settle,
     standing,
 )
+from registry.presence import has_server
 from registry.refusals import refusals
 from registry.registry import Registry
 from registry.rollout import Canary, Plan, Rollout, Shadow, State, with_changes
 
+_log = logging.getLogger(__name__)
+
 
 class Waits(NamedTuple):
-    """How long to wait for a server to take up a plan, and for the end of its preparations, in seconds."""
+    """How long to wait for a server to take up a plan, and for the end of its preparations, in seconds.
+
+    A server that is known to follow the bundle has `known_s`, and is then not gone past, unless `offline` says that
+    there is none any more.
+    """
 
     taken_up_s: float = 5.0
     done_s: float = 1800.0
+    known_s: float = 60.0
+    offline: bool = False
 
 
 class Step(NamedTuple):
@@ -69,7 +80,9 @@ def point(registry: Registry, refs: Sequence[ComponentRef], alias: str, gate: Ga
     now = standing(registry, bundle_of(refs))
     for ref in refs:
         # each for itself: who asks for one of them need not ask for the others
-        _require(registry, now, State(components=with_changes(now.live.components, [ref])), gate, alias)
+        wanted = State(components=with_changes(now.live.components, [ref]))
+        others = [other for other in now.live.components if other.name != ref.name]
+        _require(registry, now, wanted, gate, (*now.former, *others), alias)
     registry.promote_together(refs, alias)
 
 
@@ -82,6 +95,7 @@ def canary(
         RegistryError: as `promote`; or there is none to end.
     """
     if chosen is not None:
+        require_canary(name)
         now = standing(registry, bundle_of([chosen.ref]))
         _try(registry, now, State(components=now.wanted.components, canary=chosen), gate)
     return _follow(registry, plan_canary(registry, name, chosen), waits)
@@ -114,19 +128,36 @@ def rollback(registry: Registry, bundle: str, waits: Waits = _PATIENCE) -> Step:
 def _try(registry: Registry, now: Standing, wanted: State, gate: GateSettings) -> None:
     # in a moment, where the gate takes minutes
     check_plan(registry, wanted)
-    _require(registry, now, wanted, gate)
+    _require(registry, now, wanted, gate, now.former)
 
 
-def _require(registry: Registry, now: Standing, wanted: State, gate: GateSettings, alias: str = DEFAULT_ALIAS) -> None:
-    if found := refusals(registry, wanted, now.live, gate, now.former, alias):
+def _require(
+    registry: Registry,
+    now: Standing,
+    wanted: State,
+    gate: GateSettings,
+    tried: Iterable[ComponentRef],
+    alias: str = DEFAULT_ALIAS,
+) -> None:
+    if found := refusals(registry, wanted, now.live, gate, tried, alias):
         raise RegistryError("; ".join(found))
 
 
 def _follow(registry: Registry, plan: Plan, waits: Waits) -> Step:
     bundle = bundle_of(plan.components)
-    while (found := outcome(registry, bundle, plan, waits.taken_up_s, waits.done_s)) is None:
-        if (settled := settle(registry, bundle, plan)) is not None:
-            return Step(settled, served=False)
+    patience_s = waits.taken_up_s
+    while (found := outcome(registry, bundle, plan, patience_s, waits.done_s)) is None:
+        if waits.offline or not has_server(registry, bundle):
+            if (settled := settle(registry, bundle, plan)) is not None:
+                return Step(settled, served=False)
+        elif patience_s < waits.known_s:
+            _log.warning("bundle %s: its server has not taken this up yet; waiting up to %g s", bundle, waits.known_s)
+            patience_s = waits.known_s
+        else:
+            raise RegistryError(
+                f"bundle {bundle}: its server has not taken this up within {patience_s:g} s; nothing is changed yet, "
+                "and the server follows it once it is back: rollback gives it up, --offline changes it without a server"
+            )
     if found.state == "stopped":
         raise RegistryError(f"the rollout was stopped, what was live is served on: {found.reason}")
     return Step(found, served=True)

@@ -37,7 +37,7 @@ class PictureDecoder:
         """The picture of latents [1, channels, height, width] by the pinned version, or else by `fallback`.
 
         Raises:
-            NonFiniteImageError: neither gave one, or there is no other to ask.
+            NonFiniteImageError: neither gave one, or there is no other to ask, or the latents can give none.
             GivenUpError: two replicas stopped while they worked on it.
             StartError: the pinned version cannot be had or opened.
         """
@@ -45,6 +45,10 @@ class PictureDecoder:
             return await self.alone(latents, pins)
         except NonFiniteImageError as error:
             said, at_fault = error.message, error.pin
+        if at_fault != pins[Kind.VAE_DECODER]:
+            # no other version makes more of them
+            _log.error("%s", said)
+            raise NonFiniteImageError(said, at_fault)
         if fallback is None or fallback == pins[Kind.VAE_DECODER]:
             _log.error("%s; there is no other version to ask", said)
             raise NonFiniteImageError(f"{said}; there is no other version to decode it again", at_fault)
@@ -72,8 +76,11 @@ class PictureDecoder:
             return await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, pin))
         except NonFiniteImageError as error:
             said = error.message
-        # a decoder makes nothing of latents that are not finite
-        stage = Kind.VAE_DECODER if np.isfinite(latents).all() else Kind.DENOISER
+        stage = Kind.VAE_DECODER
+        if not np.isfinite(latents).all():
+            # a decoder makes nothing of them
+            stage = Kind.DENOISER
+            said = f"{said}, as the latents of {pins[stage]} were not finite already"
         self._metrics.no_picture(stage, pins[stage])
         raise NonFiniteImageError(said, pins[stage])
 

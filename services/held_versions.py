@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.reference import ComponentRef
-from registry.errors import RegistryError
+from registry.errors import RegistryAwayError, RegistryError
 from runtime.errors import RuntimeFault
 from services.errors import ServingError, StartError, UnavailableError
-from services.messages import VersionReport
+from services.messages import PassesWith, VersionReport
 
 Stage = TypeVar("Stage")
 
@@ -61,6 +61,7 @@ class _Held(Generic[Stage]):
 class _Failure:
     reason: str
     at: float
+    passes_with: PassesWith | None
 
 
 class HeldVersions(Generic[Stage]):
@@ -119,6 +120,20 @@ class HeldVersions(Generic[Stage]):
         if self._preparing is None or self._preparing.done():
             self._preparing = asyncio.create_task(self._prepare())
 
+    def let_go(self, pin: ComponentRef) -> bool:
+        """Close a version that nobody wants, unless a call uses it; False where it is wanted."""
+        if pin in self._wanted:
+            return False
+        held = self._held.get(pin)
+        if held is not None and held.open and not held.users:
+            del self._held[pin]
+            self._changed()
+        return True
+
+    def holds(self, pin: ComponentRef) -> bool:
+        """Whether a version is open or being opened."""
+        return pin in self._held
+
     def report(self) -> tuple[VersionReport, ...]:
         """The state of every version that is wanted, held or could not be opened."""
         pins = dict.fromkeys((*self._wanted, *self._held, *self._failures))
@@ -130,7 +145,7 @@ class HeldVersions(Generic[Stage]):
             return VersionReport(pin, "loaded", None, held.size, held.seconds, held.users)
         failure = self._failures.get(pin)
         if held is None and failure is not None:
-            return VersionReport(pin, "failed", failure.reason)
+            return VersionReport(pin, "failed", failure.reason, passes_with=failure.passes_with)
         return VersionReport(pin, "preparing", None)
 
     async def _prepare(self) -> None:
@@ -171,8 +186,12 @@ class HeldVersions(Generic[Stage]):
             held.size, held.lease = weight_bytes(folder), lease
             stage = await asyncio.to_thread(self._open_stage, pin, folder, ahead)
         except (ComponentError, RegistryError, RuntimeFault, ServingError) as error:
-            self._fail(pin, str(error))
+            self._fail(pin, str(error), _passes_with(error))
             raise error if isinstance(error, ServingError) else StartError(f"{pin}: {error}") from None
+        except Exception as error:
+            self._fail(pin, type(error).__name__)
+            # whoever opens it knows our errors alone
+            raise StartError(f"{pin}: something went wrong: {type(error).__name__}") from error
         except BaseException as error:
             self._fail(pin, type(error).__name__)
             raise
@@ -183,9 +202,9 @@ class HeldVersions(Generic[Stage]):
         self._changed()
         return stage
 
-    def _fail(self, pin: ComponentRef, reason: str) -> None:
+    def _fail(self, pin: ComponentRef, reason: str, passes_with: PassesWith | None = None) -> None:
         del self._held[pin]
-        self._failures[pin] = _Failure(reason, time.monotonic())
+        self._failures[pin] = _Failure(reason, time.monotonic(), passes_with)
         self._changed()
 
     def _make_room(self, pin: ComponentRef, size: int) -> None:
@@ -212,6 +231,12 @@ class HeldVersions(Generic[Stage]):
     def _changed(self) -> None:
         opened = [held.size for held in self._held.values() if held.open]
         self._on_change(len(opened), sum(opened))
+
+
+def _passes_with(error: Exception) -> PassesWith | None:
+    if isinstance(error, RegistryAwayError):
+        return "registry"
+    return "room" if isinstance(error, UnavailableError) else None
 
 
 def weight_bytes(folder: ComponentFolder) -> int:

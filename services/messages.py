@@ -12,6 +12,7 @@ from registry.rollout import Canary, Shadow
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
+PassesWith: TypeAlias = Literal["registry", "room"]
 
 _NOTHING = Snapshot()
 
@@ -47,7 +48,8 @@ class LiveRecord:
 class VersionReport:
     """One version in one replica: open, being fetched and opened, or failed and why; `users` calls are at work on it.
 
-    `size` is the bytes of its weights as they are computed with; `seconds` is what fetching and opening took.
+    `size` is the bytes of its weights as they are computed with; `seconds` is what fetching and opening took. A failure
+    that says nothing of the version or the replica `passes_with` the registry's answer or with room; None for others.
     """
 
     pin: ComponentRef
@@ -56,6 +58,7 @@ class VersionReport:
     size: int = 0
     seconds: float = 0.0
     users: int = 0
+    passes_with: PassesWith | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class ReplicaReport:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request of a version ended."""
+    """How one request of a version ended; one that asked for versions of its own tells of no canary, and sends none."""
 
     pin: ComponentRef
     error: bool = False

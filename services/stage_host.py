@@ -170,11 +170,15 @@ class StageHost(Generic[Stage]):
     async def check_health(self) -> None:
         """Probe each version whose last runs all failed: the requests may have been at fault, not the replica.
 
+        A version that nobody wants any more is let go of where its probe fails: it may be what is at fault.
+
         Raises:
             ServingError: a probe failed too, or the rollout gave this replica up; Serve starts another in this place.
         """
         if self._replaced:
             raise ServingError(f"{self._kind}: could not prepare a version in time")
+        # a version that was closed is not to stay for this
+        self._suspects = {pin: suspect for pin, suspect in self._suspects.items() if self._versions.holds(pin)}
         for pin, suspect in list(self._suspects.items()):
             if suspect.faults < FAULTS_BEFORE_PROBE:
                 continue
@@ -182,6 +186,10 @@ class StageHost(Generic[Stage]):
                 # not in the stage's own threads: all of them may be at work for minutes
                 await asyncio.to_thread(self._probe, suspect.stage)
             except RuntimeFault as fault:
+                if self._versions.let_go(pin):
+                    self._suspects.pop(pin, None)
+                    _log.error("%s: is not wanted, and let go of: %s", pin, fault)
+                    continue
                 raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
             self._suspects.pop(pin, None)
 

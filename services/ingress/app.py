@@ -15,9 +15,10 @@ from services.metrics import IngressMetrics
 
 _DESCRIPTION = """Text becomes pictures by latent diffusion, each network its own service.
 
-Status codes: 400 for a body that is no JSON object, 404 for an unknown route or model, or latents that are not kept,
-405, 406, 413, 415, 422 for a field that is unknown or outside its limits, 429 and 503 with `retry-after`, 500 where
-something failed on our side, 504 where `deadline_s` has passed or would. Every error has OpenAI's shape."""
+Status codes: 400 for a body that is no JSON object, 401 for a webhook that is not signed with our secret, 404 for an
+unknown route or model, or latents that are not kept, 405, 406, 413, 415, 422 for a field that is unknown or outside its
+limits, 429 and 503 with `retry-after`, 500 where something failed on our side, 504 where `deadline_s` has passed or
+would. Every error has OpenAI's shape."""
 
 
 class Face(Protocol):

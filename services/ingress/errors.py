@@ -36,6 +36,13 @@ class RouteError(CallerError):
         self.code = "method_not_allowed" if status == HTTPStatus.METHOD_NOT_ALLOWED else "not_found"
 
 
+class SignatureError(CallerError):
+    """A webhook is not signed with our secret."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    code = "invalid_signature"
+
+
 def known(error: Exception) -> ServingError:
     """The error of ours that says what happened, without a word that is only for operators."""
     cause = _cause(error)

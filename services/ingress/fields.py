@@ -13,7 +13,7 @@ from services.ingress.bodies import encoding_of, tenant_of, typed
 from services.ingress.media_types import Wanted
 from services.ingress.pinning import Pinned
 from services.ingress.schemas import GenerationBody
-from services.messages import Order, Terms
+from services.messages import Encoding, Order, Terms
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _PARAMS = {"width": "size", "height": "size"}
@@ -25,11 +25,13 @@ _LONGEST_DEADLINE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Admissible:
-    """An order that passed every check, and the form of its answer."""
+class Form:
+    """What of a request no version has a say in; `raw`: the answer is the picture itself."""
 
-    order: Order
+    images: int
     raw: bool
+    encoding: Encoding
+    terms: Terms
 
 
 def typed_body(given: dict[str, Any]) -> GenerationBody:
@@ -51,36 +53,47 @@ def require_model(body: GenerationBody, bundle: str) -> None:
         raise UnknownModelError(f"model={body.model[:_LONGEST_NAME]!r}: must be {bundle!r}", "model")
 
 
-def check_body(
-    body: GenerationBody, accept: Wanted, pinned: Pinned, rules: RequestRules, request_id: str
-) -> Admissible:
-    """Turn a body and the kind of answer asked for into an order, by the versions that it is pinned to.
+def check_form(body: GenerationBody, accept: Wanted, rules: RequestRules) -> Form:
+    """Check what needs no version, of a body and the kind of answer asked for.
+
+    Raises:
+        FieldError: a field has a value outside its limits.
+    """
+    encoding = encoding_of(body.output_format, body.output_compression, accept)
+    images, raw = 1 if body.n is None else body.n, accept != "json"
+    try:
+        if not 1 <= images <= rules.max_images:
+            raise refuse("n", images, f"a whole number between 1 and {rules.max_images}")
+        terms = _terms(body)
+    except RequestError as error:
+        raise FieldError(error.message, error.field) from None
+    if raw and images != 1:
+        raise FieldError(f"n={images}: must be 1 where accept asks for a picture itself; JSON holds several", "n")
+    return Form(images, raw, encoding, terms)
+
+
+def order_of(body: GenerationBody, form: Form, pinned: Pinned, rules: RequestRules, request_id: str) -> Order:
+    """Turn a body into an order, by the versions that it is pinned to.
 
     Raises:
         FieldError: a field has a value outside its limits.
     """
     denoiser = pinned.contracts[Kind.DENOISER]
-    encoding = encoding_of(body.output_format, body.output_compression, accept)
     try:
-        request = _request(body, denoiser, rules)
-        terms = _terms(body)
+        request = _request(body, form, denoiser, rules)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
-    raw = accept != "json"
-    if raw and request.n != 1:
-        raise FieldError(f"n={request.n}: must be 1 where accept asks for a picture itself; JSON holds several", "n")
-    order = Order(
+    return Order(
         request,
         pinned.pins,
-        encoding,
-        terms,
+        form.encoding,
+        form.terms,
         id=request_id,
         fallback=pinned.fallback,
         shadow=pinned.shadow,
         store_latents=bool(body.store_latents),
         contract=denoiser,
     )
-    return Admissible(order, raw)
 
 
 def _terms(body: GenerationBody) -> Terms:
@@ -92,7 +105,7 @@ def _terms(body: GenerationBody) -> Terms:
     return Terms(user, "normal" if body.priority is None else body.priority, deadline_s)
 
 
-def _request(body: GenerationBody, denoiser: Contract, rules: RequestRules) -> ImageRequest:
+def _request(body: GenerationBody, form: Form, denoiser: Contract, rules: RequestRules) -> ImageRequest:
     width, height = _size(body.size)
     fields = RequestFields(
         prompt=body.prompt,
@@ -110,7 +123,7 @@ def _request(body: GenerationBody, denoiser: Contract, rules: RequestRules) -> I
         seed=body.seed,
         subseed=body.subseed,
         subseed_strength=body.subseed_strength,
-        n=1 if body.n is None else body.n,
+        n=form.images,
         width=width,
         height=height,
     )

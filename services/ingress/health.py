@@ -12,8 +12,10 @@ from services.ingress.admission import Admission
 from services.ingress.schemas import ErrorAnswer
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": ErrorAnswer, "description": "a deployment has no replica, or the server is stopping"}
+    503: {"model": ErrorAnswer, "description": "no picture can be drawn just now, or the server is stopping"}
 }
+# what a picture from a prompt goes through; the others may start again meanwhile
+_NEEDED = ("text_encoder", "denoiser", "vae_decoder", "graph", "ingress")
 PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -59,11 +61,11 @@ class HealthFace:
         return Health()
 
     async def readyz(self) -> Readiness:
-        """Answer 200 while every deployment has a running replica and new requests are taken."""
+        """Answer 200 while pictures can be drawn: what they go through has running replicas, and requests are taken."""
         if self.admission.draining:
             raise UnavailableError("the server is about to stop")
         replicas = await self.replicas()
-        if missing := sorted(name for name, running in replicas.items() if running == 0):
+        if missing := [name for name in _NEEDED if not replicas.get(name)]:
             raise UnavailableError(f"no running replica of {', '.join(missing)}")
         away_s = self.away_s()
         return Readiness(replicas=replicas, registry="ok" if away_s is None else "away", registry_away_s=away_s)

@@ -1,6 +1,7 @@
 """The latents face: pictures of latents that are kept, by any VAE decoder that fits them, and two of them compared."""
 
 import base64
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,16 +15,19 @@ from components.compatibility import compatible
 from components.contract import Contract, Kind
 from components.reference import ComponentRef
 from services.comparison import decibels
-from services.errors import FieldError, NotAcceptableError
+from services.errors import FieldError, NotAcceptableError, StartError, UnavailableError
 from services.ingress.admission import Admission
 from services.ingress.answers import ANSWERS, ERRORS, PICTURE, answer_of, headers_of, pin_of, pins_text
 from services.ingress.bodies import encoding_of, one_of_each, tenant_of, typed
 from services.ingress.body import JSON_TYPE, parse_object, read_body, require_json_type
 from services.ingress.media_types import MEDIA_TYPES, wanted
+from services.ingress.pinning import check_selector
 from services.ingress.schemas import ComponentPin
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
-from services.messages import Drawn, Order, Picture, PictureFormat, Pins, Terms
+from services.messages import Drawn, Encoding, Order, Picture, PictureFormat, Pins, Terms
 from services.metrics import IngressMetrics
+
+_log = logging.getLogger("ray.serve")
 
 _SECRET = ("user",)
 _COMPARED = ("components", "user")
@@ -84,8 +88,8 @@ class Resolver(Protocol):
             FieldError: the selector is none, or points at nothing, or at another kind; `field` is named.
         """
 
-    async def fallback(self) -> tuple[ComponentRef, Contract] | None:
-        """The version that decodes where another gives no picture, None where there is none."""
+    def fallback(self, decoder: ComponentRef, denoiser: Contract) -> ComponentRef | None:
+        """The version that decodes a denoiser's latents where `decoder` gives no picture, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +132,15 @@ class LatentsFace:
         body = typed(DecodeBody, given, _SECRET, ("output_format",))
         encoding = encoding_of(body.output_format, body.output_compression, accept)
         tenant = tenant_of(body.user)
-        kept = await self.read(latents, tenant)
         named = None if body.components is None else body.components.vae_decoder
-        decoder = await self._decoder(kept, str(kept.pins[Kind.VAE_DECODER]) if named is None else named, _DECODER)
-        fallback = await self._fallback(kept)
+        if named is not None:
+            check_selector(Kind.VAE_DECODER, named, _DECODER)
+        kept = await self.read(latents, tenant)
         with self.admission.admitted(1):
-            picture = await self.decode(DecodeOrder(kept=kept, decoder=decoder, fallback=fallback, encoding=encoding))
+            # the version that they were pinned to has served already, whatever is said of it now
+            pinned = kept.pins[Kind.VAE_DECODER]
+            decoder = pinned if named is None else await self._decoder(kept, named, _DECODER)
+            picture = await self._decoded(kept, decoder, encoding)
         self.metrics.images.inc(1, tags={"format": encoding.format})
         order = Order(kept.request, _pinned(kept, decoder), encoding, Terms(tenant))
         drawn = Drawn((picture,), kept.prompt_truncated, kept.negative_prompt_truncated)
@@ -149,8 +156,8 @@ class LatentsFace:
         query = one_of_each(request.query_params.multi_items(), _COMPARED)
         first, second = _two(query.get("components"))
         kept = await self.read(latents, tenant_of(query.get("user")))
-        decoders = (await self._decoder(kept, first, "components"), await self._decoder(kept, second, "components"))
         with self.admission.admitted(2):
+            decoders = (await self._decoder(kept, first, "components"), await self._decoder(kept, second, "components"))
             compared = await self.compare(CompareOrder(kept=kept, decoders=decoders, files=as_json))
         self.metrics.images.inc(len(compared.files), tags={"format": "png"})
         headers = _comparison_headers(kept, decoders, compared)
@@ -165,9 +172,14 @@ class LatentsFace:
             raise FieldError(f"{field}: {pin} does not fit these latents: {'; '.join(mismatches)}", field)
         return pin
 
-    async def _fallback(self, kept: KeptLatents) -> ComponentRef | None:
-        found = await self.resolver.fallback()
-        return None if found is None or compatible(kept.contract, found[1]) else found[0]
+    async def _decoded(self, kept: KeptLatents, decoder: ComponentRef, encoding: Encoding) -> Picture:
+        fallback = self.resolver.fallback(decoder, kept.contract)
+        try:
+            return await self.decode(DecodeOrder(kept=kept, decoder=decoder, fallback=fallback, encoding=encoding))
+        except StartError as error:
+            # why is for operators
+            _log.error("request failed: %s", error.message)
+            raise UnavailableError(f"{decoder} cannot be opened just now; try again later") from None
 
 
 def add_body_schemas(schema: dict[str, Any]) -> None:
@@ -193,6 +205,11 @@ def _asks_for_json(accept: str | None) -> bool:
 
 
 def _two(components: str | None) -> tuple[str, str]:
+    """Two selectors of VAE decoders.
+
+    Raises:
+        FieldError: they are not two, or one is none.
+    """
     selectors = [] if components is None else [part.strip() for part in components.split(",")]
     if len(selectors) != 2 or not all(selectors):
         raise FieldError(
@@ -200,6 +217,8 @@ def _two(components: str | None) -> tuple[str, str]:
             "emoji.vae_decoder@production,emoji.vae_decoder@candidate",
             "components",
         )
+    for selector in selectors:
+        check_selector(Kind.VAE_DECODER, selector, "components")
     return selectors[0], selectors[1]
 
 

@@ -1,23 +1,24 @@
 """OpenAI's images face: pictures from prompts, and the list of models."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from components.contract import Kind
 from components.reference import kind_of
 from pipeline.request import RequestRules
 from services.ingress.admission import Admission
 from services.ingress.answers import ANSWERS, answer_of, headers_of
 from services.ingress.body import JSON_TYPE, parse_object, read_body, require_json_type
-from services.ingress.fields import check_body, require_model, typed_body
+from services.ingress.fields import check_form, order_of, require_model, typed_body
 from services.ingress.media_types import MEDIA_TYPES, wanted
 from services.ingress.outcomes import outcomes_of
-from services.ingress.pinning import Pinning
+from services.ingress.pinning import Pinning, choices
 from services.ingress.schemas import GenerationBody, Model, ModelList
-from services.messages import Drawn, Order, Outcome
+from services.messages import Drawn, Order
 from services.metrics import IngressMetrics
 
 _BODY = {
@@ -64,28 +65,38 @@ class ImagesFace:
         require_json_type(request.headers.get("content-type"))
         content = await read_body(request.stream(), request.headers.get("content-length"))
         body = typed_body(parse_object(content))
-        require_model(body, self.pinning.record.live.bundle)
-        request_id = self.request_id()
-        pinned = await self.pinning.pin(request_id, body.user or "", body.components or {})
-        admissible = check_body(body, accept, pinned, self.rules, request_id)
-        order = admissible.order
-        with self.admission.admitted(order.request.n):
+        bundle = self.pinning.record.live.bundle
+        require_model(body, bundle)
+        chosen = choices(body.components or {})
+        form = check_form(body, accept, self.rules)
+        order, request_id = None, self.request_id()
+        if Kind.DENOISER not in chosen:
+            # its limits are known here, so that what they refuse takes nobody's time or place
+            known = self.pinning.live(request_id) if chosen else self.pinning.pin(request_id, form.terms.tenant)
+            order = order_of(body, form, known, self.rules, request_id)
+        with self.admission.admitted(form.images):
+            if order is None or chosen:
+                pinned = await self.pinning.choose(request_id, chosen)
+                order = order_of(body, form, pinned, self.rules, request_id)
             try:
                 drawn = await self.draw(order)
             except Exception as error:
-                self._ended(outcomes_of(order, error))
+                self._ended(order, error, bool(chosen))
                 raise
-        self._ended(outcomes_of(order, drawn))
+        self._ended(order, drawn, bool(chosen))
         self._count(order, drawn)
         headers = headers_of(order, drawn)
-        if admissible.raw:
+        if form.raw:
             picture = drawn.pictures[0]
             return Response(picture.data, media_type=MEDIA_TYPES[order.encoding.format], headers=headers)
-        answer = answer_of(order, drawn, pinned.bundle)
+        answer = answer_of(order, drawn, bundle)
         return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=headers)
 
-    def _ended(self, outcomes: Sequence[Outcome]) -> None:
-        self.pinning.ended(outcomes)
+    def _ended(self, order: Order, end: Drawn | Exception, chosen: bool) -> None:
+        outcomes = outcomes_of(order, end)
+        if not chosen:
+            # what a caller put together says nothing for or against a canary
+            self.pinning.ended(outcomes)
         for one in outcomes:
             outcome = "non_finite" if one.non_finite else "error" if one.error else "ok"
             labels = {"stage": kind_of(one.pin.name).value, "version": str(one.pin), "outcome": outcome}

@@ -13,7 +13,8 @@ from ray.serve.handle import DeploymentHandle
 
 from components.compatibility import compatible
 from components.contract import Contract, Kind
-from components.reference import ComponentRef, kind_of
+from components.errors import ComponentError
+from components.reference import ComponentRef, Selector, kind_of
 from services.errors import FieldError, UnavailableError
 from services.messages import LiveRecord, Outcome, Pins
 
@@ -34,7 +35,6 @@ OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
 class Pinned:
     """One request's versions and their contracts; `fallback` and `shadow` as in `Order`."""
 
-    bundle: str
     pins: Pins
     contracts: Mapping[Kind, Contract]
     fallback: ComponentRef | None
@@ -77,10 +77,7 @@ class Pinning:
             FieldError: there is no such version, it is of another kind, or it has not passed the gate.
             UnavailableError: it is not known yet, and the registry or the rollout controller does not answer.
         """
-        if len(selector) > _LONGEST_SELECTOR:
-            raise FieldError(f"{field}: has {len(selector)} characters, must have at most {_LONGEST_SELECTOR}", field)
-        if not selector.isascii():
-            raise FieldError(f"{field}={selector!r}: must be NAME@ALIAS or NAME/VERSION, in plain letters", field)
+        check_selector(kind, selector, field)
         ref: ComponentRef
         contract: Contract
         try:
@@ -88,40 +85,38 @@ class Pinning:
                 ref, contract = await self._rollout.component.remote(selector, field)
         except TimeoutError:
             raise UnavailableError(f"{field}: nobody says just now which version this is; try again later") from None
-        if kind_of(ref.name) != kind:
-            raise FieldError(f"{field}: {ref} is a {kind_of(ref.name)}, must be a {kind}", field)
         return ref, contract
 
-    async def fallback(self) -> tuple[ComponentRef, Contract] | None:
-        """The version that decodes where another gives no picture, None where there is none."""
-        chosen = self.record.fallback
-        return None if chosen is None else (chosen, self.record.versions[chosen])
+    def fallback(self, decoder: ComponentRef, denoiser: Contract) -> ComponentRef | None:
+        """The version that decodes a denoiser's latents where `decoder` gives no picture, None where there is none."""
+        return _fallback(self.record, decoder, denoiser)
 
-    async def pin(self, request: str, user: str, overrides: Mapping[str, str]) -> Pinned:
-        """The versions for one request, by its id and its user; `overrides` names versions for kinds, by selectors.
+    def live(self, request: str) -> Pinned:
+        """The live versions, for a request by its id."""
+        record = self.record
+        return _pinned(record, record.live.pins, record.live.contracts, request)
+
+    def pin(self, request: str, user: str) -> Pinned:
+        """The versions for one request that names none, by its id and its user: the live ones, or a canary's."""
+        record, canary = self.record, self.record.canary
+        pins, contracts = dict(record.live.pins), dict(record.live.contracts)
+        if canary is not None:
+            key = user if canary.sticky and user else request
+            if _share(f"canary {canary.ref}", key) < canary.percent:
+                kind = kind_of(canary.ref.name)
+                pins[kind], contracts[kind] = canary.ref, record.versions[canary.ref]
+        return _pinned(record, pins, contracts, request)
+
+    async def choose(self, request: str, chosen: Mapping[Kind, str]) -> Pinned:
+        """The versions for one request, by its id, that names some of them; beside those the live ones, no canary.
 
         Raises:
             FieldError: a version asked for is not to be had, or does not fit the others; every mismatch is said.
             UnavailableError: it is not known yet, and the registry does not answer.
         """
+        # what fits the live versions may not fit those that a caller chose: hence no canary
         record = self.record
         pins, contracts = dict(record.live.pins), dict(record.live.contracts)
-        if overrides:
-            await self._override(overrides, pins, contracts)
-        elif (canary := record.canary) is not None:
-            # what fits the live versions may not fit those that a caller chose
-            key = user if canary.sticky and user else request
-            if _share(f"canary {canary.ref}", key) < canary.percent:
-                kind = kind_of(canary.ref.name)
-                pins[kind], contracts[kind] = canary.ref, record.versions[canary.ref]
-        fallback = self._fallback(record, pins, contracts)
-        return Pinned(record.live.bundle, pins, contracts, fallback, _shadow(record, pins, contracts, request))
-
-    async def _override(
-        self, overrides: Mapping[str, str], pins: dict[Kind, ComponentRef], contracts: dict[Kind, Contract]
-    ) -> None:
-        # all names first: there are only so many kinds to ask for
-        chosen = {_overridable(name): selector for name, selector in overrides.items()}
         for kind, selector in chosen.items():
             pins[kind], contracts[kind] = await self.component(kind, selector, f"components.{kind}")
         mismatches = [
@@ -130,16 +125,51 @@ class Pinning:
         if mismatches:
             named = ", ".join(str(pins[kind]) for kind in chosen)
             raise FieldError(f"components: {named} does not fit: {'; '.join(mismatches)}", "components")
+        return _pinned(record, pins, contracts, request)
 
-    @staticmethod
-    def _fallback(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract]) -> ComponentRef | None:
-        # what stands in for the live version may fall back on that too
-        for chosen in (record.fallback, record.live.pins[Kind.VAE_DECODER]):
-            if chosen is None or chosen == pins[Kind.VAE_DECODER]:
-                continue
-            if not compatible(record.versions[chosen], contracts[Kind.DENOISER]):
-                return chosen
-        return None
+
+def choices(overrides: Mapping[str, str]) -> dict[Kind, str]:
+    """The versions that a request names for kinds, by selectors; nobody is asked for them yet.
+
+    Raises:
+        FieldError: a kind or a selector is none.
+    """
+    # all names first: there are only so many kinds
+    chosen = {_overridable(name): selector for name, selector in overrides.items()}
+    for kind, selector in chosen.items():
+        check_selector(kind, selector, f"components.{kind}")
+    return chosen
+
+
+def check_selector(kind: Kind, selector: str, field: str) -> None:
+    """Refuse what cannot name a version of a kind.
+
+    Raises:
+        FieldError: it is too long, of another form, or names another kind; `field` is named.
+    """
+    if len(selector) > _LONGEST_SELECTOR:
+        raise FieldError(f"{field}: has {len(selector)} characters, must have at most {_LONGEST_SELECTOR}", field)
+    if not selector.isascii():
+        raise FieldError(f"{field}={selector!r}: must be NAME@ALIAS or NAME/VERSION, in plain letters", field)
+    try:
+        named = kind_of(Selector.parse(selector).name)
+    except ComponentError as error:
+        raise FieldError(f"{field}: {error}", field) from None
+    if named != kind:
+        raise FieldError(f"{field}: {selector} is a {named}, must be a {kind}", field)
+
+
+def _pinned(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract], request: str) -> Pinned:
+    fallback = _fallback(record, pins[Kind.VAE_DECODER], contracts[Kind.DENOISER])
+    return Pinned(pins, contracts, fallback, _shadow(record, pins, contracts, request))
+
+
+def _fallback(record: LiveRecord, decoder: ComponentRef, denoiser: Contract) -> ComponentRef | None:
+    # what stands in for the live version may fall back on that too
+    for other in (record.fallback, record.live.pins[Kind.VAE_DECODER]):
+        if other is not None and other != decoder and not compatible(record.versions[other], denoiser):
+            return other
+    return None
 
 
 def _shadow(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract], request: str) -> ComponentRef | None:

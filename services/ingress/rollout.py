@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import SecretStr
-from starlette.exceptions import HTTPException
 
 from services.ingress.body import read_body
+from services.ingress.errors import SignatureError
 
 # how old a webhook's signature may be, as others could send it again
 _FRESH_S = 300
 _MOST_DIGITS = 20
+
+# an address with a scheme or of an IPv4 host; a path from the root or the home, in quotation marks to their end
+_ADDRESS = re.compile(r"\b[\w+.-]+://[^\s'\",;)]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+_PATH = re.compile(r"(?<=')~?/[^']+|(?<=\")~?/[^\"]+|(?<![\w./~])(?:~|\.{1,2})?/[^\s:;,'\")]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class RolloutFace:
 
     async def show(self) -> JSONResponse:
         """Tell what is live, what is on its way, and which versions every replica holds."""
-        return JSONResponse(await self.status())
+        return JSONResponse(_public(await self.status()))
 
     async def webhook(self, request: Request) -> Response:
         """Take MLflow's word that something has changed, signed with the secret that both know."""
@@ -51,7 +56,7 @@ class RolloutFace:
         given = headers.get("x-mlflow-signature", "")
         parts = (headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", ""))
         if not hmac.compare_digest(given.encode(), self._signature(*parts, body).encode()) or not _fresh(parts[1]):
-            raise HTTPException(HTTPStatus.UNAUTHORIZED, "the signature is not that of our secret, or too old")
+            raise SignatureError("the signature is not that of our secret, or too old")
         await self.hint()
         return Response(status_code=HTTPStatus.ACCEPTED)
 
@@ -61,6 +66,18 @@ class RolloutFace:
         secret = self.webhook_secret.get_secret_value().encode()
         digest = hmac.digest(secret, f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256)
         return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def _public(found: Any) -> Any:
+    """What is told to anybody: in its texts no path and no address."""
+    match found:
+        case dict():
+            return {name: _public(value) for name, value in found.items()}
+        case list() | tuple():
+            return [_public(value) for value in found]
+        case str():
+            return _PATH.sub("(a path)", _ADDRESS.sub("(an address)", found))
+    return found
 
 
 def _fresh(timestamp: str) -> bool:

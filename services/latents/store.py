@@ -198,6 +198,8 @@ class LatentStore:
         # machine that loses power keeps it is not worth waiting for: a file with a hole is found out when it is read.
         part = self._folder / f"{id_}{_PART}"
         try:
+            # nobody else's to read, whatever folder it is
+            part.touch(mode=0o600, exist_ok=False)
             part.write_bytes(content)
             part.replace(self._file(id_))
         except OSError:

@@ -22,14 +22,15 @@ from services.rollout.alias_watch import AliasWatch, by_hand
 from services.rollout.canary import watch_of
 from services.rollout.decision import decide, fallback_of, wanted
 from services.rollout.desk import Desk
-from services.rollout.last_good import LastGood
-from services.rollout.ledger import Ledger
+from services.rollout.last_good import MOST_REMEMBERED, LastGood, served_since
+from services.rollout.ledger import Ledger, note_plan
 from services.rollout.memory import Memory
 from services.rollout.news import News
 from services.rollout.outage import Outage
 from services.rollout.replicas import Holds, Replicas
 from services.rollout.selection import Selection, Tries
 from services.rollout.shadow_log import log_of
+from services.rollout.trust import require_known
 
 _log = logging.getLogger("ray.serve")
 
@@ -80,6 +81,8 @@ class Controller:
         self._selection = Selection(desk, gate, self._aliases, self.outage)
         self._ledger = Ledger(bundle, desk)
         self._memory = Memory(keep)
+        self._served = served_since(start.served, start.rollout)
+        self._kept = start.admitted
         self._complaints: dict[tuple[str, int], str] = {}
         self._following: asyncio.Task[None] | None = None
         self._fruitless: list[State] = []
@@ -87,6 +90,11 @@ class Controller:
         self.canary = watch_of(self.rollout, None)
         self.shadow = log_of(self.rollout, None)
         self._news = News(self._decide())
+
+    @property
+    def server(self) -> str:
+        """The id under which the registry is told that somebody follows the bundle's plans."""
+        return self._ledger.server
 
     @property
     def record(self) -> LiveRecord:
@@ -106,6 +114,9 @@ class Controller:
         """Ask the registry what has changed, and act on it; whatever is wrong there, what is live is served on."""
         await self._memory.write()
         try:
+            if self.outage.reason is not None:
+                # what answers now may be another registry, or one that was set back
+                await self._desk.ask(lambda registry: require_known(registry, self.bundle, self.rollout))
             await self._settle()
             asked = self.rollout
             survey = await self._desk.survey(self.bundle)
@@ -120,7 +131,9 @@ class Controller:
         told = self.record
         if (told.aliases, told.fallback, told.away_since) != (self._aliases.pointed, self._fallback(), None):
             self._publish()
-            await self._memory.write()
+        if self._kept != self._admitted():
+            self._keep()
+        await self._memory.write()
         await self._react(survey)
 
     async def watch(self) -> None:
@@ -162,7 +175,7 @@ class Controller:
         Raises:
             RegistryError: there is none, it has not passed the gate, or the registry does not answer.
         """
-        return await self._selection.component(selector, self.rollout)
+        return await self._selection.component(selector, self.rollout, self._served)
 
     # --- what the registry says
 
@@ -177,6 +190,8 @@ class Controller:
             if self._following is None and (astray := self._aliases.astray(self.rollout)):
                 self._ledger.owe(astray)
             return
+        if step.taken_up != step.plan.id and (step := await self._noted(step, survey)) is None:
+            return
         if self._following is not None:
             # what has gone live is told to disk and registry first
             if self.preparing is not None:
@@ -184,6 +199,19 @@ class Controller:
             await asyncio.wait([self._following])
         self._following = asyncio.create_task(self._follow(step))
         self._following.add_done_callback(self._followed)
+
+    async def _noted(self, step: _Step, survey: Survey) -> _Step | None:
+        """The step of somebody who moved an alias, with its plan where all plans are; None where another has come."""
+        seen = survey.tags.get(PLAN_TAG)
+        try:
+            there = await self._desk.ask(lambda registry: note_plan(registry, self.bundle, step.plan, seen))
+        except RegistryAwayError as error:
+            self._registry_away(str(error))
+            return None
+        except RegistryError as error:
+            _log.warning("what an alias was moved to is followed, and is no plan in the registry: %s", error)
+            return step
+        return _Step(step.plan, step.plan.id) if there else None
 
     def _step(self, survey: Survey) -> _Step | None:
         """What to follow from now on, None where there is nothing new."""
@@ -237,6 +265,7 @@ class Controller:
                 plan, reason = plan.model_copy(update={"canary": None}), self._rolled_back[1]
             self._rolled_back = None
         self.rollout = followed(before, plan).model_copy(update={"plan": step.taken_up, "reason": reason})
+        self._served = served_since(self._served, self.rollout)
         self._ledger.owe(ref for ref in plan.components if ref not in before.components)
         self._fruitless = []
         self.canary, self.shadow = watch_of(self.rollout, self.canary), log_of(self.rollout, self.shadow)
@@ -291,7 +320,11 @@ class Controller:
 
     def _fallback(self) -> ComponentRef | None:
         contracts, aliases = self._desk.contracts, self._aliases.pointed
-        return fallback_of(self.bundle, self.rollout, contracts, aliases, self._gate.admitted)
+        admitted = {*self._served, *self._gate.admitted}
+        return fallback_of(self.bundle, self.rollout, contracts, aliases, admitted)
+
+    def _admitted(self) -> tuple[ComponentRef, ...]:
+        return tuple(self._gate.admitted)[-MOST_REMEMBERED:]
 
     async def _changed(self) -> None:
         """Publish the decision, then remember it on disk, and have the registry follow."""
@@ -305,7 +338,11 @@ class Controller:
 
     def _publish(self) -> None:
         self._news.tell(self._decide())
-        self._memory.keep(self.rollout, self._aliases.pointed, self._desk.contracts)
+        self._keep()
+
+    def _keep(self) -> None:
+        contracts, aliases, self._kept = self._desk.contracts, self._aliases.pointed, self._admitted()
+        self._memory.keep(self.rollout, aliases, contracts, served=self._served, admitted=self._kept)
 
     async def _settle(self) -> None:
         """Have the registry say what is: aliases follow the record, and the record is written.

@@ -49,7 +49,7 @@ def fallback_of(
 ) -> ComponentRef | None:
     """Who decodes again what the live decoder gives wrong: the alias's version, else the decoder before; None without.
 
-    It must fit what is live, and have been live or be in `admitted`.
+    It must fit what is live, and be the decoder before or in `admitted`.
     """
     name = registered_name(bundle, Kind.VAE_DECODER)
     denoiser = rollout.ref(registered_name(bundle, Kind.DENOISER))

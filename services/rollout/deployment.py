@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import re
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +15,8 @@ from components.contract import Contract
 from components.errors import ComponentError
 from components.reference import ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
+from registry.presence import leave
+from registry.registry import Registry
 from registry.shadow_runs import log_shadow
 from services.errors import FieldError, UnavailableError
 from services.messages import LiveRecord, Outcome, ShadowResult
@@ -30,6 +34,13 @@ _log = logging.getLogger("ray.serve")
 
 # between two questions to the replicas while nothing is being prepared
 _WATCH_S = 2.0
+_LEAVE_S = 5.0
+
+# what callers hear of the registry's refusals: there is no such version, or it may not serve
+_TOLD = re.compile(
+    r"[\w.-]+(/\d+)? "
+    "(is not in the registry|has not passed the gate|has no alias .*|was not published by Latentworks: .*)"
+)
 
 
 class RolloutDeployment:
@@ -39,7 +50,7 @@ class RolloutDeployment:
         start, away = await asyncio.to_thread(begin, settings)
         self._settings = settings
         self._desk = Desk(settings.registry, start.contracts)
-        self._gate = Gatekeeper(self._desk, settings.registry, settings.gate)
+        self._gate = Gatekeeper(self._desk, settings.registry, settings.gate, start.admitted)
         self._controller = Controller(
             settings.bundle,
             start,
@@ -62,6 +73,10 @@ class RolloutDeployment:
             self._controller.close()
             self._gate.close()
             self._desk.close()
+            # a registry that hangs must not keep this process
+            leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+            leaving.start()
+            leaving.join(_LEAVE_S)
 
     async def record(
         self, stamp: str | None = None, wait_s: float = 0.0, outcomes: Sequence[Outcome] = ()
@@ -78,14 +93,22 @@ class RolloutDeployment:
 
         Raises:
             FieldError: there is no such version, or it has not passed the gate.
-            UnavailableError: it is not known yet, and the registry does not answer.
+            UnavailableError: it is not known yet, and the registry does not answer, or not so that it can be used.
         """
         try:
-            return await self._controller.component(Selector.parse(selector))
+            asked = Selector.parse(selector)
+        except ComponentError as error:
+            raise FieldError(f"{field}: {error}", field) from None
+        try:
+            return await self._controller.component(asked)
         except RegistryAwayError:
             raise UnavailableError(f"{field}: the registry does not answer, which alone knows this version") from None
         except (ComponentError, RegistryError) as error:
-            raise FieldError(f"{field}: {error}", field) from None
+            if _TOLD.fullmatch(str(error)) is not None:
+                raise FieldError(f"{field}: {error}", field) from None
+            # it may hold paths and addresses
+            _log.error("%s cannot be looked up: %s", asked, error)
+        raise UnavailableError(f"{field}: {asked} cannot be looked up just now; try again later")
 
     async def shadowed(self, result: ShadowResult) -> None:
         """Take note of what a shadow showed."""
@@ -108,6 +131,10 @@ class RolloutDeployment:
         for task in self._tasks:
             if task.done():
                 raise RuntimeError("the rollout controller follows nothing any more")
+
+    def _leave(self) -> None:
+        with contextlib.suppress(RegistryError):
+            leave(Registry.connect(self._settings.registry), self._settings.bundle, self._controller.server)
 
     async def _poll(self) -> None:
         while True:

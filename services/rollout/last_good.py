@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +15,8 @@ from components.reference import ComponentRef, kind_of
 from registry.rollout import Rollout
 from services.messages import LiveModel
 
+MOST_REMEMBERED = 64
+
 
 class KnownVersion(Record):
     """A version and its contract, neither of which ever changes."""
@@ -24,11 +26,16 @@ class KnownVersion(Record):
 
 
 class LastGood(Record):
-    """All that the controller needs to serve: the rollout, every version that it names, and where aliases point."""
+    """All that the controller needs to serve: the rollout, every version that it names, and where aliases point.
+
+    `served` was live at some time, `admitted` has passed the gate; requests may ask for both. The newest are last.
+    """
 
     rollout: Rollout
     versions: tuple[KnownVersion, ...]
     aliases: Mapping[str, Mapping[str, ComponentRef]]
+    served: tuple[ComponentRef, ...] = ()
+    admitted: tuple[ComponentRef, ...] = ()
 
     @property
     def contracts(self) -> dict[ComponentRef, Contract]:
@@ -44,6 +51,12 @@ def live_model(bundle: str, rollout: Rollout, contracts: Mapping[ComponentRef, C
         if ref.name == f"{bundle}.{kind_of(ref.name)}":
             pins[kind_of(ref.name)] = ref
     return LiveModel(bundle, pins, {kind: contracts[ref] for kind, ref in pins.items()})
+
+
+def served_since(served: Iterable[ComponentRef], rollout: Rollout) -> tuple[ComponentRef, ...]:
+    """What was live at some time, with what a rollout adds; the oldest are forgotten."""
+    now = (*rollout.previous, *rollout.former, *rollout.components)
+    return tuple(dict.fromkeys((*(ref for ref in served if ref not in now), *now)))[-MOST_REMEMBERED:]
 
 
 def keep(file: Path, last_good: LastGood) -> None:

@@ -1,16 +1,21 @@
 """What the registry has not been told yet: the rollout's record, and the aliases that are to follow it."""
 
 import logging
+import uuid
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout import ROLLOUT_TAG, Rollout, written
+from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, written
 from services.rollout.desk import Desk
 
 _log = logging.getLogger("ray.serve")
+
+# nobody else asks the registry anything meanwhile
+_LOCK_WAIT_S = 3.0
 
 
 class Told(NamedTuple):
@@ -21,9 +26,13 @@ class Told(NamedTuple):
 
 
 class Ledger:
-    """Keeps what is owed to the registry until the registry has it; used from one event loop only."""
+    """Keeps what is owed to the registry until the registry has it; used from one event loop only.
+
+    `server` is the id under which the record says that somebody follows the bundle's plans.
+    """
 
     def __init__(self, bundle: str, desk: Desk) -> None:
+        self.server = uuid.uuid4().hex
         self._bundle = bundle
         self._desk = desk
         self._owed: dict[str, ComponentRef] = {}
@@ -49,28 +58,53 @@ class Ledger:
         if not owed and not self._unwritten:
             return Told()
         self._unwritten = False
+        record = rollout.model_copy(update={"server": self.server})
         try:
-            refused = await self._desk.ask(lambda registry: _write(registry, self._bundle, owed, rollout))
+            told = await self._desk.ask(lambda registry: _write(registry, self._bundle, owed, record))
         except BaseException:
             self._unwritten = True
             raise
-        for ref in owed:
+        for ref in told.production:
             if self._owed.get(ref.name) == ref:
                 del self._owed[ref.name]
-        return Told(owed, refused)
+        return told
 
 
-def _write(registry: Registry, bundle: str, owed: tuple[ComponentRef, ...], rollout: Rollout) -> str | None:
-    refused = None
-    try:
-        # it waits for whoever publishes on this machine, which the record alone need not
-        if owed:
-            registry.promote_together(owed)
-    except RegistryAwayError:
-        raise
-    except RegistryError as error:
-        # the record is right all the same; an alias of another name may stand in the way
-        refused = str(error)
-        _log.warning("the alias %s does not follow: %s", DEFAULT_ALIAS, refused)
+def note_plan(registry: Registry, bundle: str, plan: Plan, seen: str | None) -> bool:
+    """Write a plan of our own making as the bundle's, unless another than `seen` has come meanwhile; whether it is.
+
+    So whoever asks what is pending finds this one, and not the plan before.
+
+    Raises:
+        RegistryError: it is refused, or as a RegistryAwayError not answered.
+    """
+    with registry.writing(_LOCK_WAIT_S):
+        if registry.survey(bundle).tags.get(PLAN_TAG) != seen:
+            return False
+        registry.set_bundle_tag(bundle, PLAN_TAG, written(plan))
+    return True
+
+
+def _write(registry: Registry, bundle: str, owed: tuple[ComponentRef, ...], rollout: Rollout) -> Told:
+    # the aliases wait for whoever moves one on this machine, which the record alone need not
+    told = _point(registry, owed) if owed else Told()
     registry.set_bundle_tag(bundle, ROLLOUT_TAG, written(rollout))
-    return refused
+    return told
+
+
+def _point(registry: Registry, owed: tuple[ComponentRef, ...]) -> Told:
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(registry.writing(_LOCK_WAIT_S))
+        except RegistryError as error:
+            _log.warning("the alias %s follows later: %s", DEFAULT_ALIAS, error)
+            return Told()
+        try:
+            registry.promote_together(owed)
+        except RegistryAwayError:
+            raise
+        except RegistryError as error:
+            # the record is right all the same; an alias of another name may stand in the way
+            _log.warning("the alias %s does not follow: %s", DEFAULT_ALIAS, error)
+            return Told(owed, str(error))
+    return Told(owed)

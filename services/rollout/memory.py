@@ -22,12 +22,20 @@ class Memory:
         self._alone = asyncio.Lock()
         self._failed: str | None = None
 
-    def keep(self, rollout: Rollout, aliases: Aliases, contracts: Mapping[ComponentRef, Contract]) -> None:
+    def keep(
+        self,
+        rollout: Rollout,
+        aliases: Aliases,
+        contracts: Mapping[ComponentRef, Contract],
+        *,
+        served: tuple[ComponentRef, ...] = (),
+        admitted: tuple[ComponentRef, ...] = (),
+    ) -> None:
         """Have this written next, with all that is known of the versions that it names."""
         pointed = [ref for at in aliases.values() for ref in at.values()]
-        refs = dict.fromkeys((*named(rollout), *rollout.former, *pointed))
+        refs = dict.fromkeys((*named(rollout), *rollout.former, *pointed, *served, *admitted))
         versions = tuple(KnownVersion(ref=ref, contract=contracts[ref]) for ref in refs if ref in contracts)
-        self._newest = LastGood(rollout=rollout, versions=versions, aliases=aliases)
+        self._newest = LastGood(rollout=rollout, versions=versions, aliases=aliases, served=served, admitted=admitted)
 
     async def write(self) -> None:
         """Write what is to be kept, if it is not yet; a disk that refuses is named in the log, once."""

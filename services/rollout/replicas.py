@@ -7,7 +7,7 @@ from typing import Protocol
 
 from components.contract import PARTS
 from components.reference import ComponentRef, kind_of
-from registry.errors import RegistryError
+from registry.errors import RegistryAwayError, RegistryError
 from services.rollout.preparation import Preparation
 from services.rollout.stages import Reports, Wanted
 
@@ -50,12 +50,13 @@ class Replicas:
         What is of a kind that no stage runs needs no preparation.
 
         Raises:
-            RegistryError: a replica could not in time, and neither could the one that took its place.
+            RegistryError: a replica could not in time, and neither could the one that took its place; a
+                RegistryAwayError where only the registry was not there.
         """
         held = [ref for ref in versions if kind_of(ref.name) in PARTS]
         preparation = Preparation(held, self._prepare_s, time.monotonic)
         while not preparation.ready(await self.hold()):
             if preparation.failed is not None:
-                raise RegistryError(preparation.failed)
+                raise (RegistryAwayError if preparation.away else RegistryError)(preparation.failed)
             self._replaced |= preparation.replaced
             await asyncio.sleep(_ASK_AGAIN_S)

@@ -39,9 +39,12 @@ class Selection:
         self._aliases = aliases
         self._outage = outage
 
-    async def component(self, selector: Selector, live: Rollout) -> tuple[ComponentRef, Contract]:
+    async def component(
+        self, selector: Selector, live: Rollout, served: Collection[ComponentRef]
+    ) -> tuple[ComponentRef, Contract]:
         """The version that a selector means, and its contract; what is or was live need not pass the gate any more.
 
+        `served` was live at some time: latents that are kept may be of it, and nothing else decodes them.
         `production` is what is live, also before the alias has followed.
 
         Raises:
@@ -49,7 +52,7 @@ class Selection:
         """
         current = live.ref(selector.name) if selector.alias == DEFAULT_ALIAS else None
         ref = await self._meant(selector) if current is None else current
-        if ref not in (*named(live), *live.former) and ref not in self._gate.admitted:
+        if ref not in (*named(live), *live.former, *served) and ref not in self._gate.admitted:
             self._require_registry()
             if not await self._gate.admits(ref):
                 raise RegistryError(f"{ref} has not passed the gate")
@@ -61,7 +64,7 @@ class Selection:
         aliases = self._aliases.pointed.get(selector.name)
         if aliases is None:
             self._require_registry()
-            ref = await self._desk.ask(lambda registry: registry.resolve(selector))
+            ref = await self._desk.look_up(f"alias {selector}", lambda registry: registry.resolve(selector))
             return await self._version(ref.name, ref.version)
         if (known := aliases.get(str(selector.alias))) is None:
             has = ", ".join(sorted(aliases)) or "none"
@@ -72,7 +75,7 @@ class Selection:
         if (known := self._desk.known(name, version)) is not None:
             return known
         self._require_registry()
-        return await self._desk.pin(name, version)
+        return await self._desk.pin_for_caller(name, version)
 
     def _require_registry(self) -> None:
         if self._outage.reason is not None:

@@ -9,6 +9,7 @@ from components.folder import ComponentFolder
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from pipeline.bundle import require_fit
 from registry.bundle import publish_bundle
+from registry.cache import ComponentCache
 from registry.errors import RegistryAwayError, RegistryError
 from registry.fetch import fetch
 from registry.gate import passed
@@ -20,8 +21,9 @@ from registry.version import Version
 from services.errors import StartError
 from services.rollout.decision import named, require_bundle
 from services.rollout.desk import unusable_means_away
-from services.rollout.last_good import KnownVersion, LastGood, keep, kept, live_model, resumed
+from services.rollout.last_good import KnownVersion, LastGood, keep, kept, live_model, resumed, served_since
 from services.rollout.settings import RolloutSettings
+from services.rollout.trust import StrangeRegistryError, require_known
 
 _log = logging.getLogger("ray.serve")
 
@@ -29,19 +31,20 @@ _log = logging.getLogger("ray.serve")
 def begin(settings: RolloutSettings) -> tuple[LastGood, str | None]:
     """What to serve, its files on this machine, and why the registry is away, None where it is not.
 
-    The bundle's folder is published first, if need be.
+    The bundle's folder is published first, if need be. A registry that has not what was live here last counts as away
+    while this machine has the files of that.
 
     Raises:
         StartError: a component is missing, damaged or does not fit the others, or the registry cannot be used and
             nothing was served from here before.
     """
     away = None
+    found = kept(settings.memory)
     try:
         try:
-            start = _from_registry(settings)
+            start = _from_registry(settings, found)
             _check(settings, start)
         except RegistryAwayError as error:
-            found = kept(settings.memory)
             if found is None:
                 raise
             start, away = found, str(error)
@@ -57,16 +60,30 @@ def begin(settings: RolloutSettings) -> tuple[LastGood, str | None]:
     return start, away
 
 
-def _from_registry(settings: RolloutSettings) -> LastGood:
+def _from_registry(settings: RolloutSettings, found: LastGood | None) -> LastGood:
     with unusable_means_away():
         registry = Registry.connect(settings.registry)
+        if found is not None:
+            _require_known(registry, settings, found.rollout)
         if settings.folder is not None:
             publish_bundle(registry, settings.folder, settings.bundle)
         rollout = _rollout(registry, settings.bundle)
         needed = tuple(_known(registry, ref) for ref in named(rollout))
-        former = tuple(_known_if_there(registry, ref) for ref in rollout.former if ref not in named(rollout))
-    versions = (*needed, *(known for known in former if known is not None))
-    return LastGood(rollout=rollout, versions=versions, aliases={})
+        served = served_since(() if found is None else found.served, rollout)
+        former = tuple(_known_if_there(registry, ref) for ref in served if ref not in named(rollout))
+    there = tuple(known for known in former if known is not None)
+    served = tuple(known.ref for known in (*there, *needed) if known.ref in served)
+    return LastGood(rollout=rollout, versions=(*needed, *there), aliases={}, served=served)
+
+
+def _require_known(registry: Registry, settings: RolloutSettings, served: Rollout) -> None:
+    try:
+        require_known(registry, settings.bundle, served)
+    except StrangeRegistryError as error:
+        cache = ComponentCache(settings.registry.cache)
+        if all(cache.get(ref) is not None for ref in served.components):
+            raise StrangeRegistryError(f"{error}; a start without {settings.memory} believes it") from None
+        _log.warning("%s; it is believed, as this machine has not the files of what was live either", error)
 
 
 def _known(registry: Registry, ref: ComponentRef) -> KnownVersion:
@@ -75,11 +92,14 @@ def _known(registry: Registry, ref: ComponentRef) -> KnownVersion:
 
 def _known_if_there(registry: Registry, ref: ComponentRef) -> KnownVersion | None:
     try:
-        return _known(registry, ref)
+        version = registry.version(ref.name, ref.version)
+        if version.ref != ref:
+            raise RegistryError(f"the registry has {version.ref.sha256} in its place")
+        return KnownVersion(ref=ref, contract=version.contract)
     except RegistryAwayError:
         raise
     except RegistryError as error:
-        _log.warning("%s was live before, and cannot be a fallback any more: %s", ref, error)
+        _log.warning("%s was live before, and cannot be served any more: %s", ref, error)
         return None
 
 

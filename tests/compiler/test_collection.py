@@ -1,15 +1,17 @@
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from compiler.collection import collect_copies, make_room, size_of
+from compiler.collection import collect_copies, key_lock, require_room, reserve, size_of
 from compiler.copies import CompiledCopies, Outcome
-from compiler.errors import CompilerError
+from compiler.errors import CompilerError, NoRoomError
 from compiler.key import copy_key
 from compiler.lease import Lease
 from compiler.record import LEASE_NAME, check, read_record, verify, write_record
@@ -68,7 +70,8 @@ def test_what_is_in_use_or_was_just_now_stays(
     assert opened.outcome == Outcome.HIT
     age(made, 9000)
     assert collect_copies(settings.model_copy(update={"most_bytes": 0})) == []
-    assert not make_room(bounded(settings, 2.5, made), read_record(made).bytes_on_disk)
+    with pytest.raises(NoRoomError, match="do not fit beside the copies in use"):
+        require_room(bounded(settings, 2.5, made), read_record(made).bytes_on_disk)
     # the session's lease goes with the session
     del opened
     assert [each.name for each in collect_copies(settings.model_copy(update={"most_bytes": 0}))] == [made.name]
@@ -93,6 +96,91 @@ def test_room_is_made_for_a_new_copy(settings: CompilerSettings, component: Comp
         Outcome.BUILT
     )
     assert names(settings.folder) == [copy_key(component)]
+
+
+def test_nothing_is_removed_for_a_copy_that_another_process_makes_already(
+    settings: CompilerSettings, component: ComponentFolder, made: Path
+) -> None:
+    other = made.with_name("a" * 64)
+    made.rename(other)
+    with key_lock(settings.folder, made.name):
+        opened = CompiledCopies(bounded(settings, 1.9, other)).open(Session.open, component, CPU, wait=False)
+        for thread in threading.enumerate():
+            if "_build_behind" in thread.name:
+                thread.join()
+    assert opened.outcome == Outcome.BUILDING
+    assert names(settings.folder) == [other.name]
+
+
+def test_nothing_is_removed_for_a_copy_that_would_not_fit_all_the_same(settings: CompilerSettings, made: Path) -> None:
+    used = another(made, "a", 60)
+    tight = bounded(settings, 2.5, made)
+    with key_lock(settings.folder, "b" * 64), pytest.raises(NoRoomError, match="beside the copies in use"):
+        reserve(tight, "b" * 64, 2 * read_record(made).bytes_on_disk)
+    assert names(settings.folder) == sorted([made.name, used.name])
+
+
+def test_what_builds_under_way_will_take_counts_until_they_end(settings: CompilerSettings) -> None:
+    settings.folder.mkdir()
+    one, two = "a" * 64, "b" * 64
+    tight = settings.model_copy(update={"most_bytes": 150})
+    with key_lock(settings.folder, two):
+        with key_lock(settings.folder, one):
+            work = reserve(tight, one, 100)
+            with pytest.raises(NoRoomError, match="about 100 bytes do not fit"):
+                reserve(tight, two, 100)
+            # it takes more than was thought
+            reserve(tight, two, 50).rename(work / "more")
+            (work / "model.onnx").write_bytes(bytes(140))
+            with pytest.raises(NoRoomError, match="about 20 bytes do not fit"):
+                require_room(tight, 20)
+        # its process died: the lock is free
+        assert reserve(tight, two, 100).exists()
+    assert not work.exists()
+
+
+def test_what_builds_under_way_have_yet_to_write_is_not_free(
+    settings: CompilerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.folder.mkdir()
+    one, two = "a" * 64, "b" * 64
+    tight = settings.model_copy(update={"min_free_bytes": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1150))
+    with key_lock(settings.folder, one), key_lock(settings.folder, two):
+        work = reserve(tight, one, 100)
+        with pytest.raises(NoRoomError, match="bytes are free; a copy takes about 100"):
+            reserve(tight, two, 100)
+        (work / "model.onnx").write_bytes(bytes(100))
+        assert reserve(tight, two, 100).exists()
+
+
+def test_who_cannot_have_the_folder_to_make_room_makes_no_copy(
+    settings: CompilerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.folder.mkdir()
+    monkeypatch.setattr("compiler.collection._ROOM_WITHIN_S", 0.1)
+    with key_lock(settings.folder, "room"), pytest.raises(NoRoomError, match=r"making room for 0\.1 s"):
+        reserve(settings, "a" * 64, 1)
+
+
+def test_a_damaged_copy_that_is_made_anew_meanwhile_stays(
+    settings: CompilerSettings, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+
+    def once_damaged(copy: Path) -> None:
+        looks.append(copy)
+        if len(looks) == 1:
+            raise CompilerError("damaged")
+
+    monkeypatch.setattr("compiler.collection.check", once_damaged)
+    assert collect_copies(settings) == []
+    assert looks == [made, made]
+    # it is being made anew now
+    looks.clear()
+    with key_lock(settings.folder, made.name):
+        assert collect_copies(settings) == []
+    assert made.exists()
 
 
 def test_copies_of_another_onnxruntime_or_of_components_that_are_gone_are_removed(

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from compiler import copies as copies_module
+from compiler.child import build_in_child
+from compiler.collection import key_lock
 from compiler.copies import CompiledCopies, Outcome
-from compiler.errors import CompilerError
+from compiler.errors import CompilerError, NoRoomError
 from compiler.key import copy_key
 from compiler.record import RECORD_NAME, read_record, verify
 from compiler.settings import CompilerSettings
@@ -199,13 +202,78 @@ def test_a_copy_that_misses_the_golden_cases_is_not_kept_nor_tried_again_at_once
     join_builders()
 
 
-def test_a_child_that_dies_leaves_nothing(
+def _made_anew(path: Path) -> None:
+    """What another process does that finds a copy damaged and builds it again."""
+    fresh = path.with_name("fresh")
+    shutil.copytree(path, fresh)
+    shutil.rmtree(path)
+    fresh.rename(path)
+
+
+def test_a_copy_that_was_made_anew_meanwhile_is_not_removed_for_the_damaged_one(
+    copies: CompiledCopies, component: ComponentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copies.build(component, CPU)
+
+    def late(copy: Path) -> None:
+        _made_anew(copy)
+        raise CompilerError("damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copies_module, "check", late)
+        assert copies.find(component) is None
+    assert copies.find(component) is not None
+
+    def make(folder: ComponentFolder, session: SessionSettings) -> Session:
+        if isinstance(folder, CompiledFolder):
+            _made_anew(path)
+            raise RuntimeFault("it does not open")
+        return Session.open(folder, session)
+
+    assert copies.open(make, component, CPU, wait=True).outcome == Outcome.DAMAGED
+    assert copies.find(component) is not None
+
+
+def test_a_damaged_copy_is_left_to_who_makes_it_anew(
+    copies: CompiledCopies, settings: CompilerSettings, component: ComponentFolder
+) -> None:
+    path = copies.build(component, CPU)
+    _truncate(path)
+    with key_lock(settings.folder, path.name):
+        assert copies.find(component) is None
+        assert path.exists()
+    assert copies.find(component) is None
+    assert not path.exists()
+
+
+def test_components_that_build_at_once_count_each_others_bytes(
+    settings: CompilerSettings, component: ComponentFolder, original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = with_golden(ComponentFolder.open(shutil.copytree(original, component.path.with_name("other"))), 1e-6)
+    weights = sum(file.size for name, file in component.manifest.files.items() if name != "golden-0.npz")
+    copies = CompiledCopies(settings.model_copy(update={"most_bytes": int(weights * 2.5)}))
+    outcomes: list[Outcome] = []
+
+    def build(folder: ComponentFolder, session: SessionSettings, into: Path) -> None:
+        outcomes.extend(opened(copies, other, wait) for wait in (True, False))
+        build_in_child(folder, session, into)
+
+    monkeypatch.setattr(copies_module, "build_in_child", build)
+    assert opened(copies, component) == Outcome.BUILT
+    assert outcomes == [Outcome.DISK, Outcome.DISK]
+    assert names(settings.folder) == [copy_key(component)]
+
+
+def test_what_no_longer_fits_when_its_turn_comes_is_no_failure(
     copies: CompiledCopies, settings: CompilerSettings, component: ComponentFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(CompilerError, match="ended with status 1"):
-        copies.build(component, CPU)
-    assert names(settings.folder) == [f"{copy_key(component)}.failed"]
+    def refuse(*_: object) -> Path:
+        raise NoRoomError("full")
+
+    monkeypatch.setattr(copies_module, "reserve", refuse)
+    tried = copies.open(Session.open, component, CPU, wait=True)
+    assert (tried.outcome, tried.reason) == (Outcome.DISK, "full")
+    assert names(settings.folder) == []
 
 
 def test_what_a_dead_process_left_is_removed_by_the_next_build(
@@ -245,25 +313,6 @@ def test_processes_at_once_build_one_copy(settings: CompilerSettings, component:
     assert set(answers) <= {"built", "hit"}
     assert (settings.folder.parent / "builds").read_text() == "x"
     assert names(settings.folder) == [copy_key(component)]
-
-
-def test_a_build_ends_with_the_process_that_asked_for_it(component: ComponentFolder, tmp_path: Path) -> None:
-    child = f"""
-import subprocess, sys
-command = [sys.executable, "-c", "import compiler.build as b, time; b.build = lambda *_: time.sleep(600); b.main()",
-           {str(component.path)!r}, {str(tmp_path)!r}, "{{}}"]
-process = subprocess.Popen(command, stdin=subprocess.PIPE)
-print(process.pid, flush=True)
-sys.stdin.readline()
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        parent.kill()
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:3]:
-        time.sleep(0.05)
 
 
 def test_another_component_version_or_cpu_is_another_copy(

@@ -21,10 +21,10 @@ from components.folder import read_manifest, write_manifest
 from components.messages import Pixels
 from components.trial import TrialOrder, TrialReport
 from pipeline import examination
-from pipeline.examination import try_component
+from pipeline.examination import LOOSEST_GOLDEN, try_component
 from pipeline.trial_parts import Part
 from pipeline.trial_pictures import EQUAL_DB, psnr
-from tests.bad_components import BAD, add_golden_cases, other_weights
+from tests.bad_components import BAD, add_golden_cases, lenient_cases, other_weights
 
 ROOM = 4 << 30
 DRIVEN = """
@@ -217,3 +217,22 @@ def test_what_is_not_finite_has_no_psnr() -> None:
 
 def test_a_peak_of_nothing_is_infinitely_far() -> None:
     assert psnr(np.array([1.0]), np.array([0.0]), 0.0) < -100
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_candidate_does_not_choose_how_far_off_it_may_be(tried: dict[Kind, Path], tmp_path: Path, kind: Kind) -> None:
+    report = try_component(order_of(tried, kind, candidate=lenient_cases(tried[kind], tmp_path / "lenient")))
+    assert f"{kind}: golden case golden-0.npz is off by" in report.reasons[0]
+    allowed = float(report.reasons[0].split("at most ")[1].split()[0])
+    assert LOOSEST_GOLDEN <= allowed < 1.0
+
+
+def test_a_current_version_that_gives_no_numbers_keeps_nothing_away(tried: dict[Kind, Path], tmp_path: Path) -> None:
+    odd = BAD["NaN weights"].make(tried[Kind.VAE_ENCODER], tmp_path / "odd")
+    report = try_component(order_of(tried, Kind.VAE_ENCODER, current=odd, tolerance_db=20.0))
+    assert report.reasons == ()
+    assert report.compared is None
+    [note] = report.notes
+    assert note == (
+        "compared with nothing: the current version does not run: output mean is not finite for golden inputs"
+    )

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from compiler.settings import CompilerSettings
 from components.folder import ComponentFolder
 from components.reference import ComponentRef
 from registry.cache import ComponentCache
 from registry.errors import RegistryError
+from registry.gc import collect
+from registry.settings import RegistrySettings
 
 
 @pytest.fixture
@@ -120,6 +123,74 @@ def test_changed_content_of_the_same_size_is_seen_by_the_next_process(
     assert fresh.get(ref) is None
     assert fresh.add(ref, copier(decoder)) == path
     assert (path / "model.onnx.data").read_bytes() == b"weights"
+
+
+def _another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ComponentCache, list[Path]]:
+    """A cache as another process has it, and the components that it reads as a whole."""
+    read: list[Path] = []
+    real = ComponentFolder.verify
+
+    def verify(component: ComponentFolder) -> None:
+        read.append(component.path)
+        real(component)
+
+    monkeypatch.setattr(ComponentFolder, "verify", verify)
+    return ComponentCache(folder), read
+
+
+def test_what_was_read_as_a_whole_on_this_node_is_not_read_again_by_the_next_process(
+    folder: Path, ref: ComponentRef, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ComponentCache(folder).add(ref, copier(decoder))
+    cache, read = _another_process(folder, monkeypatch)
+    assert (cache.get(ref), read) == (path, [])
+
+
+def _no_record(path: Path) -> None:
+    path.with_suffix(".verified").unlink()
+
+
+def _half_a_record(path: Path) -> None:
+    record = path.with_suffix(".verified")
+    record.write_text(record.read_text()[:-10])
+
+
+def _later(path: Path) -> None:
+    os.utime(path / "model.onnx.data", (0, 0))
+
+
+@pytest.mark.parametrize("change", [_no_record, _half_a_record, _later])
+def test_what_its_record_does_not_match_is_read_as_a_whole_and_only_once(
+    folder: Path, ref: ComponentRef, decoder: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ComponentCache(folder).add(ref, copier(decoder))
+    change(path)
+    for expected in ([path], []):
+        cache, read = _another_process(folder, monkeypatch)
+        assert (cache.get(ref), read) == (path, expected)
+
+
+def test_its_record_goes_with_a_component(ref: ComponentRef, decoder: Path, tmp_path: Path) -> None:
+    settings = RegistrySettings(home=tmp_path)
+    path = ComponentCache(settings.cache).add(ref, copier(decoder))
+    os.utime(path, (0, 0))
+    collect(settings, CompilerSettings(folder=tmp_path / "compiled"), (), 0)
+    assert [file.name for file in settings.cache.iterdir() if file.suffix != ".lock"] == []
+
+
+def test_a_file_that_is_not_listed_is_seen_by_the_next_process(folder: Path, ref: ComponentRef, decoder: Path) -> None:
+    path = ComponentCache(folder).add(ref, copier(decoder))
+    (path / "golden" / "more.npz").write_bytes(b"more")
+    assert ComponentCache(folder).get(ref) is None
+
+
+def test_where_the_record_cannot_be_written_every_process_reads_the_whole(
+    folder: Path, ref: ComponentRef, decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / f"{ref.sha256}.verified").mkdir(parents=True)
+    path = ComponentCache(folder).add(ref, copier(decoder))
+    cache, read = _another_process(folder, monkeypatch)
+    assert (cache.get(ref), cache.get(ref), read) == (path, path, [path])
 
 
 def test_a_bad_replacement_is_not_taken_on_the_word_of_the_good_copy(

@@ -7,6 +7,8 @@ import pytest
 from components.trial import TrialOrder
 from registry.child import run_trial
 
+pytestmark = pytest.mark.slow  # children that open components
+
 ORDER = TrialOrder(candidate=Path("nowhere"), time_s=60, memory_bytes=1 << 30)
 
 
@@ -73,3 +75,12 @@ def test_a_trial_that_cannot_even_start_for_lack_of_memory_says_so() -> None:
 def test_what_is_no_component_is_a_reason(tmp_path: Path) -> None:
     report = run_trial(ORDER.model_copy(update={"candidate": tmp_path / "nowhere"}))
     assert report.reasons == ("no component.json; is this a component folder?",)
+
+
+def test_what_a_trial_leaves_running_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = '{"notes": ["done"]}'
+    _script(monkeypatch, f"sleep 1000 > /dev/null 2>&1 & echo $! > {tmp_path}/pid; echo '{report}'")
+    assert run_trial(ORDER).notes == ("done",)
+    pid = int((tmp_path / "pid").read_text())
+    while _is_there(pid):
+        time.sleep(0.01)

@@ -9,8 +9,13 @@ from unittest.mock import ANY
 import pytest
 from mlflow import MlflowClient
 
+from compiler.settings import CompilerSettings
+from components.contract import Kind
 from components.folder import ComponentFolder
+from registry import gc_cli
 from registry.cli import main
+from registry.gc import Collected
+from registry.plans import plan_promotion, settle
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
@@ -147,6 +152,47 @@ def test_gc_keeps_what_an_alias_points_at(
     assert found["component_bytes"] > 1000
     assert [path.exists() for path in paths] == [False, True, False]
     assert "which stay" in run("gc")[1]
+
+
+def test_gc_keeps_what_a_rollback_returns_to(
+    run: Run, emoji_settings: RegistrySettings, tmp_path: Path, write_component: Callable[..., Path]
+) -> None:
+    """Of every name that moved, also of one that no rollout knew before."""
+    registry = Registry.connect(emoji_settings)
+    paths, refs = [], []
+    for text in ("first", "second"):
+        source = write_component(tmp_path / text, Kind.PREVIEW_DECODER, text.encode())
+        refs.append(registry.publish(source, "emoji.preview_decoder"))
+        paths.append(registry.fetch(refs[-1]))
+        os.utime(paths[-1], (0, 0))
+    registry.promote(refs[0].name, refs[0].version)
+    settle(registry, "emoji", plan_promotion(registry, [refs[1]]))
+    os.environ["LATENTWORKS_HOME"] = str(emoji_settings.home)
+    assert answer(run, "gc", "--most-bytes", 0)["removed"] == []
+    assert all(path.is_dir() for path in paths)
+
+
+def test_gc_takes_folder_and_bound_of_compiled_copies_from_where_the_server_does(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[CompilerSettings] = []
+
+    def collect(_: RegistrySettings, compiler: CompilerSettings, *__: object, **___: object) -> Collected:
+        seen.append(compiler)
+        return Collected((), (), 0, 0)
+
+    monkeypatch.setattr(gc_cli, "collect", collect)
+    run("gc")
+    monkeypatch.setenv("LATENTWORKS_COMPILER__FOLDER", str(tmp_path / "copies"))
+    monkeypatch.setenv("LATENTWORKS_COMPILER__MOST_BYTES", "123")
+    run("gc")
+    run("gc", "--most-compiled-bytes", 7)
+    home = Path(os.environ["LATENTWORKS_HOME"])
+    assert [(each.folder, each.most_bytes) for each in seen] == [
+        (home / "compiled", CompilerSettings().most_bytes),
+        (tmp_path / "copies", 123),
+        (tmp_path / "copies", 7),
+    ]
 
 
 def test_a_tag_does_not_steer_the_terminal(run: Run, decoder: Path, settings: RegistrySettings) -> None:

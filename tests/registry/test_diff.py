@@ -4,15 +4,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from components.contract import PARTS, Kind
 from registry.bundle import publish_bundle
+from registry.cli import app
 from registry.diff import Difference, diff
 from registry.errors import RegistryError
 from registry.gate import GateSettings
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from tests.bad_components import BAD, other_weights
+
+pytestmark = pytest.mark.slow  # children that open components
 
 EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 NAME = "emoji.vae_decoder"
@@ -88,3 +92,15 @@ def test_two_kinds_have_nothing_to_compare(registry: Registry) -> None:
     versions = registry.version(NAME, 1), registry.version("emoji.denoiser", 1)
     with pytest.raises(RegistryError, match="emoji.vae_decoder/1 is a vae_decoder and emoji.denoiser/1 a denoiser"):
         diff(registry, *versions, GateSettings())
+
+
+def test_a_version_that_gives_no_numbers_is_shown_all_the_same(
+    registry: Registry, settings: RegistrySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "emoji.vae_encoder"
+    odd = registry.publish(BAD["NaN weights"].make(EMOJI / "vae_encoder", tmp_path / "odd"), name)
+    monkeypatch.setenv("LATENTWORKS_HOME", str(settings.home))
+    shown = CliRunner().invoke(app, ["diff", name, str(odd.version), "1"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.exception
+    assert "PSNR, golden outputs" in shown.stdout
+    assert "not a number" in shown.stdout

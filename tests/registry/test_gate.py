@@ -1,24 +1,30 @@
 """The gate before real candidates: sound ones, and every one of `BAD`, beside the bundled model in production."""
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from compiler.settings import CompilerSettings
 from components.contract import PARTS, Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, Selector
+from components.trial import TrialOrder, TrialReport
 from registry import gate
 from registry.bundle import publish_bundle
 from registry.errors import RegistryError
-from registry.gate import GateSettings, Verdict, examine, passed
+from registry.gate import GateSettings, Verdict, examine, passed, try_version
+from registry.gc import collect
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.version import FIT_TAG, Version
-from tests.bad_components import BAD, other_weights, stored_folder
+from tests.bad_components import BAD, lenient_cases, other_weights, stored_folder
+
+pytestmark = pytest.mark.slow  # children that open components
 
 EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 NAME = "emoji.vae_decoder"
@@ -183,6 +189,44 @@ def test_the_vae_encoder_is_held_to_its_golden_cases(
     # the cases stay those of the weights that it was made from
     off = registry.publish(other_weights(EMOJI / "vae_encoder", tmp_path / "off", noise=0.1, golden=False), name)
     assert "vae_encoder: golden case golden-0.npz is off by" in hold_to_the_gate(off).reasons[0]
+    # whatever they allow
+    lenient = registry.publish(lenient_cases(EMOJI / "vae_encoder", tmp_path / "lenient"), name)
+    assert "vae_encoder: golden case golden-0.npz is off by" in hold_to_the_gate(lenient, None).reasons[0]
+    # with cases of its own, the current version is what it is held to
+    own = registry.publish(other_weights(EMOJI / "vae_encoder", tmp_path / "own", scale=-1.0), name)
+    [reason] = hold_to_the_gate(own, GateSettings().tolerances[Kind.VAE_ENCODER]).reasons
+    assert reason.startswith("golden outputs: PSNR against the current version is")
+
+
+def test_what_a_trial_reads_is_held_while_it_lasts(
+    registry: Registry,
+    settings: RegistrySettings,
+    live: dict[Kind, Version],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long ago it was used last, nobody tidies it away."""
+    other = registry.publish(other_weights(EMOJI / "denoiser", tmp_path / "denoiser", noise=0.001), "emoji.denoiser")
+    compiler = CompilerSettings(folder=tmp_path / "compiled")
+
+    def tidy(order: TrialOrder) -> TrialReport:
+        assert order.current is not None
+        read = [order.candidate, order.current, *order.beside.values()]
+        for path in read:
+            for file in (path, path.with_name(f"{path.name}.lease")):
+                os.utime(file, (0, 0))
+        collect(settings, compiler, (), 0)
+        assert (len(read), all(path.is_dir() for path in read)) == (4, True)
+        return TrialReport()
+
+    monkeypatch.setattr(gate, "run_trial", tidy)
+    beside = dict(live)
+    del beside[Kind.DENOISER]
+    candidate = registry.version(other.name, other.version)
+    try_version(registry, candidate, beside, live[Kind.DENOISER], GateSettings())
+    for path in (file for file in settings.cache.iterdir() if not file.is_dir()):
+        os.utime(path, (0, 0))
+    assert len(collect(settings, compiler, (), 0).components) >= 4, "and afterwards they may go"
 
 
 def test_damage_in_the_registry_is_a_reason(
@@ -227,7 +271,10 @@ def test_nothing_to_compare_with_is_a_note(registry: Registry, live: dict[Kind, 
     verdict = examine(registry, live[Kind.VAE_DECODER], {}, None, GateSettings(), tolerance=TOLERANCE)
     assert verdict.passed
     assert verdict.notes == ("compared with nothing: there is no current version",)
-    assert passed(registry.version(NAME, 1), TOLERANCE)
+    version = registry.version(NAME, 1)
+    assert passed(version, None)
+    assert not passed(version, TOLERANCE), "it was held to none"
+    assert "gate.tolerance" not in version.tags
 
 
 def test_a_crash_is_a_reason_and_its_output_goes_to_the_log(

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from components.contract import PARTS
+from components.contract import PARTS, Kind
 from components.errors import ComponentError
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
@@ -15,6 +15,7 @@ from registry.plans import (
     Standing,
     bundle_of,
     check_plan,
+    followed,
     in_production,
     outcome,
     plan_canary,
@@ -221,8 +222,14 @@ def test_what_cannot_stand_beside_is_refused(emoji: Registry) -> None:
     with pytest.raises(RegistryError, match=r"^emoji.denoiser: only a vae_decoder can be a shadow"):
         plan_shadow(emoji, DENOISER, Shadow(ref=pin(emoji, DENOISER, 2), percent=5))
     tiny = wide.model_copy(update={"name": "emoji.vae_decoder.tiny"})
-    with pytest.raises(RegistryError, match=r"nothing of that name is live, which a canary would stand beside"):
-        plan_canary(emoji, tiny.name, Canary(ref=tiny, percent=5))
+    with pytest.raises(RegistryError, match=r"nothing of that name is live, which a shadow would stand beside"):
+        plan_shadow(emoji, tiny.name, Shadow(ref=tiny, percent=5))
+    for name in ("emoji.vae_encoder", "emoji.preview_decoder", tiny.name):
+        with pytest.raises(RegistryError) as refused:
+            plan_canary(emoji, name, Canary(ref=tiny.model_copy(update={"name": name}), percent=5))
+        assert str(refused.value) == (
+            f"{name}: only a bundle's text_encoder, denoiser, vae_decoder can be a canary, as every request runs those"
+        )
     assert wanted(emoji) is None
 
 
@@ -428,3 +435,47 @@ def test_plans_have_names_of_their_own(emoji: Registry) -> None:
     promote = [pin(emoji, DECODER, 2)]
     assert plan_promotion(emoji, promote).id != plan_promotion(emoji, promote).id
     assert len(uuid4().hex) == len(plan_promotion(emoji, promote).id)
+
+
+@pytest.fixture
+def previews(emoji: Registry, write_component: Callable[..., Path], tmp_path: Path) -> list[ComponentRef]:
+    """A preview decoder in production, of which no rollout knows, and one of the next latent space."""
+    found = [
+        emoji.publish(write_component(tmp_path / space, Kind.PREVIEW_DECODER, id=space), "emoji.preview_decoder")
+        for space in ("emoji-1", "emoji-2")
+    ]
+    emoji.promote(found[0].name, found[0].version)
+    return found
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_name_that_no_rollout_knew_is_rolled_back_too(
+    emoji: Registry, previews: list[ComponentRef], recorded: bool
+) -> None:
+    """Or the others could not go back beside it."""
+    if recorded:
+        settle(emoji, "emoji", plan_promotion(emoji, [pin(emoji, DENOISER, 2)]))
+    denoiser = 2 if recorded else 1
+    together = [*(pin(emoji, name, version) for name, version in NEXT.items()), previews[1]]
+    plan = plan_promotion(emoji, together)
+    assert plan.replaced == (previews[0],)
+    forth = settle(emoji, "emoji", plan)
+    assert forth is not None
+    assert forth.previous == (*refs(emoji, denoiser=denoiser), previews[0])
+    assert previews[0] in forth.former
+    for name, expected in (("back", forth.previous), ("forth again", tuple(together)), ("back", forth.previous)):
+        plan = plan_rollback(emoji, "emoji")
+        assert plan.components == expected, name
+        rollout = settle(emoji, "emoji", plan)
+        assert rollout is not None
+        assert rollout.components == expected
+        assert emoji.aliases(previews[0].name)["production"] == expected[-1].version
+
+
+def test_a_name_that_comes_in_with_a_plan_that_waits_is_rolled_back_too(
+    emoji: Registry, previews: list[ComponentRef]
+) -> None:
+    plan_promotion(emoji, [*(pin(emoji, name, version) for name, version in NEXT.items()), previews[1]])
+    plan = plan_promotion(emoji, [pin(emoji, "emoji.text_encoder", 1)])
+    assert plan.replaced == (previews[0],)
+    assert followed(Rollout(components=refs(emoji), state="live"), plan).previous == (*refs(emoji), previews[0])

@@ -13,7 +13,7 @@ from registry import refusals as refusals_module
 from registry.gate import GateSettings, Verdict
 from registry.refusals import refusals
 from registry.registry import Registry
-from registry.rollout import Canary, Shadow, State, with_changes
+from registry.rollout import Canary, Rollout, Shadow, State, with_changes
 from registry.tolerance import set_tolerance
 from registry.version import Version
 
@@ -130,4 +130,30 @@ def test_of_several_names_of_a_kind_the_bundles_own_stands_beside(
 
 def test_a_bundle_may_not_be_whole_yet(emoji: Registry, trials: list[Trial]) -> None:
     refusals(emoji, State(components=(pin(emoji, DECODER, 2),)), State(components=()), GATE)
-    assert trials == [Trial("emoji.vae_decoder/2", {}, None, 20.0)]
+    assert trials == [Trial("emoji.vae_decoder/2", {}, "emoji.vae_decoder/1", 20.0)]
+
+
+def test_what_an_alias_alone_points_at_is_tried_unless_a_start_chose_it(
+    emoji: Registry, live: State, trials: list[Trial]
+) -> None:
+    """With a record, it is what a server or a command has tried."""
+    by_hand = State(components=with_changes(live.components, [pin(emoji, DECODER, 2)]))
+    assert len(refusals(emoji, by_hand, by_hand, GATE)) == 2
+    assert [(trial.candidate, trial.current) for trial in trials] == [("emoji.vae_decoder/2", None)]
+    trials.clear()
+    assert refusals(emoji, by_hand, Rollout(components=by_hand.components, state="live"), GATE) == []
+    assert trials == []
+
+
+def test_a_name_that_no_rollout_holds_replaces_what_is_in_production(
+    emoji: Registry, live: State, trials: list[Trial], write_component: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = (
+        emoji.publish(write_component(tmp_path / text, Kind.PREVIEW_DECODER, text.encode()), "emoji.preview_decoder")
+        for text in ("first", "second")
+    )
+    emoji.promote(first.name, first.version)
+    refusals(emoji, State(components=with_changes(live.components, [second])), live, GATE)
+    assert [(trial.candidate, trial.current, trial.tolerance) for trial in trials] == [
+        ("emoji.preview_decoder/2", "emoji.preview_decoder/1", 15.0)
+    ]

@@ -1,5 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -10,9 +12,11 @@ from components.folder import ComponentFolder
 from components.reference import ComponentRef, Selector
 from registry.bundle import publish_bundle
 from registry.errors import RegistryError
+from registry.lock import locked
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
+from registry.transfer import upload
 
 NAME = "emoji.vae_decoder"
 WriteComponent = Callable[..., Path]
@@ -201,3 +205,34 @@ def test_an_experiment_is_made_once(registry: Registry, settings: RegistrySettin
     assert registry.experiment("mine") == registry.experiment("mine") != registry.experiment("another")
     client: MlflowClient = open_client(settings)
     assert client.get_experiment(registry.experiment("mine")).artifact_location.startswith(settings.artifacts.as_uri())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_upload_holds_up_nobody_who_moves_an_alias(
+    registry: Registry,
+    settings: RegistrySettings,
+    write_bundle: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: bool,
+) -> None:
+    bundle = write_bundle(tmp_path / "emoji")
+    moved: list[str] = []
+
+    def move() -> None:
+        # in a thread of its own, as the same thread never waits for itself
+        with locked(settings.locks / "publish.lock", wait_s=0):
+            moved.append("moved")
+
+    def slow(*given: Any) -> ComponentRef:
+        thread = Thread(target=move)
+        thread.start()
+        thread.join()
+        return upload(*given)
+
+    monkeypatch.setattr("registry.registry.upload", slow)
+    if whole:
+        publish_bundle(registry, bundle, "emoji")
+    else:
+        registry.publish(bundle / "vae_decoder", NAME)
+    assert len(moved) == (4 if whole else 1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.contract import PARTS
-from registry import steps
+from registry import rollout_cli, steps
 from registry.bundle import publish_bundle
 from registry.cli import main
 from registry.errors import RegistryAwayError
@@ -110,7 +110,9 @@ def test_a_rollback(run: Run) -> None:
         (("promote", DECODER, "two"), f"{DECODER} two: a version is a whole number"),
         (("promote", DECODER, "²"), f"{DECODER} ²: a version is a whole number"),
         (("promote", DECODER, "9"), f"{DECODER}/9 is not in the registry"),
-        (("promote", DECODER, "9" * 5000), f"{DECODER}/9999999999 is not in the registry"),
+        (("promote", DECODER, "9" * 5000), f"{DECODER} {'9' * 20}: a version is a whole number from 1 to 999999999"),
+        (("promote", DECODER, "00000000012"), f"{DECODER} 00000000012: a version is a whole number from 1 to"),
+        (("promote", DECODER, "0"), f"{DECODER} 0: a version is a whole number from 1 to"),
         (("promote", DECODER, 1, DECODER, 2), f"{DECODER}: is there more than once"),
         (("promote", "emoji.unet", 1), "'emoji.unet': must be <bundle>.<kind>"),
         (("promote", DECODER, 3, *AT_ONCE), f"{DECODER}/3 does not fit emoji.vae_encoder/1: latent space channels"),
@@ -126,6 +128,7 @@ def test_a_rollback(run: Run) -> None:
         (("canary", DECODER, 2, "nan"), "percent='nan': must be a number over 0 and at most 100"),
         (("canary", DECODER, 2, "five"), "percent='five': must be a number over 0 and at most 100"),
         (("canary", DECODER, 1, "5%"), f"{DECODER}/1: is live, and cannot be a canary as well"),
+        (("canary", "emoji.vae_encoder", 2, "5%"), "only a bundle's text_encoder, denoiser, vae_decoder can be"),
         (("shadow", DENOISER, 2, "5%"), f"{DENOISER}: only a vae_decoder can be a shadow"),
         (("shadow", DECODER, "--off"), f"{DECODER}: is no shadow; there is none"),
         (("rollback", "emoji"), "bundle emoji: nothing was live before what is live now"),
@@ -335,6 +338,32 @@ def test_a_server_that_does_not_answer_is_one_sentence_without_credentials(run: 
         f"registry: the server at http://127.0.0.1:{port} does not answer; "
         "name it with --server or LATENTWORKS_SERVER, or give a bundle's name\n",
     )
+
+
+@pytest.mark.parametrize(
+    "server", ["ada:secret@127.0.0.1", "ftp://ada:secret@127.0.0.1", "http://ada:se/secret@[127.0.0.1"]
+)
+def test_credentials_are_never_shown(run: Run, server: str) -> None:
+    status, out, err = run("status", "--server", server)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "127.0.0.1" in err
+    assert "ada" not in err
+    assert "se" + "cret" not in err
+
+
+@pytest.mark.parametrize("command", [("promote", DECODER, 2), ("canary", DECODER, 2, "5%"), ("shadow", DECODER, 2, 5)])
+def test_a_server_that_is_known_is_gone_past_only_offline(
+    run: Run, emoji: Registry, command: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout_cli, "Waits", lambda wait, offline: Waits(wait, known_s=0.1, offline=offline))
+    components = tuple(emoji.version(f"emoji.{kind}", 1).ref for kind in PARTS)
+    emoji.set_bundle_tag("emoji", ROLLOUT_TAG, written(Rollout(state="live", components=components, server="0" * 32)))
+    status, out, err = run(*command, *AT_ONCE)
+    assert (status, out) == (1, "")
+    assert "registry: bundle emoji: its server has not taken this up within 0.1 s; nothing is changed yet" in err
+    status, _, err = run("rollback", "emoji", *AT_ONCE)
+    assert (status, "--offline changes it" in err) == (1, True)
+    assert not answer(run, *command, *AT_ONCE, "--offline")["served"]
 
 
 @pytest.mark.slow

@@ -11,11 +11,14 @@ from components.reference import ComponentRef
 from registry import steps
 from registry.bundle import publish_bundle
 from registry.errors import RegistryError
+from registry.gate import Verdict
 from registry.plans import plan_promotion, settle, standing
+from registry.refusals import refusals
 from registry.registry import Registry
-from registry.rollout import PLAN_TAG, Canary, Plan, Rollout, Shadow, State, read
+from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Canary, Plan, Rollout, Shadow, State, read, written
 from registry.settings import RegistrySettings
 from registry.steps import Waits
+from registry.version import Version
 from tests.registry.following import Follower
 
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
@@ -246,3 +249,61 @@ def test_a_bundle_goes_live_that_was_published_part_by_part(
     parts = [registry.publish(folder / kind, f"emoji.{kind}") for kind in PARTS]
     assert steps.promote(registry, parts, waits=NO_SERVER).rollout.components == tuple(parts)
     assert live(registry) == [1, 1, 1, 1]
+
+
+def know_a_server(registry: Registry) -> None:
+    """As a controller's first record does."""
+    components = tuple(pin(registry, f"emoji.{kind}", 1) for kind in PARTS)
+    registry.set_bundle_tag(
+        "emoji", ROLLOUT_TAG, written(Rollout(components=components, state="live", server="0" * 32))
+    )
+
+
+def test_a_server_that_is_known_is_not_gone_past(emoji: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    """It may look seldom, or be starting again."""
+    know_a_server(emoji)
+    with pytest.raises(RegistryError) as refused:
+        steps.promote(emoji, [pin(emoji, DECODER, 2)], waits=Waits(0.0, known_s=0.2))
+    assert str(refused.value) == (
+        "bundle emoji: its server has not taken this up within 0.2 s; nothing is changed yet, and the server "
+        "follows it once it is back: rollback gives it up, --offline changes it without a server"
+    )
+    assert "its server has not taken this up yet; waiting up to 0.2 s" in caplog.text
+    assert live(emoji) == [1, 1, 1, 1]
+    pending = standing(emoji, "emoji").pending
+    assert pending is not None
+    assert pending == plan_of(emoji)
+    step = steps.promote(emoji, [pin(emoji, DECODER, 2)], waits=Waits(0.0, offline=True))
+    assert not step.served
+    assert live(emoji) == [1, 1, 2, 1]
+
+
+def test_a_server_that_is_known_may_come_late(emoji: Registry, emoji_settings: RegistrySettings) -> None:
+    know_a_server(emoji)
+    with Follower(emoji_settings, "emoji"):
+        assert steps.promote(emoji, [pin(emoji, DECODER, 2)], waits=Waits(0.0, known_s=3600.0)).served
+    assert live(emoji) == [1, 1, 2, 1]
+
+
+def test_a_canary_that_no_request_would_run_is_not_tried(emoji: Registry, tried: list[list[str]]) -> None:
+    chosen = Canary(ref=pin(emoji, "emoji.vae_encoder", 2), percent=5)
+    with pytest.raises(RegistryError, match=r"^emoji.vae_encoder: only a bundle's .* can be a canary"):
+        steps.canary(emoji, "emoji.vae_encoder", chosen, waits=NO_SERVER)
+    assert tried == []
+
+
+def test_another_alias_is_not_kept_away_by_what_is_live(emoji: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody moved `production` to by hand is tried before it goes live, not for a candidate beside it."""
+    monkeypatch.setattr(steps, "refusals", refusals)
+    monkeypatch.setattr("registry.refusals.examine", lambda _, version, *__, **___: _all_but(DECODER, version))
+    emoji.promote(DECODER, 2)
+    steps.point(emoji, [pin(emoji, DENOISER, 2)], "candidate")
+    with pytest.raises(RegistryError, match=r"^emoji.vae_decoder/2: it is flat$"):
+        steps.promote(emoji, [pin(emoji, DENOISER, 2)], waits=NO_SERVER)
+    with pytest.raises(RegistryError, match=r"^emoji.vae_decoder/2: it is flat$"):
+        steps.point(emoji, [pin(emoji, DECODER, 2)], "candidate")
+
+
+def _all_but(name: str, version: Version) -> Verdict:
+    reasons = ("it is flat",) if version.ref.name == name else ()
+    return Verdict(passed=not reasons, reasons=reasons, onnxruntime="1")

@@ -104,14 +104,19 @@ def test_both_are_blamed_where_both_give_none(live: LiveModel) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_latents_that_are_not_finite_are_the_denoisers(live: LiveModel, value: float) -> None:
+def test_latents_that_are_not_finite_are_the_denoisers(
+    live: LiveModel, value: float, serve_log: pytest.LogCaptureFixture
+) -> None:
     latents = LATENTS.copy()
     latents[0, 1, 2, 3] = value
     house = House(live, {PIN: no_picture(PIN), FALLBACK: no_picture(FALLBACK)})
     with pytest.raises(NonFiniteImageError) as raised:
         house.picture(latents=latents)
     assert raised.value.pin == live.pins[Kind.DENOISER]
-    assert set(house.counted) == {(Kind.DENOISER, live.pins[Kind.DENOISER])}
+    assert "the latents of toy.denoiser/1 were not finite already" in raised.value.message
+    assert house.counted == [(Kind.DENOISER, live.pins[Kind.DENOISER])]
+    assert house.handle.asked == [PIN], "no other version makes more of them"
+    assert serve_log.messages == [raised.value.message]
 
 
 @pytest.mark.parametrize(

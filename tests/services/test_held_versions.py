@@ -10,6 +10,8 @@ import pytest
 
 from components.folder import ComponentFolder
 from components.reference import ComponentRef
+from registry.cache import ComponentCache
+from registry.errors import RegistryAwayError, RegistryError
 from runtime.errors import RuntimeFault
 from services import held_versions
 from services.errors import StartError, UnavailableError
@@ -204,5 +206,71 @@ def test_what_is_wanted_most_takes_the_room_of_what_is_wanted_less() -> None:
             held.want([pin(5), pin(1), pin(2), pin(3)])
             found = await prepared(held)
             assert (found[3], found[5]) == ("loaded", "loaded"), "what is in use stays, however little it is wanted"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("error", "passes_with"),
+    [(RegistryAwayError("it does not answer"), "registry"), (RegistryError("it is damaged"), None)],
+)
+def test_a_failure_that_passes_is_told_as_such(error: RegistryError, passes_with: str | None) -> None:
+    def fetch(_ref: ComponentRef) -> Fetched:
+        raise error
+
+    async def run() -> None:
+        held = HeldVersions(fetch, Opened()._open, VersionBounds())
+        held.want([pin(1)])
+        assert await prepared(held) == {1: "failed"}
+        assert [one.passes_with for one in held.report()] == [passes_with]
+
+    asyncio.run(run())
+
+
+def test_want_of_room_passes() -> None:
+    async def run() -> None:
+        held = Opened().held(most=2)
+        async with held.use(pin(1)), held.use(pin(2)):
+            held.want([pin(3)])
+            await prepared(held)
+            assert {one.pin.version: one.passes_with for one in held.report()} == {1: None, 2: None, 3: "room"}
+
+    asyncio.run(run())
+
+
+def test_whatever_breaks_an_opening_is_an_error_of_ours() -> None:
+    async def run() -> None:
+        held = HeldVersions(
+            lambda _ref: Fetched(folder_of(1), None),
+            failing(1, OSError(28, "No space left", "/secret")),
+            VersionBounds(),
+        )
+        with pytest.raises(StartError, match=r"^toy.denoiser/1: something went wrong: OSError$"):
+            await touch(held, 1)
+        assert await touch(held, 1) == "toy.denoiser/1"
+
+    asyncio.run(run())
+
+
+def test_a_cache_whose_disk_is_full_is_the_registrys_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("registry.cache.tempfile.mkdtemp", full)
+    with pytest.raises(RegistryError, match="cannot be written: No space left on device"):
+        ComponentCache(tmp_path / "cache").add(pin(1), lambda _folder: None)
+
+
+def test_only_what_nobody_wants_or_uses_is_let_go_of() -> None:
+    async def run() -> None:
+        held = Opened().held()
+        held.want([pin(1)])
+        await prepared(held)
+        assert not held.let_go(pin(1))
+        async with held.use(pin(2)):
+            assert held.let_go(pin(2))
+            assert held.holds(pin(2)), "never closed under a call"
+        assert held.let_go(pin(2))
+        assert (held.holds(pin(1)), held.holds(pin(2))) == (True, False)
 
     asyncio.run(run())

@@ -228,3 +228,35 @@ def test_a_version_that_cannot_be_had_is_an_error_of_the_start(published: Publis
 
     with pytest.raises(StartError):
         asyncio.run(run())
+
+
+def test_a_version_that_nobody_wants_does_not_make_the_replica_unwell(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, settings = published
+    pin = live.pins[Kind.DENOISER]
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        await faults(host, pin)
+        monkeypatch.setattr(Session, "run", lose)
+        await host.check_health()
+        assert not host._versions.holds(pin), "it was let go of"
+        assert host._suspects == {}
+
+    asyncio.run(run())
+
+
+def test_a_version_that_was_closed_is_no_suspect(published: Published) -> None:
+    live, settings = published
+    pin = live.pins[Kind.DENOISER]
+    probed: list[Denoiser] = []
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, probed.append, settings)
+        await faults(host, pin)
+        assert host._versions.let_go(pin)
+        await host.check_health()
+        assert (probed, host._suspects) == ([], {})
+
+    asyncio.run(run())

@@ -29,6 +29,7 @@ from tests.services.conftest import record_of
 
 RETRY_AFTER_S = 3
 GENERATIONS = "/v1/images/generations"
+DEPLOYMENTS = ("rollout", "text_encoder", "denoiser", "vae_decoder", "vae_encoder", "latents", "graph", "ingress")
 
 
 class FakeController:
@@ -37,15 +38,21 @@ class FakeController:
     def __init__(self) -> None:
         self.versions: dict[str, tuple[ComponentRef, Contract]] = {}
         self.hints = 0
+        self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.component = self
+        self.status: dict[str, Any] = {"bundle": "toy"}
 
     async def remote(self, selector: str, field: str) -> tuple[ComponentRef, Contract]:
+        self.asked.append(selector)
+        await self.answers.wait()
         if selector not in self.versions:
             raise FieldError(f"{field}: {selector} is not in the registry", field)
         return self.versions[selector]
 
     async def show(self) -> dict[str, Any]:
-        return {"bundle": "toy"}
+        return self.status
 
     async def hint(self) -> None:
         self.hints += 1
@@ -64,7 +71,7 @@ class Server:
     away_s: float | None = None
     orders: list[Order] = field(default_factory=list)
     draw: Callable[[Order], Awaitable[Drawn]] | None = None
-    replicas: dict[str, int] = field(default_factory=lambda: {"denoiser": 1, "graph": 2})
+    replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEPLOYMENTS, 1))
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         return asyncio.run(self.arequest(method, path, **arguments))

@@ -12,8 +12,7 @@ from components.contract import Kind
 from pipeline.request import RequestRules
 from services.encoding import METADATA_KEY
 from services.errors import FieldError
-from services.ingress.fields import check_body, typed_body
-from services.ingress.pinning import Pinned
+from services.ingress.fields import check_form, typed_body
 from services.messages import LiveModel, Terms
 from tests.services.ingress.conftest import error_of
 
@@ -90,10 +89,9 @@ def test_whether_latents_are_kept_reaches_the_order(
 
 
 @pytest.mark.parametrize("deadline_s", [math.nan, math.inf, -math.inf])
-def test_a_deadline_that_json_cannot_write_is_refused_by_name_too(live: LiveModel, deadline_s: float) -> None:
-    pinned = Pinned("toy", live.pins, live.contracts, None, None)
+def test_a_deadline_that_json_cannot_write_is_refused_by_name_too(deadline_s: float) -> None:
     with pytest.raises(FieldError, match=r"^deadline_s=.*: must be a number over 0 and at most 86400$") as caught:
-        check_body(typed_body({"prompt": "a", "deadline_s": deadline_s}), "json", pinned, RequestRules(), "a request")
+        check_form(typed_body({"prompt": "a", "deadline_s": deadline_s}), "json", RequestRules())
     assert caught.value.param == "deadline_s"
 
 

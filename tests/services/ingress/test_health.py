@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+from tests.services.ingress.conftest import DEPLOYMENTS
+
 Server = Any
 
 
@@ -9,18 +13,31 @@ def test_alive(server: Server) -> None:
     assert server.request("GET", "/healthz").json() == {"status": "ok"}
 
 
-def test_ready_while_every_deployment_has_a_replica(server: Server) -> None:
+def test_ready_while_pictures_can_be_drawn(server: Server) -> None:
     assert server.request("GET", "/readyz").json() == {
         "status": "ready",
-        "replicas": {"denoiser": 1, "graph": 2},
+        "replicas": dict.fromkeys(DEPLOYMENTS, 1),
         "registry": "ok",
         "registry_away_s": None,
     }
-    server.replicas["denoiser"] = 0
+
+
+@pytest.mark.parametrize("name", ["text_encoder", "denoiser", "vae_decoder", "graph", "ingress"])
+def test_not_ready_without_what_a_picture_goes_through(server: Server, name: str) -> None:
+    server.replicas[name] = 0
     response = server.request("GET", "/readyz")
     assert response.status_code == 503
-    assert "denoiser" in response.json()["error"]["message"]
+    assert response.json()["error"]["message"] == f"no running replica of {name}"
     assert response.headers["retry-after"] == "3"
+    del server.replicas[name]
+    assert server.request("GET", "/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("name", ["rollout", "latents", "vae_encoder"])
+def test_ready_without_what_no_picture_needs_and_says_so(server: Server, name: str) -> None:
+    server.replicas[name] = 0
+    answer = server.request("GET", "/readyz")
+    assert (answer.status_code, answer.json()["replicas"][name]) == (200, 0)
 
 
 def test_ready_without_the_registry_and_says_so(server: Server) -> None:

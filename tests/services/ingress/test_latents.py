@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from ray.exceptions import RayTaskError
 
 from components.contract import Contract, Kind
 from components.reference import ComponentRef
 from services.encoding import describe, encode_picture
-from services.errors import FieldError, LatentsNotFoundError, NonFiniteImageError
+from services.errors import FieldError, LatentsNotFoundError, NonFiniteImageError, StartError
 from services.ingress.admission import Admission
 from services.ingress.app import create_app
 from services.ingress.latents import LatentsFace
@@ -41,7 +42,8 @@ class Server:
     admission: Admission = field(default_factory=lambda: Admission(2, lambda _: None))
     orders: list[Any] = field(default_factory=list)
     fails: Exception | None = None
-    fallback_pin: tuple[ComponentRef, Contract] | None = None
+    fallback_pin: ComponentRef | None = None
+    asked: list[tuple[str, int]] = field(default_factory=list)
     psnr_db: float = 41.268
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class Server:
         )
 
     async def component(self, kind: Kind, selector: str, field: str) -> tuple[ComponentRef, Contract]:
+        self.asked.append((selector, self.admission.images))
         name, _, version = selector.partition("/")
         if name != f"toy.{kind}":
             raise FieldError(f"{field}={selector!r}: must be a version of toy.{kind}", field)
@@ -73,7 +76,8 @@ class Server:
             )
         return pin.model_copy(update={"version": int(version)}), contract
 
-    async def fallback(self) -> tuple[ComponentRef, Contract] | None:
+    def fallback(self, decoder: ComponentRef, denoiser: Contract) -> ComponentRef | None:
+        assert (decoder.name, denoiser) == ("toy.vae_decoder", self.live.contracts[Kind.DENOISER])
         return self.fallback_pin
 
     async def read(self, id_: str, tenant: str) -> KeptLatents:
@@ -161,6 +165,20 @@ def test_without_a_choice_the_first_version_decodes(server: Server) -> None:
     for body in bodies:
         assert server.post(**body).status_code == 200
     assert {order.decoder for order in server.orders} == {server.live.pins[Kind.VAE_DECODER]}
+    assert server.asked == [], "it has served already: nobody is asked whether it may"
+
+
+def test_a_version_that_cannot_be_opened_is_named(server: Server, serve_log: pytest.LogCaptureFixture) -> None:
+    error = StartError("toy.vae_decoder/1: the registry at http://mlflow.internal cannot be reached")
+    server.fails = RayTaskError("decode", "a stack", error).as_instanceof_cause()
+    response = server.post()
+    said = error_of(response, 503)
+    assert (said["message"], said["code"], response.headers["retry-after"]) == (
+        "toy.vae_decoder/1 cannot be opened just now; try again later",
+        "unavailable",
+        "3",
+    )
+    assert serve_log.messages == [f"request failed: {error.message}"]
 
 
 def test_how_it_is_written_is_the_callers_choice(server: Server) -> None:
@@ -173,15 +191,10 @@ def test_how_it_is_written_is_the_callers_choice(server: Server) -> None:
 
 
 def test_the_fallback_that_made_it_is_told(server: Server) -> None:
-    pin = server.live.pins[Kind.VAE_DECODER].model_copy(update={"version": 5})
-    server.fallback_pin = (pin, server.live.contracts[Kind.VAE_DECODER])
+    server.fallback_pin = server.live.pins[Kind.VAE_DECODER].model_copy(update={"version": 5})
     response = server.post(components={"vae_decoder": "toy.vae_decoder/2"})
     assert response.json()["data"][0]["fallback"]["version"] == 5
     assert response.headers["x-fallback"] == "toy.vae_decoder/5"
-    # one that does not fit these latents is none
-    server.fallback_pin = asyncio.run(server.component(Kind.VAE_DECODER, "toy.vae_decoder/3", ""))
-    assert server.post().json()["data"][0]["fallback"] is None
-    assert server.orders[-1].fallback is None
 
 
 def test_latents_that_are_not_there_or_anothers(server: Server) -> None:
@@ -306,10 +319,14 @@ def test_a_query_has_known_fields_once(server: Server) -> None:
 
 def test_they_count_among_the_pictures_that_wait(server: Server) -> None:
     with server.admission.admitted(1):
-        assert server.post().status_code == 200
+        assert server.post(components={"vae_decoder": "toy.vae_decoder/2"}).status_code == 200
         error_of(server.get("toy.vae_decoder/1,toy.vae_decoder/2"), 429)
     with server.admission.admitted(2):
-        error_of(server.post(), 429)
+        error_of(server.post(components={"vae_decoder": "toy.vae_decoder/2"}), 429)
+        refused = server.post(components={"vae_decoder": "toy.denoiser/1"})
+        assert error_of(refused, 422)["param"] == "components.vae_decoder"
+        assert error_of(server.get("toy.vae_decoder/1,nonsense"), 422)["param"] == "components"
+    assert server.asked == [("toy.vae_decoder/2", 2)], "versions are asked for within the bound"
     assert server.admission.images == 0
 
 

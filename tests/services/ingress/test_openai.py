@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from components.contract import PARTS
+from components.contract import PARTS, Kind
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields
 from services.errors import DeadlineExceededError, GivenUpError, OverloadedError, ServingError
@@ -149,6 +149,56 @@ def test_too_much_at_a_time_is_refused(server: Server) -> None:
     assert first.status_code == 200
     error = error_of(second, 429)
     assert (error["type"], second.headers["retry-after"]) == ("rate_limit_error", "3")
+    assert server.admission.images == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"n": 16384}, "n"),
+        ({"output_format": "webp", "output_compression": 101}, "output_compression"),
+        ({"deadline_s": -1}, "deadline_s"),
+        ({"components": {"text_encoder": "toy.text_encoder/1", "vae_decoder": "nonsense"}}, "components.vae_decoder"),
+        ({"components": {"denoiser": "toy.vae_decoder/1"}}, "components.denoiser"),
+        ({"components": {"denoiser": "toy.denoiser/1"}, "n": 0}, "n"),
+    ],
+)
+def test_a_wrong_field_is_refused_before_anybody_is_asked_and_however_full_it_is(
+    server: Server, body: dict[str, Any], param: str
+) -> None:
+    with server.admission.admitted(4):
+        asking = {"components": {"vae_decoder": "toy.vae_decoder/9"}, **body}
+        assert error_of(server.generate(prompt="a", **asking), 422)["param"] == param
+    assert server.controller.asked == []
+
+
+def test_the_controller_is_asked_within_the_bound_alone(server: Server) -> None:
+    async def overlapping() -> tuple[Any, Any]:
+        server.controller.answers = asyncio.Event()
+        body = json.dumps({"prompt": "a", "n": 4, "components": {"vae_decoder": "toy.vae_decoder/9"}})
+        first = asyncio.create_task(server.arequest("POST", GENERATIONS, content=body, headers=JSON))
+        while not server.controller.asked:
+            await asyncio.sleep(0)
+        second = await server.arequest("POST", GENERATIONS, content=body, headers=JSON)
+        server.controller.answers.set()
+        return await first, second
+
+    first, second = asyncio.run(overlapping())
+    assert error_of(first, 422)["param"] == "components.vae_decoder"
+    error_of(second, 429)
+    assert (server.controller.asked, server.admission.images) == (["toy.vae_decoder/9"], 0)
+
+
+def test_another_denoiser_has_limits_of_its_own(server: Server) -> None:
+    live = server.pinning.record.live
+    finer = live.contracts[Kind.DENOISER].model_copy(update={"latent_multiple": 1})
+    server.controller.versions["toy.denoiser/2"] = (live.pins[Kind.DENOISER], finer)
+    assert error_of(server.generate(prompt="a", size="72x64"), 422)["param"] == "size"
+    assert server.generate(prompt="a", size="72x64", components={"denoiser": "toy.denoiser/2"}).status_code == 200
+    assert server.orders[0].request.width == 72
+    refused = server.generate(prompt="a", size="100x64", components={"denoiser": "toy.denoiser/2"})
+    assert error_of(refused, 422)["param"] == "size"
     assert server.admission.images == 0
 
 

@@ -24,11 +24,15 @@ def _decoder(live: LiveModel, version: int) -> ComponentRef:
     return live.pins[Kind.VAE_DECODER].model_copy(update={"version": version, "sha256": f"{version:064x}"})
 
 
-def test_components_that_a_request_asks_for(server: Server, live: LiveModel) -> None:
+def test_components_that_a_request_asks_for(server: Server, live: LiveModel, monkeypatch: pytest.MonkeyPatch) -> None:
     candidate = _decoder(live, 5)
     server.controller.versions["toy.vae_decoder@candidate"] = (candidate, live.contracts[Kind.VAE_DECODER])
     chosen = {"vae_decoder": "toy.vae_decoder@candidate"}
+    told_of: list[str] = []
+    monkeypatch.setattr(server.metrics.version_requests, "inc", lambda tags: told_of.append(tags["version"]))
     response = server.generate(prompt="a", components=chosen)
+    assert told_of == ["toy.text_encoder/1", "toy.denoiser/1", "toy.vae_decoder/5"]
+    assert server.pinning._outcomes == [], "it says nothing for or against a canary"
     order = server.orders[0]
     assert order.pins == {**live.pins, Kind.VAE_DECODER: candidate}
     assert (order.fallback, order.id) == (live.pins[Kind.VAE_DECODER], "a request")
@@ -38,6 +42,21 @@ def test_components_that_a_request_asks_for(server: Server, live: LiveModel) -> 
     raw = server.generate("image/png", prompt="a", components=chosen)
     metadata = json.loads(Image.open(io.BytesIO(raw.content)).info[METADATA_KEY])
     assert metadata["components"]["vae_decoder"] == told
+
+
+def test_what_is_asked_for_and_fails_says_nothing_of_a_canary(server: Server, live: LiveModel) -> None:
+    async def fail(_order: Order) -> Drawn:
+        raise GivenUpError("2 replicas stopped")
+
+    server.draw = fail
+    server.controller.versions["toy.vae_decoder/1"] = (
+        live.pins[Kind.VAE_DECODER],
+        live.contracts[Kind.VAE_DECODER],
+    )
+    assert server.generate(prompt="a", components={"vae_decoder": "toy.vae_decoder/1"}).status_code == 500
+    assert server.pinning._outcomes == []
+    assert server.generate(prompt="a", components={}).status_code == 500
+    assert len(server.pinning._outcomes) == 3
 
 
 def test_the_canary_is_told_in_every_form(server: Server, live: LiveModel) -> None:

@@ -14,7 +14,7 @@ from components.reference import ComponentRef
 from registry.rollout import Canary, Shadow
 from services.errors import FieldError, UnavailableError
 from services.ingress import pinning
-from services.ingress.pinning import Pinned, Pinning
+from services.ingress.pinning import Pinned, Pinning, choices
 from services.messages import LiveModel, LiveRecord, Outcome
 from tests.services.conftest import CONTRACTS, record_of
 
@@ -74,13 +74,14 @@ def pinning_of(record: LiveRecord, handle: FakeHandle | None = None) -> Pinning:
 
 
 def pin(pinned_by: Pinning, request: str, user: str = "", **overrides: str) -> Pinned:
-    return asyncio.run(pinned_by.pin(request, user, overrides))
+    if not overrides:
+        return pinned_by.pin(request, user)
+    return asyncio.run(pinned_by.choose(request, choices(overrides)))
 
 
-async def pin_many(pinned_by: Pinning, users: int | None = None) -> list[Pinned]:
+def pin_many(pinned_by: Pinning, users: int | None = None) -> list[Pinned]:
     return [
-        await pinned_by.pin(f"request {index}", "" if users is None else f"user {index % users}", {})
-        for index in range(MANY)
+        pinned_by.pin(f"request {index}", "" if users is None else f"user {index % users}") for index in range(MANY)
     ]
 
 
@@ -91,8 +92,10 @@ def canaried(live: LiveModel, percent: float, sticky: bool = False, kind: Kind =
 
 def test_what_is_live(live: LiveModel) -> None:
     pinned = pin(pinning_of(record_of(live)), "a request")
-    assert (pinned.bundle, pinned.pins, pinned.contracts) == ("toy", live.pins, live.contracts)
+    assert (pinned.pins, pinned.contracts) == (live.pins, live.contracts)
     assert (pinned.fallback, pinned.shadow) == (None, None)
+    canaries = pinning_of(canaried(live, 100))
+    assert canaries.live("a request").pins == live.pins
 
 
 # --- canaries
@@ -100,7 +103,7 @@ def test_what_is_live(live: LiveModel) -> None:
 
 @pytest.mark.parametrize("percent", [1, 10, 50, 99, 100])
 def test_a_canary_gets_its_share(live: LiveModel, percent: float) -> None:
-    pinned = asyncio.run(pin_many(pinning_of(canaried(live, percent))))
+    pinned = pin_many(pinning_of(canaried(live, percent)))
     share = sum(one.pins[Kind.VAE_DECODER].version == 2 for one in pinned) / MANY * 100
     # five standard deviations of so many fair draws
     assert abs(share - percent) <= 5 * (percent * (100 - percent) / MANY) ** 0.5
@@ -127,20 +130,20 @@ def test_a_lone_surrogate_is_an_id_too(live: LiveModel) -> None:
 
 def test_a_sticky_canary_stays_with_its_users(live: LiveModel) -> None:
     record = canaried(live, 30, sticky=True)
-    pinned = asyncio.run(pin_many(pinning_of(record), users=400))
+    pinned = pin_many(pinning_of(record), users=400)
     by_user: dict[int, set[int]] = {}
     for index, one in enumerate(pinned):
         by_user.setdefault(index % 400, set()).add(one.pins[Kind.VAE_DECODER].version)
     assert all(len(versions) == 1 for versions in by_user.values())
     share = sum(versions == {2} for versions in by_user.values()) / 400 * 100
     assert 18 <= share <= 42
-    nameless = asyncio.run(pin_many(pinning_of(record)))
+    nameless = pin_many(pinning_of(record))
     assert {one.pins[Kind.VAE_DECODER].version for one in nameless} == {1, 2}, "who has no name goes by the request"
 
 
 def test_two_canaries_draw_independently(live: LiveModel) -> None:
     first, second = canaried(live, 50), canaried(live, 50, kind=Kind.DENOISER)
-    both = asyncio.run(pin_many(pinning_of(first))), asyncio.run(pin_many(pinning_of(second)))
+    both = pin_many(pinning_of(first)), pin_many(pinning_of(second))
     alike = sum(
         (one.pins[Kind.VAE_DECODER].version == 2) == (two.pins[Kind.DENOISER].version == 2)
         for one, two in zip(*both, strict=True)
@@ -163,8 +166,19 @@ def test_a_canary_falls_back_on_what_is_live_and_not_on_itself(live: LiveModel) 
         live, canary=Canary(ref=canary, percent=100), fallback=third, versions={canary: DECODER, third: DECODER}
     )
     assert pin(pinning_of(record), "").fallback == third
-    assert asyncio.run(pinning_of(record).fallback()) == (third, DECODER)
-    assert asyncio.run(pinning_of(record_of(live)).fallback()) is None
+
+
+def test_kept_latents_fall_back_as_a_generation_does(live: LiveModel) -> None:
+    decoder, other, third = live.pins[Kind.VAE_DECODER], *(another(live, Kind.VAE_DECODER, at) for at in (2, 3))
+    denoiser = CONTRACTS[Kind.DENOISER]
+    plain = pinning_of(record_of(live))
+    assert plain.fallback(decoder, denoiser) is None
+    assert plain.fallback(other, denoiser) == decoder, "the live version stands in where there is no other"
+    named = pinning_of(record_of(live, fallback=third, versions={third: DECODER}))
+    assert (named.fallback(other, denoiser), named.fallback(third, denoiser)) == (third, decoder)
+    assert named.fallback(other, foreign(Kind.DENOISER)) is None, "neither fits"
+    unfit = pinning_of(record_of(live, fallback=third, versions={third: foreign(Kind.VAE_DECODER)}))
+    assert unfit.fallback(other, denoiser) == decoder
 
 
 def test_a_fallback_and_all_that_is_asked_for_must_fit_the_denoiser(live: LiveModel) -> None:
@@ -182,7 +196,7 @@ def test_a_shadow_gets_its_share_of_what_the_live_decoder_draws(live: LiveModel)
     shadow = Shadow(ref=another(live, Kind.VAE_DECODER, 3), percent=20)
     canary = Canary(ref=another(live, Kind.VAE_DECODER), percent=50)
     record = record_of(live, canary=canary, shadow=shadow, versions={canary.ref: DECODER, shadow.ref: DECODER})
-    pinned = asyncio.run(pin_many(pinning_of(record)))
+    pinned = pin_many(pinning_of(record))
     lives = [one for one in pinned if one.pins[Kind.VAE_DECODER].version == 1]
     assert {one.shadow for one in pinned if one not in lives} == {None}, "it is compared with what is live"
     share = sum(one.shadow == shadow.ref for one in lives) / len(lives) * 100
@@ -218,13 +232,19 @@ def test_overrides(live: LiveModel) -> None:
     ("overrides", "param", "said"),
     [
         (
-            {"vae_decoder": "foreign"},
+            {"vae_decoder": "toy.vae_decoder/9"},
             "components",
             "components: toy.vae_decoder/9 does not fit: latent space id: denoiser has toy, vae_decoder has elsewhere; "
             "latent space scaling_factor: denoiser has 0.5, vae_decoder has 0.25",
         ),
-        ({"vae_decoder": "denoiser"}, "components.vae_decoder", "toy.denoiser/9 is a denoiser, must be a vae_decoder"),
-        ({"vae_decoder": "nothing"}, "components.vae_decoder", "nothing is not in the registry"),
+        (
+            {"vae_decoder": "toy.denoiser/9"},
+            "components.vae_decoder",
+            "toy.denoiser/9 is a denoiser, must be a vae_decoder",
+        ),
+        ({"vae_decoder": "toy.vae_decoder/8"}, "components.vae_decoder", "toy.vae_decoder/8 is not in the registry"),
+        ({"vae_decoder": "nothing"}, "components.vae_decoder", "'nothing': must be NAME@ALIAS or NAME/VERSION"),
+        ({"vae_decoder": "toy.encoder/1"}, "components.vae_decoder", "'toy.encoder': must be <bundle>.<kind>"),
         ({"vae_encoder": "x"}, "components", "'vae_encoder': must be one of text_encoder, denoiser, vae_decoder"),
         ({"preview_decoder": "x"}, "components", "'preview_decoder': must be one of text_encoder"),
         ({"x" * 500: "x"}, "components", "must be one of text_encoder"),
@@ -233,10 +253,7 @@ def test_overrides(live: LiveModel) -> None:
 )
 def test_what_cannot_be_asked_for(live: LiveModel, overrides: dict[str, str], param: str, said: str) -> None:
     handle = FakeHandle()
-    handle.versions = {
-        "foreign": (another(live, Kind.VAE_DECODER, 9), foreign(Kind.VAE_DECODER)),
-        "denoiser": (another(live, Kind.DENOISER, 9), CONTRACTS[Kind.DENOISER]),
-    }
+    handle.versions = {"toy.vae_decoder/9": (another(live, Kind.VAE_DECODER, 9), foreign(Kind.VAE_DECODER))}
     with pytest.raises(FieldError) as caught:
         pin(pinning_of(record_of(live), handle), "", **overrides)
     assert said in caught.value.message
@@ -246,7 +263,9 @@ def test_what_cannot_be_asked_for(live: LiveModel, overrides: dict[str, str], pa
 def test_nobody_is_asked_where_a_name_is_wrong(live: LiveModel) -> None:
     handle = FakeHandle()
     with pytest.raises(FieldError, match="'nonsense'"):
-        pin(pinning_of(record_of(live), handle), "", vae_decoder="unknown", nonsense="x")
+        pin(pinning_of(record_of(live), handle), "", vae_decoder="toy.vae_decoder/8", nonsense="x")
+    with pytest.raises(FieldError, match="'text'"):
+        pin(pinning_of(record_of(live), handle), "", vae_decoder="toy.vae_decoder/8", text_encoder="text")
 
 
 def test_a_controller_that_says_nothing_is_not_waited_for_for_ever(
@@ -301,7 +320,7 @@ def test_while_the_controller_is_gone_the_last_record_holds_and_nothing_is_lost(
             await asyncio.sleep(0)
         follower.ended(outcomes(live, 2))
         await handle.silent.wait()
-        assert (await follower.pin("", "", {})).pins == live.pins
+        assert follower.pin("", "").pins == live.pins
         assert sum(len(asked) for _, asked in handle.asked[-3:]) >= 2
         told = [asked for _, asked in handle.asked]
         assert told[0] == outcomes(live, 3)

@@ -35,6 +35,33 @@ def test_what_the_controller_says_of_itself(server: Server) -> None:
     assert (response.status_code, response.json()) == (200, {"bundle": "toy"})
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("the cache /home/me/.latentworks cannot be written: full", "the cache (a path) cannot be written: full"),
+        ("the registry at http://mlflow.internal:5000/x refused: no", "the registry at (an address) refused: no"),
+        ("sqlite:////srv/a.db, and 10.0.0.7:5000", "(an address), and (an address)"),
+        ("No such file: '/srv/my files/a.onnx'", "No such file: '(a path)'"),
+        ("(~/x), latents.folder=/srv/y: full", "((a path)), latents.folder=(a path): full"),
+        *[
+            (harmless, harmless)
+            for harmless in (
+                "toy.vae_decoder/2 does not fit toy.denoiser/1: 1/2 and/or 0.5 / 3",
+                "NAME/VERSION: onnxruntime 1.22.0 gave 3.2e-05",
+            )
+        ],
+    ],
+)
+def test_reasons_are_told_without_paths_and_addresses(server: Server, reason: str, told: str) -> None:
+    def status(why: str) -> dict[str, Any]:
+        version = {"name": "toy.vae_decoder", "version": 2, "reason": why}
+        replica = {"replica": "vae_decoder#1", "versions": [version]}
+        return {"reason": why, "registry_away_s": None, "refused": [version], "replicas": {"vae_decoder": [replica]}}
+
+    server.controller.status = status(reason)
+    assert server.request("GET", "/v1/rollout").json() == status(told)
+
+
 def test_a_webhook_of_mlflow_has_the_registry_asked(server: Server) -> None:
     response = server.request("POST", WEBHOOK, content=BODY, headers=signed())
     assert (response.status_code, response.content, server.controller.hints) == (202, b"", 1)
@@ -61,6 +88,7 @@ def test_others_are_turned_away(server: Server, headers: dict[str, str]) -> None
     raw = {name: value.encode("latin-1") for name, value in headers.items()}
     error = error_of(server.request("POST", WEBHOOK, content=BODY, headers=raw), 401)
     assert "signature" in error["message"]
+    assert (error["code"], error["type"]) == ("invalid_signature", "invalid_request_error")
     assert "a secret" not in json.dumps(error)
     assert server.controller.hints == 0
 

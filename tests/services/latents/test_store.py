@@ -1,5 +1,6 @@
 """The store of latents: what comes back, to whom, for how long, within how many bytes, and from what damage."""
 
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,16 @@ def test_ids_cannot_be_guessed_and_files_tell_no_secret(house: House, kept: Kept
     assert house.files == sorted(f"{id_}.npz" for id_ in ids)
     assert not [file for file in house.folder.iterdir() if SECRET.encode() in file.read_bytes()]
     assert stat.S_IMODE(house.folder.stat().st_mode) == 0o700
+
+
+def test_nobody_else_on_the_machine_reads_them(house: House, kept: KeptLatents) -> None:
+    before = os.umask(0)
+    try:
+        house.folder.mkdir(mode=0o777)
+        id_ = house.open().keep(kept, "me")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((house.folder / f"{id_}.npz").stat().st_mode) == 0o600
 
 
 def test_only_whose_they_are_may_have_them(house: House, kept: KeptLatents) -> None:

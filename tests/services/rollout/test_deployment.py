@@ -12,6 +12,7 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.plans import plan_promotion, plan_shadow
+from registry.presence import has_server
 from registry.registry import Registry
 from registry.rollout import Shadow
 from registry.shadow_runs import log_shadow
@@ -149,5 +150,16 @@ def test_what_a_shadow_shows_goes_to_mlflow(
             assert logged[1] == (None, 1, 2), "nothing was lost, in a new run as the old one is gone"
             await shell._tell_of_shadow()
             assert len(logged) == 2
+
+    asyncio.run(run())
+
+
+def test_the_registry_knows_of_a_server_until_its_clean_end(deployed: Deployed, registry: Registry) -> None:
+    async def run() -> None:
+        assert not has_server(registry, "toy")
+        async with deployed() as shell:
+            await news(shell, lambda record: bool(record.aliases))
+            assert has_server(registry, "toy")
+        assert not has_server(registry, "toy")
 
     asyncio.run(run())

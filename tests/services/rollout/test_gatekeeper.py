@@ -10,7 +10,8 @@ import pytest
 
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
-from registry.rollout import Plan, Rollout
+from registry.registry import Registry
+from registry.rollout import Plan, Rollout, with_changes
 from services.rollout import gatekeeper
 from services.rollout.gatekeeper import Gatekeeper
 from services.rollout.settings import RolloutSettings
@@ -26,12 +27,14 @@ class FakeTrials:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.exempt: list[tuple[ComponentRef, ...]] = []
         self.raises: Exception | None = None
         self.found: list[str] = []
         self.let_go = threading.Event()
         self.let_go.set()
 
-    def __call__(self, _registry: object, wanted: Any, live: Rollout, *_: object) -> list[str]:
+    def __call__(self, _registry: object, wanted: Any, live: Rollout, _settings: object, tried: Any) -> list[str]:
+        self.exempt.append(tuple(tried))
         self.asked += [str(ref) for ref in wanted.components if ref not in live.components]
         self.let_go.wait()
         if self.raises is not None:
@@ -80,7 +83,7 @@ def test_what_passed_is_remembered(gated: Gated, refs: Refs) -> None:
             assert await gate.admits(refs["vae_decoder/2"])
             assert gate.admitted == {refs["vae_decoder/2"]}
             with pytest.raises(RegistryAwayError):
-                await gate.admits(refs["vae_decoder/3"])
+                await gate.admits(refs["vae_decoder/4"])
 
     asyncio.run(run())
 
@@ -112,7 +115,79 @@ def test_what_aliases_point_at_is_tried_once_each_and_one_at_a_time(
             for _ in range(4):
                 await considered(gate, pointed, live)
             assert trials.asked == ["toy.vae_decoder/2", "toy.vae_decoder/3"], "what is live is not tried"
-            assert gate.admitted == {refs["vae_decoder/2"]}
+            assert list(gate.admitted) == [refs["vae_decoder/2"], refs["vae_decoder/3"]]
+
+    asyncio.run(run())
+
+
+def test_what_was_live_before_and_never_tried_is_tried(gated: Gated, trials: FakeTrials, refs: Refs) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            ref = refs["vae_decoder/3"]
+            await considered(gate, [ref], live.model_copy(update={"former": (ref,)}))
+            assert trials.exempt == [()]
+            assert gate.admitted == {ref}
+            await gate.refusals(
+                Plan(id="a" * 32, components=live.components), live.model_copy(update={"former": (ref,)})
+            )
+            assert trials.exempt[-1] == (ref,), "it may come back without"
+
+    asyncio.run(run())
+
+
+def test_what_is_refused_is_tried_again_beside_other_versions_only(
+    gated: Gated, trials: FakeTrials, refs: Refs
+) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.found = ["it does not fit toy.text_encoder/1"]
+            for _ in range(3):
+                await considered(gate, [refs["vae_decoder/3"]], live)
+            assert (trials.asked, gate.admitted) == (["toy.vae_decoder/3"], set())
+            trials.found = []
+            others = with_changes(live.components, [refs["text_encoder/2"]])
+            await considered(gate, [refs["vae_decoder/3"]], live.model_copy(update={"components": others}))
+            assert gate.admitted == {refs["vae_decoder/3"]}
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_tried_is_tried_again_later(
+    gated: Gated, trials: FakeTrials, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with gated() as (gate, _desk, live):
+            trials.raises = OSError("full")
+            await considered(gate, [refs["vae_decoder/3"]], live)
+            trials.raises = None
+            await considered(gate, [refs["vae_decoder/3"]], live)
+            assert gate.admitted == set()
+            monkeypatch.setattr(gatekeeper, "_RETRY_S", 0.0)
+            await considered(gate, [refs["vae_decoder/3"]], live)
+            assert gate.admitted == {refs["vae_decoder/3"]}
+
+    asyncio.run(run())
+
+
+def test_callers_that_ask_in_vain_do_not_keep_the_registry_busy(
+    gated: Gated, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with gated() as (gate, desk, _live):
+            asked: list[str] = []
+            real = Registry.version
+
+            def version(self: Registry, name: str, number: int) -> Any:
+                asked.append(threading.current_thread().name)
+                return real(self, name, number)
+
+            monkeypatch.setattr(Registry, "version", version)
+            for _ in range(3):
+                assert not await gate.admits(refs["vae_decoder/3"])
+                with pytest.raises(RegistryError, match="is not in the registry"):
+                    await desk.pin_for_caller("toy.vae_decoder", 99)
+            assert len(asked) == 2
+            assert all(name.startswith("callers") for name in asked), "the controller's own thread is free"
 
     asyncio.run(run())
 
@@ -160,5 +235,17 @@ def test_nothing_of_a_kind_without_a_stage_is_tried(gated: Gated, trials: FakeTr
             preview = ComponentRef(name="toy.preview_decoder", version=1, sha256="0" * 64)
             await considered(gate, [preview], live)
             assert trials.asked == []
+
+    asyncio.run(run())
+
+
+def test_what_passed_before_a_restart_still_counts(chosen: RolloutSettings, refs: Refs) -> None:
+    async def run() -> None:
+        desk = FlakyDesk(chosen.registry, {})
+        desk.away = True
+        gate = Gatekeeper(desk, chosen.registry, chosen.gate, [refs["vae_decoder/3"]])
+        assert await gate.admits(refs["vae_decoder/3"])
+        assert gate.admitted == {refs["vae_decoder/3"]}
+        desk.close()
 
     asyncio.run(run())

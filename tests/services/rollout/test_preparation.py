@@ -110,3 +110,28 @@ def test_stages_are_replaced_independently(live: LiveModel, new: ComponentRef, c
     broken = {**one(new, a="failed"), Kind.TEXT_ENCODER: (report("t", (text, "failed")),)}
     assert not preparation.ready(broken)
     assert (preparation.replaced, preparation.failed) == ({"a", "t"}, None)
+
+
+@pytest.mark.parametrize(("state", "away"), [("away", True), ("no room", False)])
+def test_what_passes_is_waited_for_and_costs_no_replica(
+    preparation: Preparation, new: ComponentRef, clock: Clock, state: State, away: bool
+) -> None:
+    assert not preparation.ready(one(new, a=state))
+    assert (preparation.replaced, preparation.failed) == (set(), None)
+    clock.now = EACH_S
+    assert not preparation.ready(one(new, a=state))
+    assert preparation.replaced == set()
+    assert "toy.vae_decoder/2 could not be prepared" in str(preparation.failed)
+    assert preparation.away == away
+    assert preparation.ready(one(new, a="loaded"))
+
+
+def test_a_fault_that_stays_goes_before_one_that_passes(
+    preparation: Preparation, new: ComponentRef, clock: Clock
+) -> None:
+    clock.now = EACH_S
+    assert not preparation.ready(one(new, a="away", b="failed", c="failed"))
+    assert (preparation.failed, preparation.away) == (
+        "vae_decoder: toy.vae_decoder/2 could not be prepared: it is broken",
+        False,
+    )

@@ -1,6 +1,8 @@
 """The registry is away, slow, wrong or moved by hand while the controller works with it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from components.contract import Kind
 from components.reference import ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
-from registry.plans import plan_promotion
+from registry.plans import plan_promotion, standing
 from registry.registry import Registry
+from registry.rollout import Plan, read
 from registry.settings import RegistrySettings
 from services.rollout.last_good import keep, kept
 from services.rollout.settings import RolloutSettings
@@ -146,11 +149,68 @@ def test_an_alias_moved_by_hand_is_tried_prepared_and_live(bench: Any, registry:
                 await b.poll()
             assert (b.live("vae_decoder"), b.alias("vae_decoder")) == (3, 3)
             assert len(b.gate.tried) == 2
-            assert (b.written().plan, b.written().state) == (plan.id, "live"), "the plan before is not followed again"
+            noted = read(Plan, registry.survey("toy").tags.get("latentworks.plan"))
+            assert noted is not None
+            assert noted.id != plan.id
+            assert (b.written().plan, b.written().state) == (noted.id, "live")
             assert b.written().previous[2] == refs["vae_decoder/2"]
         async with bench() as again:
             await again.poll()
             assert (again.live("vae_decoder"), again.gate.tried) == (3, [])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["restart", "another plan"])
+def test_an_alias_moved_by_hand_does_not_bring_the_plan_before_back(
+    bench: Any, registry: Registry, refs: Refs, how: str
+) -> None:
+    async def run() -> None:
+        async with bench() as b:
+            await b.poll()
+            plan_promotion(registry, [refs["vae_decoder/2"]])
+            await b.poll()
+            b.stages.states["toy.vae_decoder/3"] = "preparing"
+            b.point("vae_decoder", 3)
+            await b.controller.poll()
+            await b.stages.asked.wait()
+            now = standing(registry, "toy")
+            assert now.pending is not None
+            assert refs["vae_decoder/3"] in now.pending.components
+            if how == "another plan":
+                plan_promotion(registry, [refs["text_encoder/2"]])
+                b.stages.states.clear()
+                await b.poll()
+                await b.poll()
+                assert (b.live("vae_decoder"), b.live("text_encoder")) == (3, 2)
+                return
+        async with bench() as again:
+            await again.poll()
+            assert again.live("vae_decoder") == 3
+
+    asyncio.run(run())
+
+
+def test_a_plan_that_comes_between_goes_before_what_was_moved_by_hand(
+    bench: Any, registry: Registry, refs: Refs
+) -> None:
+    async def run() -> None:
+        async with bench() as b:
+            await b.poll()
+            b.point("vae_decoder", 3)
+            real = b.desk.survey
+
+            async def survey(bundle: str) -> Any:
+                found = await real(bundle)
+                b.desk.survey = real
+                plan_promotion(registry, [refs["vae_decoder/2"]])
+                return found
+
+            b.desk.survey = survey
+            await b.poll()
+            assert (b.live("vae_decoder"), b.gate.tried) == (1, [])
+            await b.poll()
+            assert b.live("vae_decoder") == 2
 
     asyncio.run(run())
 
@@ -314,5 +374,123 @@ def test_components_that_requests_ask_for(bench: Any, refs: Refs) -> None:
                 with pytest.raises(RegistryAwayError):
                     await b.controller.component(Selector.parse(selector))
             assert not asked, "callers do not wait for a registry that is known to be away"
+
+    asyncio.run(run())
+
+
+def test_latents_of_any_version_that_was_live_can_be_decoded(bench: Any, registry: Registry, refs: Refs) -> None:
+    selector = Selector.parse("toy.vae_decoder/1")
+
+    async def run() -> None:
+        async with bench() as b:
+            for version in (2, 3):
+                plan_promotion(registry, [refs[f"vae_decoder/{version}"]])
+                await b.poll()
+            assert (await b.controller.component(selector))[0] == refs["vae_decoder/1"]
+            b.point("vae_decoder", 1, "fallback")
+            await b.poll()
+            assert b.controller.record.fallback == refs["vae_decoder/1"], "it was live, and goes before /2"
+            kept_last = b.kept[-1]
+        async with bench(kept_last, "it is away") as again:
+            assert (await again.controller.component(selector))[0] == refs["vae_decoder/1"]
+
+    asyncio.run(run())
+
+
+def test_what_was_ever_live_outlasts_a_start(
+    bench: Any, chosen: RolloutSettings, registry: Registry, refs: Refs
+) -> None:
+    async def run() -> None:
+        async with bench(keep=lambda last_good: keep(chosen.memory, last_good)) as b:
+            for version in (2, 3):
+                plan_promotion(registry, [refs[f"vae_decoder/{version}"]])
+                await b.poll()
+        async with bench() as again:
+            await again.poll()
+            found = await again.controller.component(Selector.parse("toy.vae_decoder/1"))
+            assert found[0] == refs["vae_decoder/1"]
+
+    asyncio.run(run())
+
+
+def test_what_passed_is_kept_for_a_start_without_the_registry(bench: Any, refs: Refs) -> None:
+    async def run() -> None:
+        async with bench() as b:
+            b.point("vae_decoder", 3, "candidate")
+            await b.poll()
+            b.gate.admitted.add(refs["vae_decoder/3"])
+            await b.poll()
+            written = len(b.kept)
+            assert b.kept[-1].admitted == (refs["vae_decoder/3"],)
+            await b.poll()
+            assert len(b.kept) == written, "once"
+
+    asyncio.run(run())
+
+
+def test_a_replica_that_cannot_fetch_just_now_is_no_reason_to_refuse(bench: Any) -> None:
+    async def run() -> None:
+        async with bench(prepare_s=0.2) as b:
+            await b.poll()
+            b.stages.states["toy.vae_decoder/2"] = "away"
+            b.point("vae_decoder", 2)
+            await b.poll()
+            assert (b.live("vae_decoder"), b.stages.replaced, b.controller.refused) == (1, set(), {})
+            assert b.metrics.outcomes == []
+            b.stages.states.clear()
+            await b.poll()
+            assert b.live("vae_decoder") == 2
+
+    asyncio.run(run())
+
+
+def test_a_registry_that_was_emptied_meanwhile_stays_away(
+    bench: Any, registry: Registry, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with bench() as b:
+            plan_promotion(registry, [refs["vae_decoder/2"]])
+            await b.poll()
+            b.desk.away = True
+            await b.poll()
+            b.desk.away = False
+            real = Registry.version
+
+            def set_back(self: Registry, name: str, version: int) -> Any:
+                if (name, version) == ("toy.vae_decoder", 2):
+                    raise RegistryError("toy.vae_decoder/2 is not in the registry")
+                return real(self, name, version)
+
+            b.tag("latentworks.rollout", "{")
+            b.point("vae_decoder", 1)
+            with monkeypatch.context() as patch:
+                patch.setattr(Registry, "version", set_back)
+                await b.poll()
+                assert b.live("vae_decoder") == 2
+                assert "has not toy.vae_decoder/2" in str(b.controller.outage.reason)
+
+    asyncio.run(run())
+
+
+def test_an_alias_waits_for_the_lock_of_others_without_holding_up_the_rest(
+    bench: Any, registry: Registry, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def busy(_registry: Registry, wait_s: float) -> Iterator[None]:
+        raise RegistryError(f"another process has kept the lock for {wait_s:g} s")
+        yield
+
+    async def run() -> None:
+        async with bench() as b:
+            await b.poll()
+            plan = plan_promotion(registry, [refs["vae_decoder/2"]])
+            with monkeypatch.context() as patch:
+                patch.setattr(Registry, "writing", busy)
+                await b.poll()
+                await b.poll()
+                assert (b.live("vae_decoder"), b.alias("vae_decoder")) == (2, 1)
+                assert (b.written().plan, b.written().state) == (plan.id, "live"), "the record does not wait"
+            await b.poll()
+            assert b.alias("vae_decoder") == 2, "it was owed still"
 
     asyncio.run(run())

@@ -206,3 +206,38 @@ def test_files_that_do_not_come_leave_what_was_live_on_this_machine(
     monkeypatch.setattr(start_module, "fetch", gone)
     start, away = begin(chosen)
     assert (live(start), away) == (1, "the store of artifacts does not answer")
+
+
+@pytest.mark.parametrize("how", ["set back", "another digest", "its own record knows"])
+def test_a_registry_that_lacks_what_was_live_here(
+    registry: Registry, refs: Refs, chosen: RolloutSettings, again: Begin, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    settle(registry, "toy", plan_promotion(registry, [refs["vae_decoder/2"]]))
+    first = again()
+    kept_text = chosen.memory.read_text()
+    if how == "its own record knows":
+        settle(registry, "toy", plan_promotion(registry, [refs["vae_decoder/3"]]))
+    else:
+        point(registry, "vae_decoder", 1)
+        with registry.asking() as client:
+            client.delete_registered_model_tag("toy", ROLLOUT_TAG)
+    real = Registry.version
+
+    def other(self: Registry, name: str, version: int) -> Any:
+        if (name, version) != ("toy.vae_decoder", 2):
+            return real(self, name, version)
+        if how != "another digest":
+            raise RegistryError("toy.vae_decoder/2 is not in the registry")
+        found = real(self, name, version)
+        return found.model_copy(update={"ref": found.ref.model_copy(update={"sha256": "0" * 64})})
+
+    monkeypatch.setattr(Registry, "version", other)
+    if how == "its own record knows":
+        assert live(again()) == 3
+        return
+    start, away = begin(chosen)
+    assert start.rollout == first.rollout
+    assert "has not toy.vae_decoder/2, which was live here last" in str(away)
+    assert chosen.memory.read_text() == kept_text
+    shutil.rmtree(chosen.registry.cache / refs["vae_decoder/2"].sha256)
+    assert live(again()) == 1, "without its files nothing else can be served"

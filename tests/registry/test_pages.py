@@ -19,7 +19,8 @@ from registry.pages import MAX_DESCRIPTION_CHARACTERS, description
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
-from tests.registry.test_server import Server, server
+from tests.mlflow_server import MlflowServer
+from tests.registry.test_server import server
 
 __all__ = ["server"]
 
@@ -100,7 +101,7 @@ def test_a_long_description_ends_at_a_line() -> None:
 
 
 @pytest.mark.slow
-def test_the_server_shows_it_and_hands_out_its_pictures(server: Server, tmp_path: Path) -> None:
+def test_the_server_shows_it_and_hands_out_its_pictures(server: MlflowServer, tmp_path: Path) -> None:
     settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=60)
     registry = Registry.connect(settings)
     publish_bundle(registry, EMOJI, "emoji")

@@ -17,8 +17,8 @@ from registry.registry import Registry
 from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Rollout, written
 from registry.settings import RegistrySettings
 from registry.steps import Waits
+from tests.mlflow_server import MlflowServer
 from tests.registry.following import Follower
-from tests.registry.test_server import Server
 
 Run = Callable[..., tuple[int, str, str]]
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
@@ -374,7 +374,7 @@ def test_a_promotion_over_http_and_the_end_of_the_registry_half_way(
     write_bundle: Callable[[Path], Path],
     write_component: Callable[..., Path],
 ) -> None:
-    server = Server(tmp_path / "server")
+    server = MlflowServer(tmp_path / "server")
     try:
         server.wait()
         settings = RegistrySettings(home=tmp_path / "elsewhere", tracking_uri=server.uri, timeout_s=5, retries=0)

@@ -1,15 +1,7 @@
 """The registry over HTTP, with a real `mlflow server`."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 
@@ -19,50 +11,14 @@ from registry.bundle import publish_bundle
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
+from tests.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow
 
-START_S = 180
-
-
-class Server:
-    """A server process that can be stopped."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
-        command += ["--artifacts-destination", str(folder / "artifacts")]
-        self._log = (folder / "log").open("w+")
-        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-        self._process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
-        )
-
-    def wait(self) -> None:
-        for _ in range(START_S * 2):
-            assert self._process.poll() is None, Path(self._log.name).read_text()
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
-                    return
-            except (URLError, OSError):
-                time.sleep(0.5)
-        raise AssertionError(Path(self._log.name).read_text())
-
-    def stop(self) -> None:
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # the group holds only the server and its worker
-            self._process.wait()
-        self._log.close()
-
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "server")
+def server(tmp_path: Path) -> Iterator[MlflowServer]:
+    server = MlflowServer(tmp_path / "server")
     try:
         server.wait()
         yield server
@@ -71,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_everything_works_over_http_and_its_end_is_one_sentence(
-    server: Server,
+    server: MlflowServer,
     tmp_path: Path,
     write_bundle: Callable[[Path], Path],
     write_component: Callable[..., Path],
@@ -111,7 +67,7 @@ def test_everything_works_over_http_and_its_end_is_one_sentence(
 
 
 def test_a_file_that_the_server_lost_or_changed_is_refused(
-    server: Server, tmp_path: Path, write_component: Callable[..., Path]
+    server: MlflowServer, tmp_path: Path, write_component: Callable[..., Path]
 ) -> None:
     settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=5)
     registry = Registry.connect(settings)

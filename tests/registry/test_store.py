@@ -13,7 +13,7 @@ from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import translated
-from tests.registry.test_server import Server
+from tests.mlflow_server import MlflowServer
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_our_own_faults_are_not_hidden(settings: RegistrySettings) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_was_stopped_is_away(tmp_path: Path, decoder: Path) -> None:
-    server = Server(tmp_path / "server")
+    server = MlflowServer(tmp_path / "server")
     try:
         server.wait()
         settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=5, retries=0)

@@ -30,7 +30,7 @@ from registry.rollout import Canary, Shadow
 from registry.settings import RegistrySettings
 from services.messages import LiveRecord
 from tests.bad_components import BAD, add_golden_cases, other_weights
-from tests.registry.test_server import Server as MlflowServer
+from tests.mlflow_server import MlflowServer
 from tests.services.cluster import Application, Cluster, comes_true
 from tests.services.conftest import write_component
 

@@ -12,6 +12,8 @@ from registry.bundle import publish_bundle, publish_for_user
 from registry.errors import RegistryError
 from registry.registry import Registry
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 NAMES = ("emoji.denoiser", "emoji.text_encoder", "emoji.vae_decoder", "emoji.vae_encoder")
 Update = Callable[..., None]
 Publish = Callable[[Registry, Path, str], tuple[ComponentRef, ...]]

@@ -20,6 +20,8 @@ from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 Run = Callable[..., tuple[int, str, str]]
 NAME = "emoji.vae_decoder"
 

@@ -22,6 +22,8 @@ from registry.store import open_client
 from tests.mlflow_server import MlflowServer
 from tests.registry.test_server import server
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 __all__ = ["server"]
 
 EMOJI = Path(__file__).parents[2] / "models" / "emoji"

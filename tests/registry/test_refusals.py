@@ -17,6 +17,8 @@ from registry.rollout import Canary, Rollout, Shadow, State, with_changes
 from registry.tolerance import set_tolerance
 from registry.version import Version
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
 GATE = GateSettings()
 

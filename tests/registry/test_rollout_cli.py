@@ -20,6 +20,8 @@ from registry.steps import Waits
 from tests.mlflow_server import MlflowServer
 from tests.registry.following import Follower
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 Run = Callable[..., tuple[int, str, str]]
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
 AT_ONCE = ("--wait", "0")

@@ -10,6 +10,8 @@ from registry.settings import RegistrySettings
 from registry.shadow_runs import EXPERIMENT, log_shadow
 from registry.store import open_client
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 REF = ComponentRef(name="emoji.vae_decoder", version=2, sha256="0" * 64)
 
 

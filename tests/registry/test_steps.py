@@ -21,6 +21,8 @@ from registry.steps import Waits
 from registry.version import Version
 from tests.registry.following import Follower
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
 NO_SERVER, SERVER = Waits(0.0), Waits(3600.0)
 NEXT = {"emoji.text_encoder": 2, DENOISER: 3, DECODER: 4, "emoji.vae_encoder": 2}

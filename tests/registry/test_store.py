@@ -15,6 +15,8 @@ from registry.settings import RegistrySettings
 from registry.store import translated
 from tests.mlflow_server import MlflowServer
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 @pytest.fixture
 def closed_port() -> int:

@@ -9,6 +9,8 @@ from registry.gate import GateSettings
 from registry.registry import Registry
 from registry.tolerance import set_tolerance, tolerance_of
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 NAME = "emoji.vae_decoder"
 SETTINGS = GateSettings()
 

@@ -15,6 +15,8 @@ from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 NAME = "emoji.vae_decoder"
 
 

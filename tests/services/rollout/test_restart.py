@@ -18,6 +18,8 @@ from services.rollout.last_good import LastGood
 from services.rollout.settings import RolloutSettings
 from services.rollout.start import begin
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 Refs = dict[str, ComponentRef]
 Begin = Callable[[], LastGood]
 

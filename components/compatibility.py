@@ -1,6 +1,7 @@
 """Whether two components can work in one chain, and whether one can take the other's place in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
@@ -21,6 +22,11 @@ class _Difference(NamedTuple):
     what: str
     ours: object
     theirs: object
+
+
+def mismatches_among(contracts: Iterable[Contract]) -> list[str]:
+    """Every mismatch of every two of several contracts in words; an empty list means that all fit in one chain."""
+    return [mismatch for a, b in combinations(contracts, 2) for mismatch in compatible(a, b)]
 
 
 def compatible(a: Contract, b: Contract) -> list[str]:

@@ -76,6 +76,15 @@ def registered_name(bundle: str, kind: Kind, name: str | None = None) -> str:
     return registered
 
 
+def is_component(name: str) -> bool:
+    """Whether a registered model's name is a component's; MLflow may hold other models beside them."""
+    try:
+        kind_of(name)
+    except ComponentError:
+        return False
+    return True
+
+
 def kind_of(name: str) -> Kind:
     """The kind in a registered model's name.
 

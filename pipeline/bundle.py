@@ -1,10 +1,9 @@
 """A bundle on disk: a folder with one component folder of each kind."""
 
 from collections.abc import Mapping
-from itertools import combinations
 from pathlib import Path
 
-from components.compatibility import compatible
+from components.compatibility import mismatches_among
 from components.contract import Contract, Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
@@ -32,7 +31,6 @@ def require_fit(contracts: Mapping[Kind, Contract]) -> None:
         ComponentError: naming every mismatch of every pair, or a component under another kind's name.
     """
     found = [f"{kind}: is a {contract.kind}" for kind, contract in contracts.items() if contract.kind != kind]
-    for a, b in combinations(contracts.values(), 2):
-        found += compatible(a, b)
+    found += mismatches_among(contracts.values())
     if found:
         raise ComponentError(f"the components do not fit together: {'; '.join(found)}")

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from components.compatibility import compatible, interchangeable
 from components.contract import Contract
-from components.errors import ComponentError
-from components.reference import DEFAULT_ALIAS, kind_of
+from components.reference import DEFAULT_ALIAS, is_component
 from registry.store import every
 from registry.version import Version, readable
 
@@ -21,7 +20,7 @@ def in_production_of(client: "MlflowClient", bundle: str) -> list[Version]:
     at = sorted(
         (model.name, str(model.aliases[DEFAULT_ALIAS]))
         for model in models
-        if model.name.split(".")[0] == bundle and DEFAULT_ALIAS in model.aliases and _is_component(model.name)
+        if model.name.split(".")[0] == bundle and DEFAULT_ALIAS in model.aliases and is_component(model.name)
     )
     return list(readable(client.get_model_version(name, version) for name, version in at))
 
@@ -34,11 +33,3 @@ def mismatches(name: str, contract: Contract, live: Iterable[Version]) -> list[s
         said = interchangeable(contract, other.contract) if own else compatible(contract, other.contract)
         found += [f"{other.ref}: {mismatch}" for mismatch in said]
     return found
-
-
-def _is_component(name: str) -> bool:
-    try:
-        kind_of(name)
-    except ComponentError:
-        return False
-    return True

@@ -1,10 +1,9 @@
 """Publish the components of one model together: as every start does with its own, or for a user."""
 
 import logging
-from itertools import combinations
 from pathlib import Path
 
-from components.compatibility import compatible
+from components.compatibility import mismatches_among
 from components.contract import PARTS
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
@@ -82,7 +81,7 @@ def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
         else:
             served.append(path)
             contracts[contract.kind] = contract
-    mismatches = [mismatch for a, b in combinations(contracts.values(), 2) for mismatch in compatible(a, b)]
+    mismatches = mismatches_among(contracts.values())
     if mismatches:
         raise RegistryError(f"{folder.absolute().name}: its components do not fit: " + "; ".join(mismatches))
     return served, candidates

@@ -69,8 +69,7 @@ def _kept(registry: Registry) -> set[str]:
         plan, rollout = read(Plan, tags.get(PLAN_TAG)), read(Rollout, tags.get(ROLLOUT_TAG))
         for state in (plan, rollout):
             if state is not None:
-                beside = [extra.ref for extra in (state.canary, state.shadow) if extra is not None]
-                kept |= {ref.sha256 for ref in (*state.components, *beside)}
+                kept |= {ref.sha256 for ref in state.refs}
         if plan is not None:
             kept |= {ref.sha256 for ref in plan.replaced}
         if rollout is not None:

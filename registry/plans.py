@@ -242,7 +242,7 @@ def check_plan(registry: Registry, plan: State) -> None:
     bundle = bundle_of(plan.components)
     _require_parts(bundle, plan.components)
     live = [_version(registry, ref) for ref in plan.components]
-    others = [] if isinstance(plan, Rollout) else _beside(registry, bundle, plan)
+    others = [] if isinstance(plan, Rollout) else registry.beside(bundle, {ref.name for ref in plan.components})
     pairs = [*combinations([*live, *others], 2)]
     for role, extra in (("canary", plan.canary), ("shadow", plan.shadow)):
         if extra is None:
@@ -301,15 +301,6 @@ def _version(registry: Registry, ref: ComponentRef) -> Version:
     if found.ref != ref:
         raise RegistryError(f"{ref}: the registry's has the sha256 {found.ref.sha256}, not {ref.sha256}")
     return found
-
-
-def _beside(registry: Registry, bundle: str, plan: State) -> list[Version]:
-    """What is in production of the bundle's other names, which the aliases could not move without."""
-    return [
-        registry.version(name, aliases[DEFAULT_ALIAS])
-        for name, aliases in sorted(registry.survey(bundle).aliases.items())
-        if plan.ref(name) is None and DEFAULT_ALIAS in aliases
-    ]
 
 
 def _before(registry: Registry, bundle: str, now: Standing) -> State:

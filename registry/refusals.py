@@ -28,10 +28,9 @@ def refusals(
     Raises:
         RegistryError: the registry does not answer, or a version is not in it.
     """
-    beside = [extra.ref for extra in (wanted.canary, wanted.shadow) if extra is not None]
     known = {*_known(registry, live), *tried}
     found = []
-    for ref in dict.fromkeys((*wanted.components, *beside)):
+    for ref in dict.fromkeys(wanted.refs):
         if ref in known:
             continue
         candidate = registry.version(ref.name, ref.version)

@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.contract import Kind
-from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef, Selector, kind_of, registered_name
+from components.reference import (
+    DEFAULT_ALIAS,
+    MAX_VERSION,
+    ComponentRef,
+    Selector,
+    is_component,
+    kind_of,
+    registered_name,
+)
 from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
@@ -214,9 +221,17 @@ class Registry:
         aliases = {
             model.name: {alias: int(version) for alias, version in model.aliases.items()}
             for model in models
-            if model.name.split(".")[0] == bundle and _is_component(model.name)
+            if model.name.split(".")[0] == bundle and is_component(model.name)
         }
         return Survey({str(key): str(value) for key, value in tags.items()}, aliases)
+
+    def beside(self, bundle: str, names: Collection[str]) -> list[Version]:
+        """The versions in production of a bundle's other components than those of `names`."""
+        return [
+            self.version(other, aliases[DEFAULT_ALIAS])
+            for other, aliases in sorted(self.survey(bundle).aliases.items())
+            if other not in names and DEFAULT_ALIAS in aliases
+        ]
 
     def set_bundle_tag(self, bundle: str, key: str, value: str) -> None:
         """Write a tag of a bundle, which is a registered model without versions, made when it is not there yet."""
@@ -245,29 +260,14 @@ class Registry:
         return {
             model.name: {alias: int(version) for alias, version in model.aliases.items()}
             for model in models
-            if _is_component(model.name)
+            if is_component(model.name)
         }
 
     def _check_fit(self, candidates: Sequence[Version], alias: str) -> None:
         if alias != DEFAULT_ALIAS:
             return
-        beside = [*candidates, *self._live_beside({candidate.ref.name for candidate in candidates})]
+        names = {candidate.ref.name for candidate in candidates}
+        bundles = sorted({name.split(".")[0] for name in names})
+        beside = [*candidates, *(other for bundle in bundles for other in self.beside(bundle, names))]
         for candidate in candidates:
             check_fit(candidate, beside)
-
-    def _live_beside(self, names: Collection[str]) -> list[Version]:
-        """The versions in production of the other components of the same bundle."""
-        bundles = {name.split(".")[0] for name in names}
-        return [
-            self.version(other, aliases[DEFAULT_ALIAS])
-            for other, aliases in sorted(self._models().items())
-            if other not in names and other.split(".")[0] in bundles and DEFAULT_ALIAS in aliases
-        ]
-
-
-def _is_component(name: str) -> bool:
-    try:
-        kind_of(name)
-    except ComponentError:
-        return False
-    return True

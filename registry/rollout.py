@@ -61,6 +61,11 @@ class State(Record):
             raise ValueError("a component is there more than once")
         return components
 
+    @property
+    def refs(self) -> tuple[ComponentRef, ...]:
+        """Every version that requests could run, those beside the live ones last."""
+        return (*self.components, *(extra.ref for extra in (self.canary, self.shadow) if extra is not None))
+
     def ref(self, name: str) -> ComponentRef | None:
         """The version of a registered name, None where there is none."""
         return next((ref for ref in self.components if ref.name == name), None)

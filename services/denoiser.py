@@ -88,7 +88,7 @@ class DenoiserDeployment:
         limits = settings.limits(record.live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
         self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)
-        await self._host.start(rollout)
+        await self._host.start(record)
 
     async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request; the last report holds its latents.

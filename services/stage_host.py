@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from ray.serve.handle import DeploymentHandle
 
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
@@ -24,7 +23,7 @@ from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError
 from services.held_versions import Fetched, HeldVersions, VersionBounds
-from services.messages import LiveModel, LiveRecord, ReplicaReport
+from services.messages import LiveRecord, ReplicaReport
 from services.metrics import StageMetrics
 from services.replica import whereabouts
 
@@ -88,13 +87,12 @@ class StageHost(Generic[Stage]):
         self._replica, self._node = whereabouts()
         self._replaced = False
 
-    async def start(self, rollout: DeploymentHandle) -> LiveModel:
-        """Open what requests are pinned to, so that the first one finds it ready, and say what is live.
+    async def start(self, record: LiveRecord) -> None:
+        """Open what requests are pinned to, so that the first one finds it ready.
 
         Raises:
             StartError: the live version cannot be had or opened; of another, such as a canary, the report says so.
         """
-        record: LiveRecord = await rollout.record.remote()
         live, canary = record.live.pins[self._kind], record.canary
         async with self._versions.use(live):
             pass
@@ -105,7 +103,6 @@ class StageHost(Generic[Stage]):
                 async with self._versions.use(canary.ref, ahead=True):
                     pass
         self._versions.want(wanted)
-        return record.live
 
     def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep the wanted versions open, the most important first, and say how far that is.

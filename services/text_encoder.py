@@ -21,7 +21,7 @@ class TextEncoderDeployment:
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, _probe, settings)
-        await self._host.start(rollout)
+        await self._host.start(await rollout.record.remote())
 
     async def encode(self, pin: ComponentRef, texts: Sequence[str], chunks: int) -> EncodedText:
         """Encode checked texts by a pinned version, each in at most so many parts of its token limit."""

@@ -25,7 +25,7 @@ class VaeDecoderDeployment:
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings)
-        await self._host.start(rollout)
+        await self._host.start(await rollout.record.remote())
 
     async def decode(self, pin: ComponentRef, latents: FloatArray) -> Decoded:
         """Decode one picture's latents [1, channels, height, width] by a pinned version.

@@ -24,7 +24,7 @@ class VaeEncoderDeployment:
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings)
-        await self._host.start(rollout)
+        await self._host.start(await rollout.record.remote())
 
     async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:
         """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version."""

@@ -5,13 +5,12 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from components.compatibility import compatible
+from components.compatibility import compatible, mismatches_among
 from components.contract import Contract, Kind
 from components.errors import ComponentError
 from components.reference import ComponentRef, Selector, kind_of
@@ -119,9 +118,7 @@ class Pinning:
         pins, contracts = dict(record.live.pins), dict(record.live.contracts)
         for kind, selector in chosen.items():
             pins[kind], contracts[kind] = await self.component(kind, selector, f"components.{kind}")
-        mismatches = [
-            mismatch for a, b in combinations(contracts, 2) for mismatch in compatible(contracts[a], contracts[b])
-        ]
+        mismatches = mismatches_among(contracts.values())
         if mismatches:
             named = ", ".join(str(pins[kind]) for kind in chosen)
             raise FieldError(f"components: {named} does not fit: {'; '.join(mismatches)}", "components")

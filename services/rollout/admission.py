@@ -4,7 +4,7 @@ from components.reference import ComponentRef
 from registry.errors import RegistryError
 from registry.plans import check_plan
 from registry.rollout import Plan, Rollout
-from services.rollout.decision import named, require_bundle
+from services.rollout.decision import require_bundle
 from services.rollout.desk import Desk
 from services.rollout.selection import Tries
 
@@ -18,9 +18,9 @@ async def require_admissible(bundle: str, plan: Plan, live: Rollout, desk: Desk,
     """
     require_bundle(bundle, plan)
     await desk.ask(lambda registry: check_plan(registry, plan))
-    for ref in named(plan):
+    for ref in plan.refs:
         # from here on its contract is known
         await desk.pin(ref.name, ref.version)
     if refusals := await gate.refusals(plan, live):
         raise RegistryError("; ".join(refusals))
-    return [ref for ref in named(plan) if ref not in live.components]
+    return [ref for ref in plan.refs if ref not in live.components]

@@ -31,7 +31,7 @@ def decide(
     return LiveRecord(
         stamp=uuid.uuid4().hex,
         live=live_model(bundle, rollout, contracts),
-        versions={ref: contracts[ref] for ref in (*named(rollout), *beside)},
+        versions={ref: contracts[ref] for ref in (*rollout.refs, *beside)},
         fallback=fallback,
         canary=rollout.canary,
         shadow=rollout.shadow,
@@ -62,18 +62,13 @@ def fallback_of(
     return None
 
 
-def named(state: State) -> list[ComponentRef]:
-    """Every version that requests could be pinned to."""
-    return [*state.components, *(extra.ref for extra in (state.canary, state.shadow) if extra is not None)]
-
-
 def wanted(record: LiveRecord, preparing: State | None) -> dict[Kind, list[ComponentRef]]:
     """What each stage's replicas are to hold, the most important first: where there is no room, the last go."""
     refs = [*record.live.pins.values()]
     if record.canary is not None:
         refs.append(record.canary.ref)
     if preparing is not None:
-        refs += named(preparing)
+        refs += preparing.refs
     if record.fallback is not None:
         refs.append(record.fallback)
     if record.shadow is not None:

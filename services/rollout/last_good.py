@@ -86,8 +86,7 @@ def kept(file: Path) -> LastGood | None:
     except (OSError, UnicodeDecodeError, ValidationError, ComponentError):
         return None
     rollout = found.rollout
-    beside = [extra.ref for extra in (rollout.canary, rollout.shadow) if extra is not None]
-    if not {*rollout.components, *beside} <= found.contracts.keys():
+    if not set(rollout.refs) <= found.contracts.keys():
         return None
     return found.model_copy(update={"rollout": resumed(rollout)})
 

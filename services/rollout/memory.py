@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from components.contract import Contract
 from components.reference import ComponentRef
 from registry.rollout import Rollout
-from services.rollout.decision import Aliases, named
+from services.rollout.decision import Aliases
 from services.rollout.last_good import KnownVersion, LastGood
 
 _log = logging.getLogger("ray.serve")
@@ -33,7 +33,7 @@ class Memory:
     ) -> None:
         """Have this written next, with all that is known of the versions that it names."""
         pointed = [ref for at in aliases.values() for ref in at.values()]
-        refs = dict.fromkeys((*named(rollout), *rollout.former, *pointed, *served, *admitted))
+        refs = dict.fromkeys((*rollout.refs, *rollout.former, *pointed, *served, *admitted))
         versions = tuple(KnownVersion(ref=ref, contract=contracts[ref]) for ref in refs if ref in contracts)
         self._newest = LastGood(rollout=rollout, versions=versions, aliases=aliases, served=served, admitted=admitted)
 

@@ -8,7 +8,6 @@ from components.reference import DEFAULT_ALIAS, ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
 from registry.rollout import Plan, Rollout
 from services.rollout.alias_watch import AliasWatch
-from services.rollout.decision import named
 from services.rollout.desk import Desk
 from services.rollout.outage import Outage
 
@@ -52,7 +51,7 @@ class Selection:
         """
         current = live.ref(selector.name) if selector.alias == DEFAULT_ALIAS else None
         ref = await self._meant(selector) if current is None else current
-        if ref not in (*named(live), *live.former, *served) and ref not in self._gate.admitted:
+        if ref not in (*live.refs, *live.former, *served) and ref not in self._gate.admitted:
             self._require_registry()
             if not await self._gate.admits(ref):
                 raise RegistryError(f"{ref} has not passed the gate")

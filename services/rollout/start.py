@@ -19,7 +19,7 @@ from registry.registry import Registry, Survey
 from registry.rollout import ROLLOUT_TAG, Rollout, read, with_changes
 from registry.version import Version
 from services.errors import StartError
-from services.rollout.decision import named, require_bundle
+from services.rollout.decision import require_bundle
 from services.rollout.desk import unusable_means_away
 from services.rollout.last_good import KnownVersion, LastGood, keep, kept, live_model, resumed, served_since
 from services.rollout.settings import RolloutSettings
@@ -68,9 +68,9 @@ def _from_registry(settings: RolloutSettings, found: LastGood | None) -> LastGoo
         if settings.folder is not None:
             publish_bundle(registry, settings.folder, settings.bundle)
         rollout = _rollout(registry, settings.bundle)
-        needed = tuple(_known(registry, ref) for ref in named(rollout))
+        needed = tuple(_known(registry, ref) for ref in rollout.refs)
         served = served_since(() if found is None else found.served, rollout)
-        former = tuple(_known_if_there(registry, ref) for ref in served if ref not in named(rollout))
+        former = tuple(_known_if_there(registry, ref) for ref in served if ref not in rollout.refs)
     there = tuple(known for known in former if known is not None)
     served = tuple(known.ref for known in (*there, *needed) if known.ref in served)
     return LastGood(rollout=rollout, versions=(*needed, *there), aliases={}, served=served)

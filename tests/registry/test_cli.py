@@ -1,9 +1,7 @@
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest.mock import ANY
 
 import pytest
@@ -13,16 +11,15 @@ from compiler.settings import CompilerSettings
 from components.contract import Kind
 from components.folder import ComponentFolder
 from registry import gc_cli
-from registry.cli import main
 from registry.gc import Collected
 from registry.plans import plan_promotion, settle
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
+from tests.registry.command_line import Run, answer, runner
 
 pytestmark = pytest.mark.slow  # a registry of its own for every test
 
-Run = Callable[..., tuple[int, str, str]]
 NAME = "emoji.vae_decoder"
 
 
@@ -30,24 +27,7 @@ NAME = "emoji.vae_decoder"
 def run(
     settings: RegistrySettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    monkeypatch.setenv("LATENTWORKS_HOME", str(settings.home))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["registry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        status = 0 if ended.value.code is None else ended.value.code
-        assert isinstance(status, int)
-        return status, out, err
-
-    return run
-
-
-def answer(run: Run, *arguments: object) -> Any:
-    status, out, err = run(*arguments, "--json")
-    assert (status, err) == (0, "")
-    return json.loads(out)
+    return runner(settings.home, monkeypatch, capsys)
 
 
 def test_a_bundle_folder_gives_its_own_name(run: Run, tmp_path: Path, write_bundle: Callable[[Path], Path]) -> None:

@@ -11,18 +11,17 @@ import pytest
 from components.contract import PARTS
 from registry import rollout_cli, steps
 from registry.bundle import publish_bundle
-from registry.cli import main
 from registry.errors import RegistryAwayError
 from registry.registry import Registry
 from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Rollout, written
 from registry.settings import RegistrySettings
 from registry.steps import Waits
 from tests.mlflow_server import MlflowServer
+from tests.registry.command_line import Run, answer, runner
 from tests.registry.following import Follower
 
 pytestmark = pytest.mark.slow  # a registry of its own for every test
 
-Run = Callable[..., tuple[int, str, str]]
 DECODER, DENOISER = "emoji.vae_decoder", "emoji.denoiser"
 AT_ONCE = ("--wait", "0")
 
@@ -30,25 +29,9 @@ AT_ONCE = ("--wait", "0")
 @pytest.fixture
 def run(emoji_settings: RegistrySettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command line, in a registry with a bundle and a gate that all pass."""
-    monkeypatch.setenv("LATENTWORKS_HOME", str(emoji_settings.home))
     monkeypatch.setattr(steps, "refusals", lambda *_: [])
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["registry", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        status = 0 if ended.value.code is None else ended.value.code
-        assert isinstance(status, int)
-        return status, out, err
-
-    return run
-
-
-def answer(run: Run, *arguments: object) -> Any:
-    status, out, err = run(*arguments, "--json")
-    assert (status, err) == (0, "")
-    return json.loads(out)
+    return runner(emoji_settings.home, monkeypatch, capsys)
 
 
 def versions(found: Any) -> list[int]:

@@ -22,7 +22,7 @@ from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
 from services.text_encoder import TextEncoderDeployment
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
-from tests.services.conftest import FakeRollout
+from tests.services.conftest import FakeRollout, record_of
 
 Published = tuple[LiveModel, StageSettings]
 DEPLOYMENTS: Mapping[Kind, Any] = {
@@ -152,7 +152,7 @@ def test_opening_says_what_runs_it(published: Published, serve_log: pytest.LogCa
     on_cpu = settings.model_copy(update={"session": SessionSettings(threads=3, provider="cpu")})
 
     async def run() -> None:
-        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(FakeRollout(live))
+        await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(record_of(live))
 
     asyncio.run(run())
     [message] = serve_log.messages

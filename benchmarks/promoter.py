@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict, dataclass
 
 from components.reference import ComponentRef
-from registry import steps
 from registry.errors import RegistryError
 from registry.registry import Registry
+from registry.rollout import steps
 from registry.settings import RegistrySettings
 
 

@@ -1,6 +1,6 @@
 """`python -m registry`."""
 
-from registry.cli import main
+from registry.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from components.trial import CHAIN, DRAWN, TrialReport
 from registry.beside import in_production_of
 from registry.errors import RegistryError
 from registry.fields import contract_fields
-from registry.gate import GateSettings, try_version
+from registry.gate.examine import GateSettings, try_version
 from registry.registry import Registry
 from registry.version import Version
 

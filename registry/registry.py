@@ -16,10 +16,10 @@ from components.reference import (
     kind_of,
     registered_name,
 )
-from registry.cache import ComponentCache
 from registry.errors import RegistryError
 from registry.fit import check_fit
-from registry.lock import WAIT_S, locked
+from registry.local.cache import ComponentCache
+from registry.local.lock import WAIT_S, locked
 from registry.promotion import Point, point_for_start, point_for_user
 from registry.settings import RegistrySettings
 from registry.store import aliased, every, experiment_id, missing_means, open_client, tag, translated

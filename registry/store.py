@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from registry.errors import RegistryAwayError, RegistryError
-from registry.lock import locked
+from registry.local.lock import locked
 from registry.settings import RegistrySettings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from components.contract import Contract, Kind
 from components.messages import FloatArray, ImageRequest, Pixels, Snapshot
 from components.reference import ComponentRef
 from diffusion.batcher_records import Priority
-from registry.rollout import Canary, Shadow
+from registry.rollout.state import Canary, Shadow
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]

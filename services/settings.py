@@ -17,7 +17,7 @@ from pydantic_settings import (
 
 from compiler.settings import CompilerSettings
 from pipeline.request import RequestRules
-from registry.gate import GateSettings
+from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
 from runtime.settings import SessionSettings
 from services.held_versions import VersionBounds

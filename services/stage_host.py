@@ -16,8 +16,8 @@ from compiler.settings import CompilerSettings
 from components.contract import Kind
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, kind_of
-from registry.fetch import fetch
-from registry.gc import hold
+from registry.local.fetch import fetch
+from registry.local.gc import hold
 from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count

@@ -2,8 +2,8 @@
 
 from components.reference import ComponentRef
 from registry.errors import RegistryError
-from registry.plans import check_plan
-from registry.rollout import Plan, Rollout
+from registry.rollout.plans import check_plan
+from registry.rollout.state import Plan, Rollout
 from services.rollout.decision import require_bundle
 from services.rollout.desk import Desk
 from services.rollout.selection import Tries

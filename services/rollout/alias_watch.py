@@ -10,7 +10,7 @@ from components.contract import PARTS
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Survey
-from registry.rollout import Plan, Rollout, with_changes
+from registry.rollout.state import Plan, Rollout, with_changes
 from services.rollout.decision import Aliases
 from services.rollout.desk import Desk
 from services.rollout.ledger import Told

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from components.reference import ComponentRef
-from registry.rollout import Canary, Rollout
+from registry.rollout.state import Canary, Rollout
 from services.messages import Outcome
 
 

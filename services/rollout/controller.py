@@ -12,9 +12,9 @@ from components.contract import Contract
 from components.errors import ComponentError
 from components.reference import ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
-from registry.plans import followed
 from registry.registry import Survey
-from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Canary, Plan, Rollout, State, read
+from registry.rollout.plans import followed
+from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Canary, Plan, Rollout, State, read
 from services.messages import LiveRecord, Outcome, ShadowResult
 from services.metrics import RolloutMetrics
 from services.rollout.admission import require_admissible

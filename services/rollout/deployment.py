@@ -15,9 +15,9 @@ from components.contract import Contract
 from components.errors import ComponentError
 from components.reference import ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
-from registry.presence import leave
 from registry.registry import Registry
-from registry.shadow_runs import log_shadow
+from registry.rollout.presence import leave
+from registry.rollout.shadow_runs import log_shadow
 from services.errors import FieldError, UnavailableError
 from services.messages import LiveRecord, Outcome, ShadowResult
 from services.metrics import RolloutMetrics

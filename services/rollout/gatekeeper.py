@@ -9,10 +9,10 @@ from components.contract import PARTS
 from components.errors import ComponentError
 from components.reference import ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
-from registry.gate import GateSettings, passed
-from registry.refusals import refusals
+from registry.gate.examine import GateSettings, passed
+from registry.gate.refusals import refusals
 from registry.registry import Registry
-from registry.rollout import Plan, Rollout, State, with_changes
+from registry.rollout.state import Plan, Rollout, State, with_changes
 from registry.settings import RegistrySettings
 from services.rollout.desk import Desk
 

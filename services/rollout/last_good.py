@@ -12,7 +12,7 @@ from components.contract import Contract, Kind
 from components.errors import ComponentError
 from components.record import Record
 from components.reference import ComponentRef, kind_of
-from registry.rollout import Rollout
+from registry.rollout.state import Rollout
 from services.messages import LiveModel
 
 MOST_REMEMBERED = 64

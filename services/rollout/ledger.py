@@ -9,7 +9,7 @@ from typing import NamedTuple
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, written
+from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, written
 from services.rollout.desk import Desk
 
 _log = logging.getLogger("ray.serve")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from components.contract import Contract
 from components.reference import ComponentRef
-from registry.rollout import Rollout
+from registry.rollout.state import Rollout
 from services.rollout.decision import Aliases
 from services.rollout.last_good import KnownVersion, LastGood
 

@@ -6,7 +6,7 @@ from typing import Protocol
 from components.contract import Contract
 from components.reference import DEFAULT_ALIAS, ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
-from registry.rollout import Plan, Rollout
+from registry.rollout.state import Plan, Rollout
 from services.rollout.alias_watch import AliasWatch
 from services.rollout.desk import Desk
 from services.rollout.outage import Outage

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from registry.gate import GateSettings
+from registry.gate.examine import GateSettings
 from registry.settings import RegistrySettings
 
 

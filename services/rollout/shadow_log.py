@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from components.reference import ComponentRef
-from registry.rollout import Rollout
+from registry.rollout.state import Rollout
 from services.messages import ShadowResult
 
 # what waits for MLflow while it is away

@@ -9,14 +9,14 @@ from components.folder import ComponentFolder
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from pipeline.bundle import require_fit
 from registry.bundle import publish_bundle
-from registry.cache import ComponentCache
 from registry.errors import RegistryAwayError, RegistryError
-from registry.fetch import fetch
-from registry.gate import passed
-from registry.plans import check_plan, in_production
+from registry.gate.examine import passed
+from registry.local.cache import ComponentCache
+from registry.local.fetch import fetch
 from registry.promotion import chosen_by_start
 from registry.registry import Registry, Survey
-from registry.rollout import ROLLOUT_TAG, Rollout, read, with_changes
+from registry.rollout.plans import check_plan, in_production
+from registry.rollout.state import ROLLOUT_TAG, Rollout, read, with_changes
 from registry.version import Version
 from services.errors import StartError
 from services.rollout.decision import require_bundle

@@ -6,7 +6,7 @@ from components.errors import ComponentError
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout import ROLLOUT_TAG, Rollout, read
+from registry.rollout.state import ROLLOUT_TAG, Rollout, read
 
 
 class StrangeRegistryError(RegistryAwayError):

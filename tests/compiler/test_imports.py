@@ -17,7 +17,7 @@ from components.folder import ComponentFolder
 from components.reference import ComponentRef
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
-from registry.fetch import fetch
+from registry.local.fetch import fetch
 from registry.settings import RegistrySettings
 from runtime.settings import SessionSettings
 import services.denoiser

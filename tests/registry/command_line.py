@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.cli import main
+from registry.commands.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 

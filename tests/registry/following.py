@@ -5,9 +5,9 @@ from types import TracebackType
 from typing import Self
 
 from registry.errors import RegistryError
-from registry.plans import check_plan, followed, standing
 from registry.registry import Registry
-from registry.rollout import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, read, written
+from registry.rollout.plans import check_plan, followed, standing
+from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, read, written
 from registry.settings import RegistrySettings
 
 

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from components.contract import PARTS, Kind
 from registry.bundle import publish_bundle
-from registry.cli import app
+from registry.commands.main import app
 from registry.diff import Difference, diff
 from registry.errors import RegistryError
-from registry.gate import GateSettings
+from registry.gate.examine import GateSettings
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from tests.bad_components import BAD, other_weights

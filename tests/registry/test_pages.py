@@ -14,7 +14,7 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.manifest import Origin
 from registry.bundle import publish_bundle
-from registry.gate import GateSettings, examine
+from registry.gate.examine import GateSettings, examine
 from registry.pages import MAX_DESCRIPTION_CHARACTERS, description
 from registry.registry import Registry
 from registry.settings import RegistrySettings

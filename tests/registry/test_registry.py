@@ -12,7 +12,7 @@ from components.folder import ComponentFolder
 from components.reference import ComponentRef, Selector
 from registry.bundle import publish_bundle
 from registry.errors import RegistryError
-from registry.lock import locked
+from registry.local.lock import locked
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client

@@ -10,8 +10,8 @@ import pytest
 
 from components.folder import ComponentFolder
 from components.reference import ComponentRef
-from registry.cache import ComponentCache
 from registry.errors import RegistryAwayError, RegistryError
+from registry.local.cache import ComponentCache
 from runtime.errors import RuntimeFault
 from services import held_versions
 from services.errors import StartError, UnavailableError
@@ -256,7 +256,7 @@ def test_a_cache_whose_disk_is_full_is_the_registrys_error(tmp_path: Path, monke
     def full(**_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("registry.cache.tempfile.mkdtemp", full)
+    monkeypatch.setattr("registry.local.cache.tempfile.mkdtemp", full)
     with pytest.raises(RegistryError, match="cannot be written: No space left on device"):
         ComponentCache(tmp_path / "cache").add(pin(1), lambda _folder: None)
 

@@ -22,11 +22,11 @@ from components.errors import ComponentError
 from components.folder import read_manifest, record_files, write_manifest
 from components.manifest import GoldenCase
 from components.reference import ComponentRef
-from registry import steps
 from registry.errors import RegistryError
-from registry.gate import GateSettings
+from registry.gate.examine import GateSettings
 from registry.registry import Registry
-from registry.rollout import Canary, Shadow
+from registry.rollout import steps
+from registry.rollout.state import Canary, Shadow
 from registry.settings import RegistrySettings
 from services.messages import LiveRecord
 from tests.bad_components import BAD, add_golden_cases, other_weights

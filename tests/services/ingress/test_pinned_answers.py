@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.contract import Kind
 from components.reference import ComponentRef
-from registry.rollout import Canary
+from registry.rollout.state import Canary
 from services.encoding import METADATA_KEY
 from services.errors import GivenUpError, OverloadedError
 from services.messages import Drawn, LiveModel, Order, Outcome

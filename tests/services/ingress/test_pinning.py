@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 
 from components.contract import Contract, Kind
 from components.reference import ComponentRef
-from registry.rollout import Canary, Shadow
+from registry.rollout.state import Canary, Shadow
 from services.errors import FieldError, UnavailableError
 from services.ingress import pinning
 from services.ingress.pinning import Pinned, Pinning, choices

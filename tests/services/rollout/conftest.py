@@ -15,7 +15,7 @@ from components.folder import ComponentFolder, write_manifest
 from components.reference import ComponentRef, kind_of
 from registry.errors import RegistryAwayError
 from registry.registry import Registry
-from registry.rollout import Plan, Rollout, read
+from registry.rollout.state import Plan, Rollout, read
 from registry.settings import RegistrySettings
 from services.messages import LiveModel, ReplicaReport, VersionReport
 from services.metrics import RolloutMetrics

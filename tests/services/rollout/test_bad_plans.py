@@ -7,9 +7,9 @@ import pytest
 
 from components.contract import PARTS, Kind
 from components.reference import ComponentRef
-from registry.plans import plan_promotion
 from registry.registry import Registry
-from registry.rollout import Plan, written
+from registry.rollout.plans import plan_promotion
+from registry.rollout.state import Plan, written
 
 Refs = dict[str, ComponentRef]
 
@@ -98,7 +98,7 @@ def test_a_record_too_long_for_a_tag_does_not_make_the_controller_deaf(
         async with bench() as b:
             await b.poll()
             plan_promotion(registry, [refs["vae_decoder/2"]])
-            monkeypatch.setattr("registry.rollout.MAX_RECORD_CHARACTERS", 900)
+            monkeypatch.setattr("registry.rollout.state.MAX_RECORD_CHARACTERS", 900)
             await b.poll()
             await b.poll()
             assert (b.live("vae_decoder"), b.alias("vae_decoder")) == (2, 2)

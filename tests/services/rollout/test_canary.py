@@ -3,7 +3,7 @@
 import pytest
 
 from components.contract import Kind
-from registry.rollout import Canary, Rollout
+from registry.rollout.state import Canary, Rollout
 from services.messages import LiveModel, Outcome
 from services.rollout.canary import CanaryWatch, watch_of
 from tests.services.rollout.conftest import ref_of

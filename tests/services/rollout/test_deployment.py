@@ -11,11 +11,11 @@ import pytest
 from components.contract import Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
-from registry.plans import plan_promotion, plan_shadow
-from registry.presence import has_server
 from registry.registry import Registry
-from registry.rollout import Shadow
-from registry.shadow_runs import log_shadow
+from registry.rollout.plans import plan_promotion, plan_shadow
+from registry.rollout.presence import has_server
+from registry.rollout.shadow_runs import log_shadow
+from registry.rollout.state import Shadow
 from services.errors import FieldError, UnavailableError
 from services.messages import LiveRecord, ShadowResult
 from services.rollout import deployment

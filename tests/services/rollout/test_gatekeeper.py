@@ -11,7 +11,7 @@ import pytest
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout import Plan, Rollout, with_changes
+from registry.rollout.state import Plan, Rollout, with_changes
 from services.rollout import gatekeeper
 from services.rollout.gatekeeper import Gatekeeper
 from services.rollout.settings import RolloutSettings

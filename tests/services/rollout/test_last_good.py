@@ -9,7 +9,7 @@ import pytest
 
 from components.contract import Kind
 from components.reference import ComponentRef
-from registry.rollout import Canary, Rollout
+from registry.rollout.state import Canary, Rollout
 from services.messages import LiveModel
 from services.rollout.last_good import KnownVersion, LastGood, keep, kept, live_model
 from services.rollout.memory import Memory

@@ -10,9 +10,9 @@ import pytest
 from components.contract import Kind
 from components.reference import ComponentRef, Selector
 from registry.errors import RegistryAwayError, RegistryError
-from registry.plans import plan_promotion, standing
 from registry.registry import Registry
-from registry.rollout import Plan, read
+from registry.rollout.plans import plan_promotion, standing
+from registry.rollout.state import Plan, read
 from registry.settings import RegistrySettings
 from services.rollout.last_good import keep, kept
 from services.rollout.settings import RolloutSettings

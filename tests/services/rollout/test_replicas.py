@@ -7,7 +7,7 @@ import pytest
 from components.contract import PARTS, Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryError
-from registry.rollout import Canary, Shadow, State
+from registry.rollout.state import Canary, Shadow, State
 from services.messages import LiveModel
 from services.rollout.decision import wanted
 from services.rollout.replicas import Replicas

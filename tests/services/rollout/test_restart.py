@@ -9,9 +9,9 @@ import pytest
 from components.contract import Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
-from registry.plans import in_production, plan_canary, plan_promotion, settle
 from registry.registry import Registry
-from registry.rollout import ROLLOUT_TAG, Canary, Rollout, written
+from registry.rollout.plans import in_production, plan_canary, plan_promotion, settle
+from registry.rollout.state import ROLLOUT_TAG, Canary, Rollout, written
 from services.errors import StartError
 from services.rollout import start as start_module
 from services.rollout.last_good import LastGood

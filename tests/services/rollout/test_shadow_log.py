@@ -6,7 +6,7 @@ import pytest
 
 from components.contract import Kind
 from components.reference import ComponentRef
-from registry.rollout import Rollout, Shadow
+from registry.rollout.state import Rollout, Shadow
 from services.messages import LiveModel, ShadowResult
 from services.rollout import shadow_log
 from services.rollout.shadow_log import ShadowLog, log_of

@@ -6,9 +6,9 @@ from typing import Any
 
 from components.contract import PARTS
 from components.reference import ComponentRef
-from registry.plans import plan_canary, plan_promotion, plan_shadow
 from registry.registry import Registry
-from registry.rollout import Canary, Shadow
+from registry.rollout.plans import plan_canary, plan_promotion, plan_shadow
+from registry.rollout.state import Canary, Shadow
 from services.messages import Outcome, ShadowResult
 from services.rollout.status import status
 

@@ -1,0 +1,1 @@
+"""`python -m registry`: one file for each group of commands."""

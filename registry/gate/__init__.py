@@ -1,0 +1,1 @@
+"""Whether a version may go live: tried before any request meets it."""

@@ -1,0 +1,1 @@
+"""Copies of components on this machine."""

@@ -1,7 +1,6 @@
 """Runs the build of a copy in a child process, whose memory goes with it, and which is ended when it hangs."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from compiler.errors import CompilerError
 from components.folder import ComponentFolder
+from runtime.child import child
 from runtime.settings import SessionSettings
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -35,31 +35,13 @@ def build_in_child(folder: ComponentFolder, settings: SessionSettings, into: Pat
     # a replica may have been started anywhere
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen(
-            command,
-            # held open as long as we live: its end is the child's sign that we are gone
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-        )
-        try:
-            status = child.wait(within_s := build_within_s(folder))
-        except subprocess.TimeoutExpired:
-            raise CompilerError(f"the build hung: it was ended after {within_s:g} s") from None
-        finally:
-            _end(child)
+        # its standard input is open as long as we live: its end is the child's sign that we are gone
+        with child(command, {**os.environ, "PYTHONPATH": path}, log) as process:
+            try:
+                status = process.wait(within_s := build_within_s(folder))
+            except subprocess.TimeoutExpired:
+                raise CompilerError(f"the build hung: it was ended after {within_s:g} s") from None
         log.seek(0)
         lines = log.read().decode(errors="replace").strip().splitlines()
     if status:
         raise CompilerError(lines[-1] if status == 1 and lines else f"the build ended with status {status}")
-
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    if child.poll() is None:
-        # the group is the child's own
-        os.killpg(child.pid, signal.SIGKILL)
-    assert child.stdin is not None, "a pipe"
-    child.stdin.close()
-    child.wait()

@@ -11,20 +11,27 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
 from components.trial import TrialOrder, TrialReport
+from runtime.child import child
 
 _log = logging.getLogger(__name__)
 
 _COMMAND = (sys.executable, "-m", "pipeline.trial")
 
 # how Python and the loader say that an allocation failed, where the trial itself could not any more
-_NO_MEMORY = ("MemoryError", "bad_alloc", "annot allocate memory", "emory allocation", "failed to map segment")
+_NO_MEMORY = (
+    "MemoryError",
+    "bad_alloc",
+    "annot allocate memory",
+    "emory allocation",
+    "failed to map segment",
+    "cannot map zero-fill pages",
+)
 
 # A candidate is somebody else's file: no credentials of the registry or a cloud lie beside it.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", "CUDA_VISIBLE_DEVICES")
@@ -36,20 +43,11 @@ def run_trial(order: TrialOrder) -> TrialReport:
     The child and all that it started are gone when this returns, also by an exception.
     """
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            _COMMAND,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(),
-            start_new_session=True,
-        )
         try:
-            answer, _ = process.communicate(order.model_dump_json().encode(), timeout=order.time_s)
+            with child(_COMMAND, _environment(), log, stdout=subprocess.PIPE) as process:
+                answer, _ = process.communicate(order.model_dump_json().encode(), timeout=order.time_s)
         except subprocess.TimeoutExpired:
             return TrialReport(reasons=(f"time: did not finish within the limit of {order.time_s} s",))
-        finally:
-            _end(process)
         return _report(process.returncode, answer, order, log)
 
 
@@ -57,15 +55,6 @@ def _environment() -> dict[str, str]:
     # the child finds the rooms where this process found them, whatever folder either was started in
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"PYTHONPATH": path}
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    running = process.poll() is None
-    # the group is the child's own, and holds what it started also after its own end
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if running:
-        process.communicate()
 
 
 def _report(status: int, answer: bytes, order: TrialOrder, log: IO[bytes]) -> TrialReport:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from components.contract import PARTS
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
@@ -13,12 +14,18 @@ from registry.registry import Survey
 from registry.rollout.state import Plan, Rollout, with_changes
 from services.rollout.decision import Aliases
 from services.rollout.desk import Desk
-from services.rollout.ledger import Told
 
 _log = logging.getLogger("ray.serve")
 
 # an alias that goes to and fro is set back at once for so long; then its version is tried anew
 _REMEMBERED_S = 60.0
+
+
+class Told(NamedTuple):
+    """What the registry was told: where `production` is to point, and why it does not, None where it does."""
+
+    production: tuple[ComponentRef, ...] = ()
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ import logging
 import uuid
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import NamedTuple
 
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, written
+from services.rollout.alias_watch import AliasWatch, Told
 from services.rollout.desk import Desk
 
 _log = logging.getLogger("ray.serve")
@@ -18,23 +18,20 @@ _log = logging.getLogger("ray.serve")
 _LOCK_WAIT_S = 3.0
 
 
-class Told(NamedTuple):
-    """What the registry was told: where `production` is to point, and why it does not, None where it does."""
-
-    production: tuple[ComponentRef, ...] = ()
-    refused: str | None = None
-
-
 class Ledger:
     """Keeps what is owed to the registry until the registry has it; used from one event loop only.
 
-    `server` is the id under which the record says that somebody follows the bundle's plans.
+    `server` is the id under which the record says that somebody follows the bundle's plans, `refused` why the registry
+    did not take the record last, None where it did.
     """
 
-    def __init__(self, bundle: str, desk: Desk) -> None:
+    def __init__(self, bundle: str, desk: Desk, aliases: AliasWatch) -> None:
+        """Tell the registry at the desk; `aliases` hears what became of those."""
         self.server = uuid.uuid4().hex
+        self.refused: str | None = None
         self._bundle = bundle
         self._desk = desk
+        self._aliases = aliases
         self._owed: dict[str, ComponentRef] = {}
         self._unwritten = True
 
@@ -48,12 +45,25 @@ class Ledger:
         self._unwritten = True
         self._owed |= {ref.name: ref for ref in production}
 
-    async def settle(self, rollout: Rollout) -> Told:
-        """Tell the registry all that is owed; at once where nothing is.
+    async def settle(self, rollout: Rollout) -> None:
+        """Have the aliases follow, and the record written, as far as that is owed; a refused record is owed still.
 
         Raises:
-            RegistryError: it refuses the record, or as a RegistryAwayError does not answer; it is owed still.
+            RegistryAwayError: the registry does not answer; all is owed still.
         """
+        try:
+            told = await self._tell(rollout)
+        except RegistryAwayError:
+            raise
+        except RegistryError as error:
+            if self.refused != str(error):
+                _log.error("%s", error)
+            self.refused = str(error)
+            return
+        self.refused = None
+        self._aliases.followed(told)
+
+    async def _tell(self, rollout: Rollout) -> Told:
         owed = tuple(self._owed.values())
         if not owed and not self._unwritten:
             return Told()

@@ -190,7 +190,7 @@ class Bench:
         await self.followed()
 
     async def followed(self) -> None:
-        while (task := self.controller._following) is not None:
+        while (task := self.controller._follower._following) is not None:
             await asyncio.wait([task])
 
     def live(self, kind: str) -> int:

@@ -8,10 +8,10 @@ from components.contract import PARTS
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
+from registry.beside import InProduction
 from registry.errors import RegistryError
 from registry.promotion import chosen_by_start
 from registry.registry import Registry
-from registry.version import Version
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[Compo
 
     The alias `production` is set where a component has none of that name. Where earlier starts set all of them, and no
     user moved one since, they move together to the folder's versions if those are newer. Whatever a user promoted
-    stays, and with it the others; one sentence in the log says so if the folder holds anything newer.
+    stays, and with it the others; one sentence in the log says so if the folder holds anything newer. So does what is
+    in production and none of ours.
 
     Raises:
         ComponentError: a folder is missing or damaged, or `bundle` cannot be part of a name.
@@ -35,10 +36,10 @@ def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[Compo
     """
     refs, candidates = _published(registry, folder, bundle)
     with registry.writing():
-        live = [_live(registry, ref.name) for ref in refs]
-        unset = [ref for ref, version in zip(refs, live, strict=True) if version is None]
-        behind = _behind([(ref, version) for ref, version in zip(refs, live, strict=True) if version])
-        if moving := [*unset, *behind]:
+        production = registry.survey(bundle).production
+        unset = [ref for ref in refs if ref.name not in production]
+        live = {ref.name: production[ref.name] for ref in refs if ref.name in production}
+        if moving := [*unset, *_behind(refs, registry.pointed_at(live))]:
             registry.promote_at_start(moving)
             _log.info("%s moved to %s", DEFAULT_ALIAS, _listed(moving))
         _offer(registry, candidates)
@@ -54,7 +55,8 @@ def publish_for_user(registry: Registry, folder: Path, bundle: str) -> tuple[Com
     """
     refs, candidates = _published(registry, folder, bundle)
     with registry.writing():
-        if unset := [ref for ref in refs if _live(registry, ref.name) is None]:
+        production = registry.survey(bundle).production
+        if unset := [ref for ref in refs if ref.name not in production]:
             registry.promote_together(unset)
         _offer(registry, candidates)
     return tuple(refs[: len(PARTS)])
@@ -109,22 +111,21 @@ def _offer(registry: Registry, candidates: list[ComponentRef]) -> None:
             registry.promote_together([ref], CANDIDATE_ALIAS)
 
 
-def _live(registry: Registry, name: str) -> Version | None:
-    version = registry.aliases(name).get(DEFAULT_ALIAS)
-    return None if version is None else registry.version(name, version)
-
-
-def _behind(live: list[tuple[ComponentRef, Version]]) -> list[ComponentRef]:
-    """The folder's versions that the alias moves to, given each with the live one."""
-    newer = [ref for ref, version in live if ref.version > version.ref.version]
-    by_user = [version.ref for _, version in live if not chosen_by_start(version, DEFAULT_ALIAS)]
-    ahead = [version.ref for ref, version in live if ref.version < version.ref.version]
+def _behind(refs: list[ComponentRef], live: InProduction) -> list[ComponentRef]:
+    """The folder's versions that the alias moves to, given what is live."""
+    if live.unknown:
+        _log.warning("%s stays as it is: %s", DEFAULT_ALIAS, "; ".join(live.unknown))
+        return []
+    pairs = [(ref, version) for ref in refs for version in live.versions if version.ref.name == ref.name]
+    newer = [ref for ref, version in pairs if ref.version > version.ref.version]
+    by_user = [version.ref for _, version in pairs if not chosen_by_start(version, DEFAULT_ALIAS)]
+    ahead = [version.ref for ref, version in pairs if ref.version < version.ref.version]
     if newer and not by_user and not ahead:
         return newer
     # a user's choice beside an older folder is nothing to tell of
     if newer or (ahead and not by_user):
         reason = f"no start chose {_listed(by_user)}" if by_user else f"{_listed(ahead)} came after the folder's"
-        others = [f"{version.ref} where the folder's is {ref}" for ref, version in live if ref != version.ref]
+        others = [f"{version.ref} where the folder's is {ref}" for ref, version in pairs if ref != version.ref]
         _log.warning("%s stays as it is, since %s: %s", DEFAULT_ALIAS, reason, ", ".join(others))
     return []
 

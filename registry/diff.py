@@ -1,5 +1,6 @@
 """Two versions of one kind side by side: contract, sizes, parity, and what each makes of the same golden inputs."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,12 +12,13 @@ from components.manifest import Manifest
 from components.record import Record
 from components.reference import ComponentRef, registered_name
 from components.trial import CHAIN, DRAWN, TrialReport
-from registry.beside import in_production_of
 from registry.errors import RegistryError
 from registry.fields import contract_fields
 from registry.gate.examine import GateSettings, try_version
 from registry.registry import Registry
 from registry.version import Version
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T", str, int)
 
@@ -71,12 +73,13 @@ def diff(
 def _beside(registry: Registry, version: Version) -> dict[Kind, Version]:
     """What a version draws with: the parts of its bundle that are in production and fit it."""
     bundle = version.ref.name.split(".")[0]
+    live = registry.in_production(bundle)
+    for sentence in live.unknown:
+        _log.warning("%s", sentence)
     names = {registered_name(bundle, kind): kind for kind in CHAIN if kind != version.contract.kind}
-    with registry.asking() as client:
-        live = in_production_of(client, bundle)
     return {
         names[other.ref.name]: other
-        for other in live
+        for other in live.versions
         if other.ref.name in names and not compatible(version.contract, other.contract)
     }
 

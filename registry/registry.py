@@ -16,7 +16,8 @@ from components.reference import (
     kind_of,
     registered_name,
 )
-from registry.errors import RegistryError
+from registry.beside import InProduction, mismatches
+from registry.errors import NoSuchVersionError, RegistryError
 from registry.fit import check_fit
 from registry.local.cache import ComponentCache
 from registry.local.lock import WAIT_S, locked
@@ -24,7 +25,7 @@ from registry.promotion import Point, point_for_start, point_for_user
 from registry.settings import RegistrySettings
 from registry.store import aliased, every, experiment_id, missing_means, open_client, tag, translated
 from registry.transfer import download, published, upload
-from registry.version import Version, read_version, readable, tags_of
+from registry.version import FIT_TAG, MAX_TAG_CHARACTERS, Version, read_version, readable, tags_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +36,11 @@ class Survey(NamedTuple):
 
     tags: Mapping[str, str]
     aliases: Mapping[str, Mapping[str, int]]
+
+    @property
+    def production(self) -> dict[str, int]:
+        """The version of each component that the alias `production` points at, where it has that."""
+        return {name: at[DEFAULT_ALIAS] for name, at in self.aliases.items() if DEFAULT_ALIAS in at}
 
 
 class Registry:
@@ -65,6 +71,8 @@ class Registry:
     def publish(self, path: Path, name: str, tags: Mapping[str, str] | None = None) -> ComponentRef:
         """Put a component folder under a registered name, as a new version or the one that it is already.
 
+        A tag of a new one says what of production it does not fit.
+
         Raises:
             ComponentError: the folder is damaged, or the name is no component's.
             RegistryError: the name's kind is not the contract's.
@@ -78,7 +86,12 @@ class Registry:
         # Not `writing`: an upload may take long, and whoever moves an alias must not wait for it.
         with locked(self._settings.locks / "upload.lock"), translated(self._settings):
             found = published(self._client, name, version_tags["sha256"])
-            return upload(self._client, self._settings, path, name, version_tags) if found is None else found
+            if found is not None:
+                return found
+            unfit = "; ".join(mismatches(name, folder.manifest.contract, self.in_production(name.split(".")[0])))
+            if unfit:
+                version_tags[FIT_TAG] = unfit[:MAX_TAG_CHARACTERS]
+            return upload(self._client, self._settings, path, name, version_tags)
 
     def promote(self, name: str, version: int, alias: str = DEFAULT_ALIAS) -> ComponentRef:
         """Point an alias at a version.
@@ -132,7 +145,7 @@ class Registry:
 
         Raises:
             ComponentError: the name is no component's.
-            RegistryError: there is no such name, alias or version.
+            NoSuchVersionError: there is no such name, alias or version, or it was not published by us.
         """
         if selector.version is not None:
             return self.version(selector.name, selector.version).ref
@@ -140,8 +153,7 @@ class Registry:
         with translated(self._settings):
             found = aliased(self._client, selector.name, str(selector.alias))
         if found is None:
-            known = ", ".join(sorted(self.aliases(selector.name))) or "none"
-            raise RegistryError(f"{selector.name} has no alias {selector.alias!r}; it has {known}")
+            raise NoSuchVersionError.without_alias(selector.name, str(selector.alias), self.aliases(selector.name))
         return read_version(found).ref
 
     def fetch(self, ref: ComponentRef) -> Path:
@@ -152,7 +164,8 @@ class Registry:
         """
 
         def fill(folder: Path) -> None:
-            with translated(self._settings), missing_means(f"{ref} or one of its files is not in the registry"):
+            missing = RegistryError(f"{ref} or one of its files is not in the registry")
+            with translated(self._settings), missing_means(missing):
                 download(self._client, ref, folder)
 
         found = self._cache.get(ref)
@@ -167,10 +180,10 @@ class Registry:
 
         Raises:
             ComponentError: the name is no component's.
-            RegistryError: nothing is published under that name.
+            NoSuchVersionError: nothing is published under that name.
         """
         kind_of(name)
-        with translated(self._settings), missing_means(f"{name} is not in the registry"):
+        with translated(self._settings), missing_means(NoSuchVersionError.absent(name)):
             return {alias: int(at) for alias, at in self._client.get_registered_model(name).aliases.items()}
 
     def versions(self, name: str) -> tuple[Version, ...]:
@@ -178,7 +191,7 @@ class Registry:
 
         Raises:
             ComponentError: the name is no component's.
-            RegistryError: nothing is published under that name.
+            NoSuchVersionError: nothing is published under that name.
         """
         aliases = self.aliases(name)
         with translated(self._settings):
@@ -197,12 +210,12 @@ class Registry:
 
         Raises:
             ComponentError: the name is no component's.
-            RegistryError: there is none of that number, or it was not published by us.
+            NoSuchVersionError: there is none of that number, or it was not published by us.
         """
         kind_of(name)
-        absent = f"{name}/{version} is not in the registry"
+        absent = NoSuchVersionError.absent(name, version)
         if not 1 <= version <= MAX_VERSION:
-            raise RegistryError(absent)
+            raise absent
         with translated(self._settings), missing_means(absent):
             return read_version(self._client.get_model_version(name, str(version)))
 
@@ -225,13 +238,25 @@ class Registry:
         }
         return Survey({str(key): str(value) for key, value in tags.items()}, aliases)
 
-    def beside(self, bundle: str, names: Collection[str]) -> list[Version]:
-        """The versions in production of a bundle's other components than those of `names`."""
-        return [
-            self.version(other, aliases[DEFAULT_ALIAS])
-            for other, aliases in sorted(self.survey(bundle).aliases.items())
-            if other not in names and DEFAULT_ALIAS in aliases
-        ]
+    def pointed_at(self, production: Mapping[str, int], without: Collection[str] = ()) -> InProduction:
+        """What a survey's `production` points at, but for the names in `without`."""
+        versions, unknown = [], []
+        for name, version in sorted(production.items()):
+            if name in without:
+                continue
+            try:
+                versions.append(self.version(name, version))
+            except NoSuchVersionError as error:
+                unknown.append(str(error))
+        return InProduction(tuple(versions), tuple(unknown))
+
+    def in_production(self, bundle: str, without: Collection[str] = ()) -> InProduction:
+        """What is in production of a bundle, but for the names in `without`.
+
+        Raises:
+            ComponentError: no bundle can be called so.
+        """
+        return self.pointed_at(self.survey(bundle).production, without)
 
     def set_bundle_tag(self, bundle: str, key: str, value: str) -> None:
         """Write a tag of a bundle, which is a registered model without versions, made when it is not there yet."""
@@ -248,8 +273,8 @@ class Registry:
         return locked(self._settings.locks / "publish.lock", wait_s)
 
     @contextmanager
-    def asking(self, missing: str | None = None) -> Iterator["MlflowClient"]:
-        """MLflow's client for a block, whose errors become ours; `missing` is what to say of what is not there."""
+    def asking(self, missing: RegistryError | None = None) -> Iterator["MlflowClient"]:
+        """MLflow's client for a block, whose errors become ours; `missing` is raised for what is not there."""
         with translated(self._settings), nullcontext() if missing is None else missing_means(missing):
             yield self._client
 
@@ -268,6 +293,6 @@ class Registry:
             return
         names = {candidate.ref.name for candidate in candidates}
         bundles = sorted({name.split(".")[0] for name in names})
-        beside = [*candidates, *(other for bundle in bundles for other in self.beside(bundle, names))]
+        others = [other for bundle in bundles for other in self.in_production(bundle, names).require_all()]
         for candidate in candidates:
-            check_fit(candidate, beside)
+            check_fit(candidate, [*candidates, *others])

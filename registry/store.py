@@ -117,15 +117,15 @@ def aliased(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | No
 
 
 @contextmanager
-def missing_means(sentence: str) -> Iterator[None]:
-    """Say `sentence` where MLflow does not find what the block asks for."""
+def missing_means(ours: RegistryError) -> Iterator[None]:
+    """Raise `ours` where MLflow does not find what the block asks for."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise RegistryError(sentence) from None
+            raise ours from None
         raise
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.reference import ComponentRef
+from registry.errors import NoSuchVersionError
 from registry.pages import MAX_DESCRIPTION_CHARACTERS, picture
 from registry.registry import Registry
 from registry.store import tag
@@ -19,7 +20,7 @@ def tag_version(registry: Registry, ref: ComponentRef, prefix: str, tags: Mappin
         RegistryError: the version is not there, or the registry cannot be asked.
     """
     number = str(ref.version)
-    with registry.asking(f"{ref} is not in the registry") as client:
+    with registry.asking(NoSuchVersionError.absent(ref.name, ref.version)) as client:
         old = [key for key in client.get_model_version(ref.name, number).tags if key.startswith(prefix)]
         for key in sorted(old, key=lambda key: key != last):
             client.delete_model_version_tag(ref.name, number, key)
@@ -34,7 +35,7 @@ def show_picture(registry: Registry, ref: ComponentRef, file: Path, folder: str,
         RegistryError: the version is not there, or the registry cannot keep it.
     """
     number = str(ref.version)
-    with registry.asking(f"{ref} is not in the registry") as client:
+    with registry.asking(NoSuchVersionError.absent(ref.name, ref.version)) as client:
         found = client.get_model_version(ref.name, number)
         client.log_artifact(found.run_id, str(file), folder)
         shown, text = picture(str(found.run_id), f"{folder}/{file.name}", what), str(found.description or "")
@@ -49,7 +50,7 @@ def model_tag(registry: Registry, name: str, key: str) -> str | None:
     Raises:
         RegistryError: nothing is published under that name, or the registry cannot be asked.
     """
-    with registry.asking(f"{name} is not in the registry") as client:
+    with registry.asking(NoSuchVersionError.absent(name)) as client:
         value = client.get_registered_model(name).tags.get(key)
     return None if value is None else str(value)
 

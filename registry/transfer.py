@@ -8,12 +8,11 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder, read_manifest, sha256
 from components.manifest import MANIFEST_NAME, Manifest
 from components.reference import ComponentRef
-from registry.beside import in_production_of, mismatches
 from registry.errors import RegistryError
 from registry.pages import write_run
 from registry.settings import RegistrySettings
 from registry.store import every, experiment_id, register
-from registry.version import FIT_TAG, MAX_TAG_CHARACTERS, readable
+from registry.version import readable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +30,7 @@ def published(client: "MlflowClient", name: str, digest: str) -> ComponentRef | 
 def upload(
     client: "MlflowClient", settings: RegistrySettings, path: Path, name: str, tags: dict[str, str]
 ) -> ComponentRef:
-    """Add a component folder as a new version, described for a reader; a tag says what of production it does not fit.
+    """Add a component folder as a new version, described for a reader.
 
     Raises:
         RegistryError: the version is gone as soon as it is there.
@@ -41,9 +40,6 @@ def upload(
     client.log_artifacts(run, str(path), ARTIFACT_FOLDER)
     text = write_run(client, run, folder)
     client.set_terminated(run)
-    unfit = mismatches(name, folder.manifest.contract, in_production_of(client, name.split(".")[0]))
-    if unfit:
-        tags = tags | {FIT_TAG: "; ".join(unfit)[:MAX_TAG_CHARACTERS]}
     register(client, name)
     made = client.create_model_version(
         name, source=_source_of(run), run_id=run, tags=tags, description=text, await_creation_for=0

@@ -12,7 +12,7 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.record import Record
 from components.reference import ComponentRef
-from registry.errors import RegistryError
+from registry.errors import NoSuchVersionError, RegistryError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -75,7 +75,7 @@ def readable(found: "Iterable[ModelVersion]") -> Iterator[Version]:
     for one in found:
         try:
             yield read_version(one)
-        except RegistryError as error:
+        except (RegistryError, ComponentError) as error:
             _log.warning("%s", error)
 
 
@@ -83,9 +83,13 @@ def read_version(found: "ModelVersion") -> Version:
     """Read what MLflow answers, which anyone with access to it may have written.
 
     Raises:
-        RegistryError: it is not a component that we published.
+        ComponentError: its name is no component's.
+        NoSuchVersionError: it is not a component that we published.
     """
     tags = {str(key): str(value) for key, value in found.tags.items()}
+    missing = next((key for key in ("sha256", "contract", "weights") if key not in tags), None)
+    if missing is not None:
+        raise NoSuchVersionError.foreign(found.name, int(found.version), missing)
     try:
         return Version(
             ref=ComponentRef(name=found.name, version=int(found.version), sha256=tags["sha256"]),
@@ -95,8 +99,5 @@ def read_version(found: "ModelVersion") -> Version:
             published=datetime.fromtimestamp(found.creation_timestamp / 1000, tz=UTC),
             tags={key: value for key, value in tags.items() if key not in ("sha256", "contract")},
         )
-    except KeyError as error:
-        reason = f"its tag {error.args[0]} is missing"
     except (ValidationError, ComponentError):
-        reason = "its tags sha256 and contract are not those of a component"
-    raise RegistryError(f"{found.name}/{found.version} was not published by Latentworks: {reason}")
+        raise NoSuchVersionError.foreign(found.name, int(found.version), None) from None

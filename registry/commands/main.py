@@ -12,7 +12,7 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, Selector, registered_name
-from registry.beside import in_production_of, mismatches
+from registry.beside import mismatches
 from registry.bundle import publish_for_user
 from registry.commands import diff, gc, rollout
 from registry.commands.printing import Json, connected, make_table, printable, show_refs, write
@@ -116,8 +116,7 @@ def resolve(
 
 def _warn_of_misfits(registry: Registry, ref: ComponentRef) -> None:
     """Say what does not fit production: to be published it need not, as what changes together comes one by one."""
-    with registry.asking() as client:
-        live = [other for other in in_production_of(client, ref.name.split(".")[0]) if other.ref != ref]
+    live = registry.in_production(ref.name.split(".")[0])
     for mismatch in mismatches(ref.name, registry.version(ref.name, ref.version).contract, live):
         typer.echo(f"registry: {ref} does not fit what is in {DEFAULT_ALIAS}: {printable(mismatch)}", err=True)
 

@@ -1,20 +1,21 @@
 """What moves versions: promote, canary, shadow, rollback; and status, which shows how far they are."""
 
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
 
 from components.reference import DEFAULT_ALIAS, MAX_VERSION, ComponentRef
 from registry.commands.printing import Json, Name, connected, make_table, printable, show_refs, write
-from registry.commands.server_status import DEFAULT_SERVER, SERVER_VARIABLE, ServerStatus, ask_server
+from registry.commands.server_status import DEFAULT_SERVER, KEY_VARIABLE, SERVER_VARIABLE, ServerStatus, ask_server
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.rollout import steps
-from registry.rollout.plans import Standing, standing
+from registry.rollout.standing import Standing, standing
 from registry.rollout.state import MOST_LEAST, Canary, Rollout, Shadow
 from registry.rollout.steps import Step, Waits
 
@@ -32,6 +33,13 @@ _WAIT_S = Waits().taken_up_s
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
+class _Part(NamedTuple):
+    """A version and its share of new requests."""
+
+    ref: ComponentRef
+    percent: float
+
+
 @app.command()
 def promote(
     what: Annotated[list[str], typer.Argument(metavar="NAME VERSION ...", help="Names, each with its new version.")],
@@ -47,7 +55,7 @@ def promote(
     registry = connected()
     refs = _versions(registry, what)
     if alias == DEFAULT_ALIAS:
-        _say(steps.promote(registry, refs, waits=Waits(wait, offline=offline)), as_json)
+        _take(lambda waits: steps.promote(registry, refs, waits=waits), wait, offline, as_json)
     else:
         steps.point(registry, refs, alias)
         show_refs(refs, [ref.model_dump(mode="json") for ref in refs], as_json)
@@ -73,17 +81,18 @@ def canary(
 ) -> None:
     """Pin a share of new requests to a version, which ends by itself if it does badly."""
     registry = connected()
+    part = _part(registry, name, version, percent, off=off)
     chosen = None
-    if not _ends(off, version, percent):
+    if part is not None:
         chosen = Canary(
-            ref=_version(registry, name, str(version)),
-            percent=_percent(percent),
+            ref=part.ref,
+            percent=part.percent,
             sticky=sticky,
             least=least,
             error_rate=error_rate,
             non_finite_rate=non_finite_rate,
         )
-    _say(steps.canary(registry, name, chosen, waits=Waits(wait, offline=offline)), as_json)
+    _take(lambda waits: steps.canary(registry, name, chosen, waits=waits), wait, offline, as_json)
 
 
 @app.command()
@@ -98,16 +107,15 @@ def shadow(
 ) -> None:
     """Have a VAE decoder decode a share of live latents once more after their answers, to compare the two."""
     registry = connected()
-    chosen = None
-    if not _ends(off, version, percent):
-        chosen = Shadow(ref=_version(registry, name, str(version)), percent=_percent(percent))
-    _say(steps.shadow(registry, name, chosen, waits=Waits(wait, offline=offline)), as_json)
+    part = _part(registry, name, version, percent, off=off)
+    chosen = None if part is None else Shadow(ref=part.ref, percent=part.percent)
+    _take(lambda waits: steps.shadow(registry, name, chosen, waits=waits), wait, offline, as_json)
 
 
 @app.command()
 def rollback(bundle: Bundle, wait: Wait = _WAIT_S, offline: Offline = False, as_json: Json = False) -> None:
     """Undo the last step: a canary ends, or what was live before the last promotion comes back."""
-    _say(steps.rollback(connected(), bundle, Waits(wait, offline=offline)), as_json)
+    _take(lambda waits: steps.rollback(connected(), bundle, waits), wait, offline, as_json)
 
 
 @app.command()
@@ -121,7 +129,8 @@ def status(
     With the name of a bundle the registry alone is asked.
     """
     if bundle is None:
-        found, answer = ask_server(server)
+        # no option, which other users of the machine could see
+        found, answer = ask_server(server, os.environ.get(KEY_VARIABLE))
         if as_json:
             typer.echo(json.dumps(answer, indent=2))
         else:
@@ -206,16 +215,17 @@ def _beside(extra: Canary | Shadow | None) -> str | None:
     return None if extra is None else f"{extra.ref}, {extra.percent:g} % of new requests"
 
 
-def _say(step: Step, as_json: bool) -> None:
-    rollout = step.rollout
+def _take(step: Callable[[Waits], Step], wait: float, offline: bool, as_json: bool) -> None:
+    """Take a step with the patience that the options ask for, and say what became of it."""
+    rollout, served = step(Waits(wait, offline=offline))
     if as_json:
-        typer.echo(json.dumps({"served": step.served, **rollout.model_dump(mode="json")}, indent=2))
+        typer.echo(json.dumps({"served": served, **rollout.model_dump(mode="json")}, indent=2))
         return
     show_refs(list(rollout.components), None, False)
     for role, extra in (("canary", rollout.canary), ("shadow", rollout.shadow)):
         if extra is not None:
             typer.echo(f"{role}: {_beside(extra)}")
-    if not step.served:
+    if not served:
         typer.echo("no server follows this registry just now; the next start serves these", err=True)
 
 
@@ -231,9 +241,9 @@ def _version(registry: Registry, name: str, version: str) -> ComponentRef:
     return registry.version(name, int(version)).ref
 
 
-def _percent(text: str | None) -> float:
+def _percent(text: str) -> float:
     try:
-        percent = float((text or "").removesuffix("%"))
+        percent = float(text.removesuffix("%"))
     except ValueError:
         percent = 0.0
     if not 0 < percent <= 100:
@@ -241,9 +251,12 @@ def _percent(text: str | None) -> float:
     return percent
 
 
-def _ends(off: bool, version: int | None, percent: str | None) -> bool:
+def _part(registry: Registry, name: str, version: int | None, percent: str | None, *, off: bool) -> _Part | None:
+    """What the arguments give a share to, None where they end that."""
     if off == (version is not None or percent is not None):
         raise RegistryError("give a version and a percentage, or --off")
-    if not off and (version is None or percent is None):
+    if off:
+        return None
+    if version is None or percent is None:
         raise RegistryError("give a version and a percentage")
-    return off
+    return _Part(_version(registry, name, str(version)), _percent(percent))

@@ -4,6 +4,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from registry.errors import RegistryError
 
 SERVER_VARIABLE = "LATENTWORKS_SERVER"
+KEY_VARIABLE = "LATENTWORKS_SERVER_KEY"
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 PATH = "/v1/rollout"
 _ANSWER_S = 10.0
@@ -65,8 +67,8 @@ class ServerStatus(BaseModel):
     replicas: dict[str, tuple[Replica, ...]]
 
 
-def ask_server(server: str) -> tuple[ServerStatus, Any]:
-    """A server's status, and the whole answer as it came.
+def ask_server(server: str, key: str | None = None) -> tuple[ServerStatus, Any]:
+    """A server's status, and the whole answer as it came; one with keys wants a `key` with the role `operate`.
 
     Raises:
         RegistryError: it is no address of the web, nobody answers there, or somebody who is no such server.
@@ -75,11 +77,17 @@ def ask_server(server: str) -> tuple[ServerStatus, Any]:
         # what stands before an @ may be a password
         raise RegistryError(f"--server {server.rpartition('@')[2]}: must begin with http:// or https://")
     try:
-        with urllib.request.urlopen(f"{server.rstrip('/')}{PATH}", timeout=_ANSWER_S) as answer:
+        request = urllib.request.Request(f"{server.rstrip('/')}{PATH}")
+        if key is not None:
+            # never to whomever the answer may point to
+            request.add_unredirected_header("authorization", f"Bearer {key}")
+        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
             found = json.load(answer)
         return ServerStatus.model_validate(found), found
     except urllib.error.HTTPError as error:
-        reason = f"answers {PATH} with status {error.code}"
+        asks = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        key_wanted = f"wants a key with the role operate in {KEY_VARIABLE}"
+        reason = key_wanted if asks else f"answers {PATH} with status {error.code}"
     except (ValidationError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         reason = f"answers {PATH} with something else"
     except (OSError, http.client.HTTPException, ValueError):

@@ -9,9 +9,10 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
+from components.contract import PARTS
 from components.errors import ComponentError
 from components.record import Record
-from components.reference import ComponentRef
+from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryError
 
 PLAN_TAG = "latentworks.plan"
@@ -147,3 +148,29 @@ def with_changes(components: Iterable[ComponentRef], changes: Iterable[Component
     """The components, each changed name in its new version, new names after the others."""
     new = {ref.name: ref for ref in components} | {ref.name: ref for ref in changes}
     return tuple(new.values())
+
+
+def bundle_of(refs: Iterable[ComponentRef]) -> str:
+    """The one bundle that versions belong to.
+
+    Raises:
+        RegistryError: there is none, or more than one, or two versions are of one name.
+    """
+    names = [ref.name for ref in refs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RegistryError(f"{', '.join(twice)}: is there more than once")
+    bundles = sorted({name.split(".")[0] for name in names})
+    if len(bundles) != 1:
+        raise RegistryError(f"{', '.join(bundles) or 'nothing'}: must be components of one bundle")
+    return bundles[0]
+
+
+def require_parts(bundle: str, refs: Iterable[ComponentRef]) -> None:
+    """Refuse versions that are not a whole bundle.
+
+    Raises:
+        RegistryError: one of the four of `PARTS` is missing.
+    """
+    names = {ref.name for ref in refs}
+    if missing := [name for kind in PARTS if (name := registered_name(bundle, kind)) not in names]:
+        raise RegistryError(f"bundle {bundle}: no version of {', '.join(missing)} is in {DEFAULT_ALIAS}")

@@ -9,11 +9,9 @@ from registry.errors import RegistryError
 from registry.gate.examine import GateSettings
 from registry.gate.refusals import refusals
 from registry.registry import Registry
+from registry.rollout.fit import check_plan
+from registry.rollout.outcome import outcome, settle
 from registry.rollout.plans import (
-    Standing,
-    bundle_of,
-    check_plan,
-    outcome,
     plan_canary,
     plan_promotion,
     plan_rollback,
@@ -21,11 +19,10 @@ from registry.rollout.plans import (
     promoted,
     require_canary,
     require_shadow,
-    settle,
-    standing,
 )
 from registry.rollout.presence import has_server
-from registry.rollout.state import Canary, Plan, Rollout, Shadow, State, with_changes
+from registry.rollout.standing import Standing, standing
+from registry.rollout.state import Canary, Plan, Rollout, Shadow, State, bundle_of, with_changes
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +124,7 @@ def rollback(registry: Registry, bundle: str, waits: Waits = _PATIENCE) -> Step:
 
 def _try(registry: Registry, now: Standing, wanted: State, gate: GateSettings) -> None:
     # in a moment, where the gate takes minutes
-    check_plan(registry, wanted)
+    check_plan(registry, wanted, now.production)
     _require(registry, now, wanted, gate, now.former)
 
 

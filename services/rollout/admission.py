@@ -2,7 +2,7 @@
 
 from components.reference import ComponentRef
 from registry.errors import RegistryError
-from registry.rollout.plans import check_plan
+from registry.rollout.fit import check_plan
 from registry.rollout.state import Plan, Rollout
 from services.rollout.decision import require_bundle
 from services.rollout.desk import Desk

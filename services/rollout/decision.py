@@ -8,8 +8,7 @@ from components.compatibility import compatible
 from components.contract import PARTS, Contract, Kind
 from components.reference import ComponentRef, kind_of, registered_name
 from registry.errors import RegistryError
-from registry.rollout.plans import bundle_of
-from registry.rollout.state import Rollout, State
+from registry.rollout.state import Rollout, State, bundle_of
 from services.messages import LiveRecord
 from services.rollout.last_good import live_model
 

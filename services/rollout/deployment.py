@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import re
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from ray import serve
 from components.contract import Contract
 from components.errors import ComponentError
 from components.reference import ComponentRef, Selector
-from registry.errors import RegistryAwayError, RegistryError
+from registry.errors import NoSuchVersionError, RegistryAwayError, RegistryError
 from registry.registry import Registry
 from registry.rollout.presence import leave
 from registry.rollout.shadow_runs import log_shadow
@@ -36,12 +35,6 @@ _log = logging.getLogger("ray.serve")
 _WATCH_S = 2.0
 _LEAVE_S = 5.0
 
-# what callers hear of the registry's refusals: there is no such version, or it may not serve
-_TOLD = re.compile(
-    r"[\w.-]+(/\d+)? "
-    "(is not in the registry|has not passed the gate|has no alias .*|was not published by Latentworks: .*)"
-)
-
 
 class RolloutDeployment:
     """Polls the registry, follows its plans, and tells the others."""
@@ -49,6 +42,7 @@ class RolloutDeployment:
     async def __init__(self, settings: RolloutSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         start, away = await asyncio.to_thread(begin, settings)
         self._settings = settings
+        self._has_left = False
         self._desk = Desk(settings.registry, start.contracts)
         self._gate = Gatekeeper(self._desk, settings.registry, settings.gate, start.admitted)
         self._controller = Controller(
@@ -69,7 +63,9 @@ class RolloutDeployment:
         """End what runs beside the calls; Serve calls it on the event loop, before the replica stops."""
         for task in getattr(self, "_tasks", ()):
             task.cancel()
-        if hasattr(self, "_controller"):
+        # once: Serve calls this, and so may the interpreter at its end, when no thread starts any more
+        if hasattr(self, "_controller") and not self._has_left:
+            self._has_left = True
             self._controller.close()
             self._gate.close()
             self._desk.close()
@@ -103,9 +99,9 @@ class RolloutDeployment:
             return await self._controller.component(asked)
         except RegistryAwayError:
             raise UnavailableError(f"{field}: the registry does not answer, which alone knows this version") from None
+        except NoSuchVersionError as error:
+            raise FieldError(f"{field}: {error}", field) from None
         except (ComponentError, RegistryError) as error:
-            if _TOLD.fullmatch(str(error)) is not None:
-                raise FieldError(f"{field}: {error}", field) from None
             # it may hold paths and addresses
             _log.error("%s cannot be looked up: %s", asked, error)
         raise UnavailableError(f"{field}: {asked} cannot be looked up just now; try again later")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from components.reference import ComponentRef
-from registry.rollout.plans import followed
+from registry.rollout.outcome import followed
 from registry.rollout.state import Canary, Plan, Rollout
 from services.messages import Outcome
 from services.rollout.canary import watch_of

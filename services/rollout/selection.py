@@ -5,7 +5,7 @@ from typing import Protocol
 
 from components.contract import Contract
 from components.reference import DEFAULT_ALIAS, ComponentRef, Selector
-from registry.errors import RegistryAwayError, RegistryError
+from registry.errors import NoSuchVersionError, RegistryAwayError
 from registry.rollout.state import Plan, Rollout
 from services.rollout.alias_watch import AliasWatch
 from services.rollout.desk import Desk
@@ -47,14 +47,15 @@ class Selection:
         `production` is what is live, also before the alias has followed.
 
         Raises:
-            RegistryError: there is none, it has not passed the gate, or the registry does not answer.
+            NoSuchVersionError: there is none, or it has not passed the gate.
+            RegistryError: the registry cannot be used; a RegistryAwayError where it does not answer.
         """
         current = live.ref(selector.name) if selector.alias == DEFAULT_ALIAS else None
         ref = await self._meant(selector) if current is None else current
         if ref not in (*live.refs, *live.former, *served) and ref not in self._gate.admitted:
             self._require_registry()
             if not await self._gate.admits(ref):
-                raise RegistryError(f"{ref} has not passed the gate")
+                raise NoSuchVersionError.untried(ref)
         return ref, self._desk.contracts[ref]
 
     async def _meant(self, selector: Selector) -> ComponentRef:
@@ -66,8 +67,7 @@ class Selection:
             ref = await self._desk.look_up(f"alias {selector}", lambda registry: registry.resolve(selector))
             return await self._version(ref.name, ref.version)
         if (known := aliases.get(str(selector.alias))) is None:
-            has = ", ".join(sorted(aliases)) or "none"
-            raise RegistryError(f"{selector.name} has no alias {selector.alias!r}; it has {has}")
+            raise NoSuchVersionError.without_alias(selector.name, str(selector.alias), aliases)
         return known
 
     async def _version(self, name: str, version: int) -> ComponentRef:

@@ -15,7 +15,8 @@ from registry.local.cache import ComponentCache
 from registry.local.fetch import fetch
 from registry.promotion import chosen_by_start
 from registry.registry import Registry, Survey
-from registry.rollout.plans import check_plan, in_production
+from registry.rollout.fit import check_plan
+from registry.rollout.standing import in_production
 from registry.rollout.state import ROLLOUT_TAG, Rollout, read, with_changes
 from registry.version import Version
 from services.errors import StartError

@@ -6,7 +6,9 @@ from typing import Self
 
 from registry.errors import RegistryError
 from registry.registry import Registry
-from registry.rollout.plans import check_plan, followed, standing
+from registry.rollout.fit import check_plan
+from registry.rollout.outcome import followed
+from registry.rollout.standing import standing
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, read, written
 from registry.settings import RegistrySettings
 

@@ -11,7 +11,7 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, Selector
 from registry.bundle import publish_bundle
-from registry.errors import RegistryError
+from registry.errors import NoSuchVersionError, RegistryError
 from registry.local.lock import locked
 from registry.registry import Registry
 from registry.settings import RegistrySettings
@@ -92,7 +92,7 @@ def test_selectors_become_pins(registry: Registry, decoder: Path, other: Path) -
 def test_what_is_not_there_is_said(registry: Registry, decoder: Path, selector: str, words: str) -> None:
     registry.publish(decoder, NAME)
     registry.promote(NAME, 1, "candidate")
-    with pytest.raises(RegistryError, match=words):
+    with pytest.raises(NoSuchVersionError, match=words):
         registry.resolve(Selector.parse(selector))
 
 

@@ -6,11 +6,11 @@ import pytest
 from mlflow import MlflowClient
 
 from components.folder import ComponentFolder
-from registry.errors import RegistryError
+from registry.errors import NoSuchVersionError, RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
-from registry.version import tags_of
+from registry.version import readable, tags_of
 
 NAME = "emoji.vae_decoder"
 
@@ -75,12 +75,23 @@ def test_a_version_of_somebody_else_is_refused_and_hides_no_other(
     tags = dict(client.get_model_version(NAME, "1").tags)
     spoil(tags)
     client.create_model_version(NAME, source="runs:/0/component", tags=tags)
-    with pytest.raises(RegistryError, match=rf"{NAME}/2 was not published by Latentworks"):
+    with pytest.raises(NoSuchVersionError, match=rf"{NAME}/2 was not published by Latentworks"):
         registry.version(NAME, 2)
     with pytest.raises(RegistryError, match="was not published by Latentworks"):
         registry.promote(NAME, 2)
     assert [version.ref for version in registry.versions(NAME)] == [ref]
     assert registry.publish(decoder, NAME) == ref
+
+
+def test_a_version_under_a_name_that_is_no_components_hides_no_other(
+    client: MlflowClient, registry: Registry, decoder: Path
+) -> None:
+    """A database that does not tell capital letters apart finds one."""
+    ref = registry.publish(decoder, NAME)
+    ours = client.get_model_version(NAME, "1")
+    client.create_registered_model("Emoji.vae_decoder")
+    other = client.create_model_version("Emoji.vae_decoder", source="runs:/0/component", tags=ours.tags)
+    assert [version.ref for version in readable([other, ours])] == [ref]
 
 
 def test_tags_of_ours_cannot_be_replaced(decoder: Path) -> None:

@@ -13,7 +13,8 @@ from components.folder import ComponentFolder
 from registry.commands import gc as gc_command
 from registry.local.gc import Collected
 from registry.registry import Registry
-from registry.rollout.plans import plan_promotion, settle
+from registry.rollout.outcome import settle
+from registry.rollout.plans import plan_promotion
 from registry.settings import RegistrySettings
 from registry.store import open_client
 from tests.registry.command_line import Run, answer, runner

@@ -326,6 +326,38 @@ def test_a_server_that_does_not_answer_is_one_sentence_without_credentials(run: 
     )
 
 
+def test_a_server_with_keys_is_asked_with_the_one_of_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["authorization"] == "Bearer lw-secret"
+            body = json.dumps(_quiet()).encode() if known else b"{}"
+            self.send_response(200 if known else 401)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Guarded) as guarded:
+        thread = threading.Thread(target=guarded.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        url = f"http://127.0.0.1:{guarded.server_port}"
+        try:
+            monkeypatch.setenv("LATENTWORKS_SERVER_KEY", "lw-secret")
+            assert answer(run, "status", "--server", url) == _quiet()
+            for key in ("lw-other", "lw-ot\nher"):
+                monkeypatch.setenv("LATENTWORKS_SERVER_KEY", key)
+                status, out, err = run("status", "--server", url)
+                assert (status, out, key in err) == (1, "", False)
+            monkeypatch.delenv("LATENTWORKS_SERVER_KEY")
+            err = run("status", "--server", url)[2]
+            assert "wants a key with the role operate in LATENTWORKS_SERVER_KEY" in err
+        finally:
+            guarded.shutdown()
+            thread.join()
+
+
 @pytest.mark.parametrize(
     "server", ["ada:secret@127.0.0.1", "ftp://ada:secret@127.0.0.1", "http://ada:se/secret@[127.0.0.1"]
 )

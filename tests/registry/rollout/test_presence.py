@@ -2,8 +2,10 @@ from uuid import uuid4
 
 from components.contract import PARTS
 from registry.registry import Registry
-from registry.rollout.plans import plan_promotion, settle, standing
+from registry.rollout.outcome import settle
+from registry.rollout.plans import plan_promotion
 from registry.rollout.presence import has_server, leave
+from registry.rollout.standing import standing
 from registry.rollout.state import ROLLOUT_TAG, Rollout, written
 
 

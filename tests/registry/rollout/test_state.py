@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from components.reference import ComponentRef
 from registry.errors import RegistryError
-from registry.rollout.plans import followed
+from registry.rollout.outcome import followed
 from registry.rollout.state import (
     MAX_RECORD_CHARACTERS,
     Canary,
@@ -13,6 +13,7 @@ from registry.rollout.state import (
     Rollout,
     Shadow,
     State,
+    bundle_of,
     read,
     with_changes,
     written,
@@ -133,3 +134,14 @@ def test_what_was_followed_is_what_a_rollback_returns_to() -> None:
     assert (second.previous, second.former, second.canary, second.shadow) == (OLD, (OLD[1],), CANARY, SHADOW)
     third = followed(second, Plan(id=PLAN, components=with_changes(newer, [ref("emoji.vae_decoder", 2)])))
     assert (third.previous, third.former) == (newer, (OLD[1], OLD[2]))
+
+
+def test_versions_belong_to_one_bundle_and_are_of_different_names() -> None:
+    decoder = ref("emoji.vae_decoder")
+    assert bundle_of([*OLD, ref("emoji.vae_decoder.tiny")]) == "emoji"
+    with pytest.raises(RegistryError, match=r"^emoji.vae_decoder: is there more than once$"):
+        bundle_of([decoder, ref("emoji.vae_decoder", 2)])
+    with pytest.raises(RegistryError, match=r"^emoji, sd15: must be components of one bundle$"):
+        bundle_of([ref("sd15.vae_decoder"), decoder])
+    with pytest.raises(RegistryError, match=r"^nothing: must be components of one bundle$"):
+        bundle_of([])

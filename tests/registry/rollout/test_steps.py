@@ -14,7 +14,9 @@ from registry.gate.examine import Verdict
 from registry.gate.refusals import refusals
 from registry.registry import Registry
 from registry.rollout import steps
-from registry.rollout.plans import plan_promotion, settle, standing
+from registry.rollout.outcome import settle
+from registry.rollout.plans import plan_promotion
+from registry.rollout.standing import standing
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Canary, Plan, Rollout, Shadow, State, read, written
 from registry.rollout.steps import Waits
 from registry.settings import RegistrySettings

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import ComponentError
 from components.reference import Selector
-from registry.errors import RegistryAwayError, RegistryError
+from registry.errors import NoSuchVersionError, RegistryAwayError, RegistryError
 from services.errors import FieldError, UnavailableError
 from services.rollout.deployment import RolloutDeployment
 
@@ -24,26 +24,19 @@ def ask(raised: Exception, selector: str = VERSION) -> None:
     asyncio.run(RolloutDeployment.component(shell, selector, FIELD))
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "toy.vae_decoder/3 is not in the registry",
-        "toy.vae_decoder is not in the registry",
-        "toy.vae_decoder/3 has not passed the gate",
-        "toy.vae_decoder has no alias 'candidate'; it has production",
-        "toy.vae_decoder/3 was not published by Latentworks: its tag sha256 is missing",
-    ],
-)
-def test_that_there_is_no_such_version_is_told(said: str, serve_log: pytest.LogCaptureFixture) -> None:
+def test_that_there_is_no_such_version_is_told(serve_log: pytest.LogCaptureFixture) -> None:
     with pytest.raises(FieldError) as caught:
-        ask(RegistryError(said))
-    assert (caught.value.message, caught.value.param) == (f"{FIELD}: {said}", FIELD)
+        ask(NoSuchVersionError.absent("toy.vae_decoder", 3))
+    said = f"{FIELD}: toy.vae_decoder/3 is not in the registry"
+    assert (caught.value.message, caught.value.param) == (said, FIELD)
     assert serve_log.messages == []
 
 
 @pytest.mark.parametrize(
     "error",
     [
+        # the words alone do not make it one
+        RegistryError("toy.vae_decoder/3 is not in the registry"),
         RegistryError("the registry at http://mlflow.internal:5000 refused: toy.vae_decoder/3 is not in the registry"),
         RegistryError("the folder /root/.latentworks/locks cannot be used: Permission denied"),
         RegistryError("another process has kept the lock store.lock for 60 s"),

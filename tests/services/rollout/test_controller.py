@@ -9,7 +9,8 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError
 from registry.registry import Registry
-from registry.rollout.plans import plan_canary, plan_promotion, plan_rollback, plan_shadow, standing
+from registry.rollout.plans import plan_canary, plan_promotion, plan_rollback, plan_shadow
+from registry.rollout.standing import standing
 from registry.rollout.state import Canary, Rollout, Shadow
 from services.messages import Outcome
 from services.rollout.last_good import resumed

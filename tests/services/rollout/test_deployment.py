@@ -73,13 +73,24 @@ def test_a_hint_has_a_plan_followed_at_once(deployed: Deployed, registry: Regist
     asyncio.run(run())
 
 
-def test_what_callers_ask_for_in_vain(deployed: Deployed) -> None:
+def test_what_callers_ask_for_in_vain(deployed: Deployed, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.rollout.gatekeeper.passed", lambda *_: False)
+    with registry.asking() as client:
+        client.delete_model_version_tag("toy.vae_decoder", "3", "sha256")
+
     async def run() -> None:
         async with deployed() as shell:
             await news(shell, lambda record: bool(record.aliases))
             for selector, said in (
                 ("nonsense", "f: 'nonsense': must be NAME@ALIAS or NAME/VERSION"),
                 ("toy.vae_decoder/99", "f: toy.vae_decoder/99 is not in the registry"),
+                ("toys.vae_decoder@production", "f: toys.vae_decoder is not in the registry"),
+                ("toy.vae_decoder@nothing", "f: toy.vae_decoder has no alias 'nothing'; it has production"),
+                ("toy.vae_decoder/2", "f: toy.vae_decoder/2 has not passed the gate"),
+                (
+                    "toy.vae_decoder/3",
+                    "f: toy.vae_decoder/3 was not published by Latentworks: its tag sha256 is missing",
+                ),
             ):
                 with pytest.raises(FieldError) as caught:
                     await shell.component(selector, "f")

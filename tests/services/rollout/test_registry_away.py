@@ -9,9 +9,10 @@ import pytest
 
 from components.contract import Kind
 from components.reference import ComponentRef, Selector
-from registry.errors import RegistryAwayError, RegistryError
+from registry.errors import NoSuchVersionError, RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout.plans import plan_promotion, standing
+from registry.rollout.plans import plan_promotion
+from registry.rollout.standing import standing
 from registry.rollout.state import Plan, read
 from registry.settings import RegistrySettings
 from services.rollout.last_good import keep, kept
@@ -362,7 +363,7 @@ def test_components_that_requests_ask_for(bench: Any, refs: Refs) -> None:
                 "other.vae_decoder@production": "other.vae_decoder",
             }
             for selector, words in said.items():
-                with pytest.raises(RegistryError, match=words):
+                with pytest.raises(NoSuchVersionError, match=words):
                     await b.controller.component(Selector.parse(selector))
             b.gate.admitted.add(refs["vae_decoder/2"])
             assert (await b.controller.component(Selector.parse("toy.vae_decoder/2")))[0] == refs["vae_decoder/2"]

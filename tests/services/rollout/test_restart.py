@@ -10,7 +10,9 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Registry
-from registry.rollout.plans import in_production, plan_canary, plan_promotion, settle
+from registry.rollout.outcome import settle
+from registry.rollout.plans import plan_canary, plan_promotion
+from registry.rollout.standing import in_production
 from registry.rollout.state import ROLLOUT_TAG, Canary, Rollout, written
 from services.errors import StartError
 from services.rollout import start as start_module

@@ -37,7 +37,7 @@ check: .venv/.complete ## format, lint, types, layers and the quick tests
 	$(BIN)/mypy ray_app.py
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' --numprocesses auto
 
 fix: .venv/.complete ## format, and mend what the linter can mend
 	$(BIN)/ruff format .

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import SettingsError
 from ray import serve
 from ray.serve import Application, Deployment
@@ -14,14 +14,18 @@ from components.errors import ComponentError
 from pipeline.bundle import open_bundle
 from registry.errors import RegistryError
 from services.denoiser import DenoiserDeployment, DenoiserSettings
+from services.deployment_args import DeploymentArgs
+from services.files.store import StoreSettings
 from services.graph import GraphDeployment, GraphSettings
 from services.ingress.deployment import IngressDeployment, IngressSettings
+from services.jobs.deployment import JobsDeployment
+from services.keys.exposure import require_keys
+from services.keys.source import KeySource
 from services.latents.deployment import LatentsDeployment
-from services.latents.store import StoreSettings
 from services.launch import launch
 from services.rollout.deployment import RolloutDeployment
 from services.rollout.settings import RolloutSettings
-from services.settings import DeploymentArgs, GraphArgs, StageArgs
+from services.settings import GraphArgs, StageArgs
 from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment
 from services.vae_decoder import VaeDecoderDeployment
@@ -76,7 +80,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
-    latents = _deployment(LatentsDeployment, "latents", args.latents).bind(_store(args))
+    latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
         text_encoder=encoder.bind(rollout, _stage(args, args.text_encoder)),
         denoiser=denoiser.bind(rollout, _denoiser(args)),
@@ -84,15 +88,26 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         vae_encoder=vae_encoder.bind(rollout, _stage(args, args.vae_encoder)),
         rollout=rollout,
         latents=latents,
-        settings=GraphSettings(snapshot_every=args.graph.snapshot_every, shadows=args.graph.shadows),
+        settings=GraphSettings(
+            snapshot_every=args.graph.snapshot_every,
+            shadows=args.graph.shadows,
+            write_prompts=args.graph.write_prompts,
+        ),
     )
+    jobs = _deployment(JobsDeployment, "jobs", args.jobs).bind(chain, latents, rollout, _job_database(args), args.jobs)
     front = IngressSettings(
         rules=args.rules,
         max_images=args.ingress.max_images,
         retry_after_s=args.ingress.retry_after_s,
+        public_url=args.ingress.public_url,
+        trust_forwarded=args.ingress.trust_forwarded,
         webhook_secret=args.ingress.webhook_secret,
+        webhook_http=args.jobs.webhook_http,
+        webhook_private=args.jobs.webhook_private,
+        keys=args.keys,
+        open=args.ingress.open,
     )
-    return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, front)
+    return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, jobs, front)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -151,10 +166,24 @@ def _denoiser(args: GraphArgs) -> DenoiserSettings:
     )
 
 
-def _store(args: GraphArgs) -> StoreSettings:
-    given = args.latents.folder
-    folder = args.registry.home / "latents" if given is None else given
-    return StoreSettings(folder=folder, most_bytes=args.latents.most_bytes, keep_s=args.latents.keep_s)
+def _stores(args: GraphArgs) -> tuple[StoreSettings, StoreSettings]:
+    """That of latents, and that of the pictures of links."""
+    latents, pictures = (
+        StoreSettings(
+            folder=args.registry.home / name if part.folder is None else part.folder,
+            most_bytes=part.most_bytes,
+            keep_s=part.keep_s,
+        )
+        for name, part in (("latents", args.latents), ("pictures", args.links))
+    )
+    return latents, pictures
+
+
+def _job_database(args: GraphArgs) -> SecretStr:
+    if args.jobs.database is not None:
+        return args.jobs.database
+    # of a path from the root a URL has four slashes
+    return SecretStr(f"sqlite:///{args.registry.home / 'jobs' / 'jobs.sqlite3'}")
 
 
 def _folder(args: GraphArgs) -> Path | None:
@@ -176,7 +205,14 @@ def main(given: tuple[str, ...], host: str, port: int) -> None:
     """
     pairs = (pair.partition("=") for pair in given)
     named = {name: value for name, _, value in pairs}
-    launch(lambda: build(arguments(named)), host, port)
+
+    def make() -> Application:
+        args = arguments(named)
+        # the ingress looks too, as `serve run` listens where Serve is told to; here it is told before Ray starts
+        require_keys(host, has_keys=KeySource(args.keys).keyring is not None, is_open=args.ingress.open)
+        return build(args)
+
+    launch(make, host, port)
 
 
 if __name__ == "__main__":

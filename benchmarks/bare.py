@@ -35,8 +35,7 @@ class BareSessions:
         self._rows = len(task.request.texts)
         self._latents = _latents(task)
         self._timesteps = _timesteps(task, self._rows)
-        ids = zero_feeds(task.contract(Kind.TEXT_ENCODER))
-        self._texts = {name: np.repeat(array, self._rows, axis=0) for name, array in ids.items()}
+        self._text = zero_feeds(task.contract(Kind.TEXT_ENCODER))
         self._stopwatch = Stopwatch()
 
     def draw(self) -> StageTimes:
@@ -48,7 +47,8 @@ class BareSessions:
         span = self._stopwatch.span
         with span("whole"):
             with span("text_encoder"):
-                conditioning = self._sessions[Kind.TEXT_ENCODER].run(self._texts)
+                texts = [self._sessions[Kind.TEXT_ENCODER].run(self._text) for _ in range(self._rows)]
+                conditioning = {name: np.concatenate([text[name] for text in texts]) for name in texts[0]}
             with span("denoiser"):
                 for feeds in self._denoiser_feeds(conditioning):
                     with span("step"):

@@ -52,12 +52,13 @@ class InProcess:
 
 class _TimedTextEncoder(TextEncoder):
     def __init__(self, folder: ComponentFolder, settings: SessionSettings, stopwatch: Stopwatch) -> None:
-        super().__init__(folder, settings)
+        # the same text comes again and again here, and is to be encoded each time
+        super().__init__(folder, settings, cache_bytes=0)
         self._stopwatch = stopwatch
 
-    def encode(self, texts: Sequence[str], max_chunks: int = 1) -> EncodedText:
+    def encode(self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none") -> EncodedText:
         with self._stopwatch.span("text_encoder"):
-            return super().encode(texts, max_chunks)
+            return super().encode(texts, max_chunks, weighting)
 
 
 class _TimedDenoiser(Denoiser):

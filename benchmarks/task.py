@@ -53,5 +53,7 @@ def read_task(bundle: Path, steps: int | None) -> Task:
 def asked_fields(request: ImageRequest) -> dict[str, Any]:
     """Every field of the request that says something, by the name that the library and the server have for it."""
     fields = {**request.parts(), "prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    # of a picture to start from, and here there is none
+    del fields["strength"]
     sides = {"width": request.width, "height": request.height}
     return {name: value for name, value in {**fields, **sides}.items() if value is not None}

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
@@ -21,10 +22,12 @@ class Walk:
     `guidance_end` on, take the conditional prediction alone; so do those after the conditional and the unconditional
     one agreed by the cosine `adaptive_guidance`, None for never. `schedule` names the spread of sigmas, `eta` is the
     sampler's share of noise, `rng` names the source of noise. `subseed` is None where `subseed_strength` is 0; else
-    the initial noise is that of `seed` on its way to that of `subseed`, there at strength 1.
+    the initial noise is that of `seed` on its way to that of `subseed`, there at strength 1. Of the steps, those of the
+    last share `strength` are walked, from a picture's latents with noise on them; without a picture it is 1.
     """
 
     steps: int
+    strength: float = 1.0
     guidance: float
     guidance_rescale: float = 0.0
     guidance_start: float = 0.0
@@ -75,10 +78,14 @@ class ImageRequest(Walk):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedText:
-    """Conditioning of several texts: arrays by name, each [texts, tokens, width], and which text was cut off."""
+    """Conditioning of several texts: arrays by name, each [texts, tokens, width], and which text was cut off.
+
+    `tokens` counts those of each text that were read, without marks and padding; empty where nobody counted.
+    """
 
     arrays: Arrays
     truncated: tuple[bool, ...]
+    tokens: tuple[int, ...] = ()
 
     def row(self, index: int) -> Arrays:
         """The conditioning of one text, each array [1, tokens, width]."""
@@ -91,6 +98,9 @@ class DenoiseJob(Walk):
 
     Conditioning arrays are [1, tokens, width]; `negative` is None where guidance is 1. `height` and `width` are those
     of the latents. `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise.
+    `image_latents`, of that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise;
+    None starts from noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the
+    picture's latents stay; with one a walk of strength 1 starts from noise alone.
     """
 
     conditioning: Arrays
@@ -98,6 +108,8 @@ class DenoiseJob(Walk):
     height: int
     width: int
     noise: FloatArray | None = None
+    image_latents: FloatArray | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,3 +133,14 @@ class LatentDistribution(NamedTuple):
 
     mean: FloatArray
     log_variance: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """A picture to start from, as the VAE encoder sees it, batch 1; `mask` [height, width] as in `DenoiseJob`.
+
+    Each picture of a request samples its latents from the distribution by its own seed.
+    """
+
+    distribution: LatentDistribution
+    mask: Mask | None = None

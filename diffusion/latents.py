@@ -1,9 +1,26 @@
-"""Latents between the VAE's scale and the denoiser's, and with noise added."""
+"""Latents out of the VAE encoder, between its scale and the denoiser's, and with noise added."""
 
 import numpy as np
 
 from diffusion.arrays import Array, PerRow, per_row
 from diffusion.errors import DiffusionError
+
+# the logarithms of variance that diffusers takes for any further out
+_LEAST_LOG_VARIANCE = -30.0
+_MOST_LOG_VARIANCE = 20.0
+
+
+def sample(mean: Array, log_variance: Array, noise: Array) -> Array:
+    """Take one of the latents that a VAE encoder finds likely: mean + deviation * noise, all of one shape.
+
+    Kingma and Welling 2014, the reparameterisation. Raises DiffusionError when the shapes differ.
+    """
+    for field, array in (("log_variance", log_variance), ("noise", noise)):
+        if array.shape != mean.shape:
+            raise DiffusionError(field, f"shape {array.shape}", f"of the mean's shape {mean.shape}")
+    bounded = np.clip(log_variance, np.float32(_LEAST_LOG_VARIANCE), np.float32(_MOST_LOG_VARIANCE))
+    sampled: Array = mean + np.exp(np.float32(0.5) * bounded) * noise
+    return sampled
 
 
 def to_model(latents: Array, scaling_factor: float, shift_factor: float = 0.0) -> Array:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from diffusion.arrays import Array
-from diffusion.errors import DiffusionError, require_integer
+from diffusion.errors import DiffusionError, require_between, require_integer
 from diffusion.schedule import NoiseSchedule
 
 TimestepRule: TypeAlias = Literal["exact", "rounded", "truncated"]
@@ -83,15 +83,30 @@ class Trajectory:
         """Scale standard normal noise to the latents a whole walk starts from, float32."""
         return noise * np.float32(self.initial_deviation)
 
-    def noised(self, clean: Array, noise: Array) -> Array:
-        """Noise clean latents to the first sigma, where image-to-image starts.
+    def noised(self, clean: Array, noise: Array, sigma: float | None = None) -> Array:
+        """Noise clean latents to `sigma`; if not given to the first one, where image-to-image starts.
 
         Raises DiffusionError when the two shapes differ.
         """
         if clean.shape != noise.shape:
             raise DiffusionError("noise", f"shape {noise.shape}", f"of the latents' shape {clean.shape}")
-        sigma = np.float32(self.steps[0].sigma)
-        return (clean * (np.float32(1) - sigma) if self.flow else clean) + sigma * noise
+        share = np.float32(self.steps[0].sigma if sigma is None else sigma)
+        return (clean * (np.float32(1) - share) if self.flow else clean) + share * noise
+
+    def of_strength(self, strength: float, steps: int) -> "Trajectory":
+        """Leave out the first of `steps` steps, so that the share `strength` of them, 0..1, is left.
+
+        Rounded as diffusers does, down and in a flow up. Raises DiffusionError where none is left, or as `starting_at`.
+        """
+        require_between("strength", strength, 0.0, 1.0)
+        left_out = int(steps - steps * strength) if self.flow else steps - int(steps * strength)
+        if left_out >= steps:
+            raise DiffusionError(
+                "strength", strength, "over 0" if self.flow else f"at least 1/{steps} for {steps} steps"
+            )
+        if left_out > 0 and self.stages > 0:
+            raise DiffusionError("strength", strength, "1 where the checkpoint's skip_prk_steps is false")
+        return self.starting_at(left_out)
 
     def starting_at(self, step: int) -> "Trajectory":
         """Leave out the first `step` steps, as image-to-image does; its latents come from `noised`.

@@ -1,17 +1,20 @@
-"""`python -m pipeline PROMPT --out FILE`: one picture of a bundle, without a server."""
+"""`python -m pipeline PROMPT --out FILE [--image FILE [--mask FILE]]`: one picture of a bundle, without a server."""
 
 import enum
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from PIL import Image
 
 from components.errors import ComponentError
 from diffusion.noise import DEFAULT_RNG, SOURCES
 from diffusion.samplers import SAMPLERS
 from diffusion.sigma_schedules import SIGMA_SCHEDULES
 from pipeline.errors import RequestError
+from pipeline.image_to_image import EditOptions, ImageToImage
 from pipeline.request import fresh_seed
+from pipeline.source_pictures import open_picture
 from pipeline.text_to_image import Options, TextToImage
 from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
@@ -30,6 +33,13 @@ def main(
     prompt: Annotated[str, typer.Argument(help="what to draw")],
     out: Annotated[Path, typer.Option(help=f"the picture's file, ending in {', '.join(_SUFFIXES)}")],
     bundle: Annotated[Path, typer.Option(help="the bundle's folder")] = Path("models/emoji"),
+    image: Annotated[Path | None, typer.Option(help="a picture to start from")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="what of it to draw anew: the white of this picture, or what is transparent")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="how much may change, 0 to 1; 0.8 if not given, with a mask 1")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="which picture of the prompt; drawn afresh if not given")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="what to keep away from")] = None,
     steps: Annotated[int | None, typer.Option(help="how many steps to walk")] = None,
@@ -64,6 +74,7 @@ def main(
         "seed": fresh_seed() if seed is None else seed,
         "negative_prompt": negative_prompt,
         "steps": steps,
+        "strength": strength,
         "guidance": guidance,
         "guidance_rescale": guidance_rescale,
         "guidance_start": guidance_start,
@@ -78,17 +89,46 @@ def main(
         "width": width,
         "height": height,
     }
-    options = cast(Options, {name: value for name, value in asked.items() if value is not None})
-    _draw(prompt, out, bundle, SessionSettings(threads=threads, provider=provider.value), options)
+    if mask is not None and image is None:
+        raise _failure("--mask: needs an --image")
+    if strength is not None and image is None:
+        raise _failure("--strength: needs an --image")
+    options = cast(EditOptions, {name: value for name, value in asked.items() if value is not None})
+    settings = SessionSettings(threads=threads, provider=provider.value)
+    try:
+        drawn = _drawn(prompt, bundle, settings, _opened("image", image), _opened("mask", mask), options)
+    except (ComponentError, RequestError, RuntimeFault) as error:
+        raise _failure(str(error)) from None
+    _save(drawn, out)
     varied = f", subseed {asked['subseed']}" if subseed_strength else ""
     typer.echo(f"{out}: seed {asked['seed']}{varied}")
 
 
-def _draw(prompt: str, out: Path, bundle: Path, settings: SessionSettings, options: Options) -> None:
+def _drawn(
+    prompt: str,
+    bundle: Path,
+    settings: SessionSettings,
+    image: Image.Image | None,
+    mask: Image.Image | None,
+    options: EditOptions,
+) -> Image.Image:
+    if image is None:
+        return TextToImage.load(bundle, settings).generate(prompt, **cast(Options, options))
+    return ImageToImage.load(bundle, settings).generate(prompt, image, mask, **options)
+
+
+def _opened(field: str, path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
     try:
-        TextToImage.load(bundle, settings).generate(prompt, **options).save(out)
-    except (ComponentError, RequestError, RuntimeFault) as error:
-        raise _failure(str(error)) from None
+        return open_picture(field, path.read_bytes())
+    except OSError as error:
+        raise _failure(f"--{field}: cannot be read: {error.strerror}") from None
+
+
+def _save(drawn: Image.Image, out: Path) -> None:
+    try:
+        drawn.save(out)
     except OSError as error:
         raise _failure(f"--out: cannot be written: {error.strerror}") from None
 

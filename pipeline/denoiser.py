@@ -10,9 +10,11 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
+from diffusion.inpainting import inpaint
 from diffusion.noise import NoiseSource, noise, slerp
 from diffusion.preview import project
-from diffusion.samplers import find_sampler
+from diffusion.samplers import Sampler, SamplerRow, find_sampler
+from diffusion.trajectory import Trajectory
 from pipeline.errors import RequestError, refuse
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.track import Track, guidance_of
@@ -52,19 +54,19 @@ class Denoiser:
 
         Raises:
             RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
-                is none of this network's, the noise, conditioning or snapshot has another shape than the job and the
-                contract say, or guidance, noise or seed are outside their limits.
+                is none of this network's, the noise, image latents, mask, conditioning or snapshot has another shape
+                than the job and the contract say, there is a mask or a strength under 1 without image latents, or
+                guidance, strength, noise or seed are outside their limits.
         """
         self._check_size(job)
-        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, (job.height, job.width))
-        shape = (1, self.space.channels, job.height, job.width)
+        size = (job.height, job.width)
+        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, size, strength=job.strength)
+        shape = (1, self.space.channels, *size)
         conditioning = self._conditioning(job)
+        _check_image(job, shape)
         try:
-            source = NoiseSource(job.seed, shape, job.rng)
-            latents = trajectory.initial_latents(_initial_noise(job, source, shape))
-            later_draws = map(source.draw, count(1))
             row = find_sampler(job.sampler)
-            sampler = row.start(latents, trajectory, job.eta, partial(next, later_draws))
+            sampler = _start(job, row, trajectory, shape)
             guidance = guidance_of(job)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
@@ -146,11 +148,39 @@ class Denoiser:
             raise refuse(field, shapes, limit)
 
 
-def _initial_noise(job: DenoiseJob, source: NoiseSource, shape: tuple[int, ...]) -> FloatArray:
-    own = source.draw(0) if job.noise is None else job.noise
+def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
+    latents = job.image_latents
+    if latents is None:
+        if job.mask is not None:
+            raise refuse("mask", list(job.mask.shape), "left out without image latents")
+        if job.strength != 1:
+            raise refuse("strength", job.strength, "1 without image latents")
+    elif latents.shape != shape or latents.dtype != np.float32:
+        raise refuse("image_latents", f"{latents.dtype} {list(latents.shape)}", f"float32 {list(shape)} for this size")
+
+
+def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tuple[int, ...]) -> Sampler:
+    source = NoiseSource(job.seed, shape, job.rng)
+    # the draws are those of diffusers: the sample of the picture's latents, the noise, the sample of the latents of
+    # the picture without what is drawn anew, which only networks of nine channels look at, and then the sampler's
+    first = 0 if job.image_latents is None else 1
+    later_draws = map(source.draw, count(first + 1 if job.mask is None else first + 2))
+    initial = _initial_noise(job, source, first, shape)
+    if job.image_latents is None or (job.mask is not None and job.strength == 1):
+        latents = trajectory.initial_latents(initial)
+    else:
+        latents = trajectory.noised(job.image_latents, initial)
+    sampler = row.start(latents, trajectory, job.eta, partial(next, later_draws))
+    if job.image_latents is None or job.mask is None:
+        return sampler
+    return inpaint(sampler, trajectory, job.image_latents, initial, job.mask)
+
+
+def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple[int, ...]) -> FloatArray:
+    own = source.draw(draw) if job.noise is None else job.noise
     if own.shape != shape or own.dtype != np.float32:
         raise refuse("noise", f"{own.dtype} {list(own.shape)}", f"float32 {list(shape)} for this size")
-    return own if job.subseed is None else slerp(own, noise(job.subseed, 0, shape, job.rng), job.subseed_strength)
+    return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
 
 
 def _joined(arrays: Sequence[FloatArray]) -> FloatArray:

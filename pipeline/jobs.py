@@ -1,15 +1,22 @@
-"""From a checked request and its encoded texts to one job for each picture."""
+"""From a checked request and its encoded texts and picture to one job for each picture."""
 
 from components.contract import LatentSpace
-from components.messages import DenoiseJob, EncodedText, FloatArray, ImageRequest
+from components.messages import DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest, Walk
+from diffusion.latents import sample, to_model
+from diffusion.noise import noise as draw_noise
 
 
 def denoise_jobs(
-    request: ImageRequest, encoded: EncodedText, space: LatentSpace, noise: FloatArray | None = None
+    request: ImageRequest,
+    encoded: EncodedText,
+    space: LatentSpace,
+    noise: FloatArray | None = None,
+    image: EncodedImage | None = None,
 ) -> list[DenoiseJob]:
     """The jobs of a request's n pictures, each the one of its picture alone.
 
     `encoded` holds `request.texts` in their order. `noise`, if given, starts every picture in place of its seed.
+    `image` is what the pictures start from, if they start from one.
     """
     return [
         DenoiseJob(
@@ -19,6 +26,15 @@ def denoise_jobs(
             height=request.height // space.downscale,
             width=request.width // space.downscale,
             noise=noise,
+            image_latents=None if image is None else _image_latents(image, one, space),
+            mask=None if image is None else image.mask,
         )
         for one in map(request.picture, range(request.n))
     ]
+
+
+def _image_latents(image: EncodedImage, walk: Walk, space: LatentSpace) -> FloatArray:
+    mean, log_variance = image.distribution
+    # draw 0: diffusers samples the picture's latents before it draws the noise
+    sampled = sample(mean, log_variance, draw_noise(walk.seed, 0, mean.shape, walk.rng))
+    return to_model(sampled, space.scaling_factor, space.shift_factor)

@@ -1,7 +1,6 @@
 """What a request may ask for: the defaults, the limits, and the one place that checks them."""
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +14,9 @@ from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
+from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
+from pipeline.picture_size import picture_size
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -50,6 +51,12 @@ class RequestRules(BaseModel):
     max_images: int = Field(10, ge=1, description="the most pictures of one request")
     min_side: int = Field(64, ge=1, description="the smallest width and height in pixels, if a bundle's own is larger")
     max_pixels: int = Field(1024 * 1024, ge=1, description="the most pixels of one picture")
+    default_strength: float = Field(
+        0.8, gt=0, le=1, description="strength of a request with a picture that names none; with a mask it is 1"
+    )
+    max_source_pixels: int = Field(
+        16 * 1024 * 1024, ge=1, description="the most pixels of a picture or mask that a request brings"
+    )
 
     @model_validator(mode="after")
     def _defaults_are_within_limits(self) -> Self:
@@ -71,12 +78,14 @@ class RequestFields:
     `sampler` may be any name that `find_choice` knows, with a schedule in it unless `schedule` names one. A seed of
     None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
     default "torch", `eta` the sampler's own. The whole walk is guided, and not rescaled, unless the fields beside
-    `guidance` say otherwise; they are those of `Walk`.
+    `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture that it
+    starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew.
     """
 
     prompt: str
     negative_prompt: str = ""
     steps: int | None = None
+    strength: float | None = None
     guidance: float | None = None
     guidance_rescale: float | None = None
     guidance_start: float | None = None
@@ -92,6 +101,8 @@ class RequestFields:
     n: int = 1
     width: int | None = None
     height: int | None = None
+    image: tuple[int, int] | None = None
+    mask: bool = False
 
 
 def check_request(fields: RequestFields, contract: Contract, rules: RequestRules) -> ImageRequest:
@@ -106,27 +117,31 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     trained = contract.num_train_timesteps
     if trained is None or contract.latent_space is None or contract.latent_size is None:
         raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
-    _check_text("prompt", fields.prompt, 1, rules.max_prompt_characters)
-    _check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
+    # a picture says enough
+    check_text("prompt", fields.prompt, 1 if fields.image is None else 0, rules.max_prompt_characters)
+    check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
     most_steps = min(rules.max_steps, trained)
     steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
-    _check_whole("steps", steps, 1, most_steps)
+    check_whole("steps", steps, 1, most_steps)
     guidance = _default_guidance(contract, rules) if fields.guidance is None else fields.guidance
-    _check_number("guidance", guidance, rules.max_guidance)
+    check_number("guidance", guidance, rules.max_guidance)
     sampler, schedule = _walk(fields, contract, rules)
     rng = DEFAULT_RNG if fields.rng is None else fields.rng
-    _check_name("rng", rng, SOURCES)
-    _check_whole("n", fields.n, 1, rules.max_images)
+    check_name("rng", rng, SOURCES)
+    check_whole("n", fields.n, 1, rules.max_images)
     subseed, subseed_strength = _variation(fields)
-    width, height = _size(fields, contract, rules)
+    asked, limits = (fields.width, fields.height), (rules.min_side, rules.max_pixels)
+    width, height = picture_size(asked, fields.image, contract, limits)
     latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
-    Trajectories.of(contract).lay_out(sampler, steps, schedule, latents)
+    strength = _strength(fields, rules)
+    Trajectories.of(contract).lay_out(sampler, steps, schedule, latents, strength=strength)
     start, end = _interval(fields)
     return ImageRequest(
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
         prompt_chunks=_prompt_chunks(contract, rules),
         steps=steps,
+        strength=strength,
         guidance=float(guidance),
         guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
         guidance_start=start,
@@ -193,6 +208,17 @@ def _walk(fields: RequestFields, contract: Contract, rules: RequestRules) -> tup
     return choice.sampler, schedule
 
 
+def _strength(fields: RequestFields, rules: RequestRules) -> float:
+    if fields.mask and fields.image is None:
+        raise RequestError("mask", "mask: must be left out without an image")
+    if fields.image is None:
+        if fields.strength is not None:
+            raise refuse("strength", fields.strength, "left out without an image")
+        return 1.0
+    # diffusers' defaults, 0.8 and 1
+    return _share("strength", fields.strength, 1.0 if fields.mask else rules.default_strength)
+
+
 def _eta(sampler: str, given: float | None) -> float:
     row = SAMPLERS[sampler]
     if given is None:
@@ -205,7 +231,7 @@ def _eta(sampler: str, given: float | None) -> float:
 
 def _share(field: str, given: float | None, default: float) -> float:
     share = default if given is None else given
-    _check_number(field, share, 1.0)
+    check_number(field, share, 1.0)
     return float(share)
 
 
@@ -230,63 +256,12 @@ def _agreement(given: float | None) -> float | None:
 
 def _seed(field: str, given: int | None, n: int) -> int:
     seed = fresh_seed() if given is None else given
-    _check_whole(field, seed, 0, LARGEST_SEED - (n - 1))
+    check_whole(field, seed, 0, LARGEST_SEED - (n - 1))
     return seed
 
 
 def _variation(fields: RequestFields) -> tuple[int | None, float]:
     strength = 0.0 if fields.subseed_strength is None else fields.subseed_strength
-    _check_number("subseed_strength", strength, 1.0)
+    check_number("subseed_strength", strength, 1.0)
     subseed = _seed("subseed", fields.subseed, fields.n)
     return (None, 0.0) if strength == 0 else (subseed, float(strength))
-
-
-def _check_name(field: str, name: str, choices: Mapping[str, object]) -> None:
-    if not isinstance(name, str) or name not in choices:
-        raise refuse(field, name, unknown_name(field, "", choices).limit)
-
-
-def _check_text(field: str, text: str, shortest: int, longest: int) -> None:
-    if not isinstance(text, str):
-        raise RequestError(field, f"{field}: is {type(text).__name__}, must be text")
-    if not shortest <= len(text) <= longest:
-        raise RequestError(field, f"{field}: has {len(text)} characters, must have {shortest} to {longest}")
-    if "\0" in text:
-        raise RequestError(field, f"{field}: holds a NUL character, which no text may")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RequestError(field, f"{field}: is not valid Unicode at character {error.start}") from None
-
-
-def _check_whole(field: str, value: int, lowest: int, highest: int) -> None:
-    # bool is an int to Python, and True would pass for 1
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise refuse(field, value, f"a whole number between {lowest} and {highest}")
-
-
-def _check_number(field: str, value: float, highest: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    # NaN lies between no two numbers, and the limit is finite
-    if not number or not 0 <= value <= highest:
-        raise refuse(field, value, f"a number between 0 and {highest:g}")
-
-
-def _size(fields: RequestFields, contract: Contract, rules: RequestRules) -> tuple[int, int]:
-    space, latent_size = contract.latent_space, contract.latent_size
-    assert space is not None, "check_request has seen to it"
-    assert latent_size is not None, "check_request has seen to it"
-    own_height, own_width = (side * space.downscale for side in latent_size)
-    width = own_width if fields.width is None else fields.width
-    height = own_height if fields.height is None else fields.height
-    # a bundle made for less than the smallest side may still draw at its own size
-    smallest = min(rules.min_side, own_height, own_width)
-    multiple = space.downscale * contract.latent_multiple
-    for field, side in (("width", width), ("height", height)):
-        _check_whole(field, side, smallest, rules.max_pixels)
-        if side % multiple:
-            raise refuse(field, side, f"a multiple of {multiple}")
-    if width * height > rules.max_pixels:
-        message = f"size={width}x{height}: must have at most {rules.max_pixels} pixels, not {width * height}"
-        raise RequestError("size", message)
-    return width, height

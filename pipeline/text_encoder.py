@@ -8,9 +8,16 @@ from tokenizers import Tokenizer
 from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import TOKENIZER_NAME, ComponentFolder
-from components.messages import EncodedText
+from components.messages import Arrays, EncodedText, FloatArray
+from pipeline.checks import check_name
+from pipeline.prompts.cache import CacheFigures, ConditioningCache, cache_key
+from pipeline.prompts.tokens import PromptTokenizer
+from pipeline.prompts.weighting import WEIGHTINGS, EncodedPrompt
 from pipeline.stage import Interface, open_session
 from runtime.settings import SessionSettings
+
+# of a prompt in Stable Diffusion 1.5's width, some 140
+CACHE_BYTES = 32 * 1024 * 1024
 
 _INTERFACE = Interface(Kind.TEXT_ENCODER, frozenset({"input_ids"}), frozenset())
 
@@ -18,37 +25,76 @@ _INTERFACE = Interface(Kind.TEXT_ENCODER, frozenset({"input_ids"}), frozenset())
 class TextEncoder:
     """Tokenises texts and runs the text encoder on them; usable from any number of threads at once."""
 
-    def __init__(self, folder: ComponentFolder, settings: SessionSettings) -> None:
-        """Open the component.
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings, cache_bytes: int = CACHE_BYTES) -> None:
+        """Open the component; conditioning of `cache_bytes` at most is kept for texts that come again.
 
         Raises:
             ComponentError: it is no text encoder, or its tokenizer is missing, damaged or of another token limit.
             RuntimeFault: as `Session.open`.
         """
-        self._tokenizer = _tokenizer(folder)
+        self._tokenizer = PromptTokenizer(_tokenizer(folder))
         self._session = open_session(folder, settings, _INTERFACE)
+        self._cache = ConditioningCache(cache_bytes)
         self.contract = self._session.contract
         self.provider = self._session.provider
 
-    def encode(self, texts: Sequence[str], max_chunks: int = 1) -> EncodedText:
-        """Encode checked texts to conditioning [texts, chunks * tokens, width].
+    @property
+    def cache_figures(self) -> CacheFigures:
+        """How often a text was found that was encoded before, and what is kept."""
+        return self._cache.figures
+
+    def encode(self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none") -> EncodedText:
+        """Encode checked texts to conditioning [texts, chunks * tokens, width], read-only.
 
         A text beyond the token limit goes on in further chunks, each with marks and padding of its own and encoded on
         its own, as A1111 and ComfyUI do; what does not fit into `max_chunks` is cut off. All texts get the chunks of
-        the longest one, the others empty ones at their end.
+        the longest one, the others empty ones at their end. `weighting` says by which grammar the texts weigh their
+        parts, "none" that they are text alone. Every text runs on its own: its bytes hang on no other.
 
         Raises:
+            RequestError: there is no such weighting, or a text is none that `check_prompt` lets through.
             RuntimeFault: the session could not run.
         """
-        encodings = [self._tokenizer.encode(text) for text in texts]
-        # what the tokenizer cuts off it has marked and padded too, chunk by chunk
-        wanted = [[encoding.ids, *(more.ids for more in encoding.overflowing)] for encoding in encodings]
-        chunks = min(max_chunks, max(map(len, wanted)))
-        empty = self._tokenizer.encode("").ids
-        rows = [row for ids in wanted for row in (ids + [empty] * chunks)[:chunks]]
-        arrays = self._session.run({"input_ids": np.array(rows, dtype=np.int64)})
-        joined = {name: array.reshape(len(texts), -1, array.shape[-1]) for name, array in arrays.items()}
-        return EncodedText(joined, tuple(len(ids) > chunks for ids in wanted))
+        check_name("weighting", weighting, WEIGHTINGS)
+        prompts = [self._encode(text, max_chunks, weighting) for text in texts]
+        chunks = max(prompt.chunks for prompt in prompts)
+        filled = [self._filled(prompt, chunks) for prompt in prompts]
+        joined = {
+            array.name: np.stack([arrays[array.name] for arrays in filled]) for array in self.contract.conditioning
+        }
+        for array in joined.values():
+            array.flags.writeable = False
+        truncated, tokens = zip(*((prompt.truncated, prompt.tokens) for prompt in prompts), strict=True)
+        return EncodedText(joined, truncated, tokens)
+
+    def probe(self) -> None:
+        """Run the session once, past whatever is kept.
+
+        Raises:
+            RuntimeFault: it could not run.
+        """
+        WEIGHTINGS["none"].encode(self._tokenizer, self._run, "", 1)
+
+    def _encode(self, text: str, max_chunks: int, weighting: str) -> EncodedPrompt:
+        key = cache_key(text, weighting, max_chunks)
+        found = self._cache.find(key)
+        if found is not None:
+            return found
+        prompt = WEIGHTINGS[weighting].encode(self._tokenizer, self._run, text, max_chunks)
+        self._cache.keep(key, prompt)
+        return prompt
+
+    def _filled(self, prompt: EncodedPrompt, chunks: int) -> dict[str, FloatArray]:
+        """A prompt's arrays [chunks * tokens, width], with empty chunks at the end where it has fewer."""
+        arrays = prompt.arrays
+        if prompt.chunks < chunks:
+            empty = self._encode("", 1, "none").arrays
+            more = chunks - prompt.chunks
+            arrays = {name: np.concatenate([array, *[empty[name]] * more]) for name, array in arrays.items()}
+        return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}
+
+    def _run(self, rows: Sequence[Sequence[int]]) -> Arrays:
+        return self._session.run({"input_ids": np.array(rows, dtype=np.int64)})
 
 
 def _tokenizer(folder: ComponentFolder) -> Tokenizer:

@@ -1,6 +1,7 @@
 """The whole chain in one process: a prompt becomes a picture."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -8,7 +9,7 @@ from PIL import Image
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import FloatArray, ImageRequest
+from components.messages import EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
@@ -51,7 +52,7 @@ class TextToImage:
         self._encoder = encoder
         self._denoiser = denoiser
         self._decoder = decoder
-        self._rules = rules
+        self.rules = rules
         self._space = decoder.space
 
     @classmethod
@@ -60,14 +61,28 @@ class TextToImage:
     ) -> "TextToImage":
         """Open a bundle folder; without `settings`, every core and the best provider that attaches.
 
-        Where `settings` leave the threads open, the text encoder takes one: it is done in a few milliseconds.
-
         Raises:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
+        return cls.of(open_bundle(Path(bundle), _KINDS), settings, rules)
+
+    @classmethod
+    def of(
+        cls,
+        folders: Mapping[Kind, ComponentFolder],
+        settings: SessionSettings | None = None,
+        rules: RequestRules | None = None,
+    ) -> "TextToImage":
+        """Open the components of checked folders, which may hold others too.
+
+        Where `settings` leave the threads open, the text encoder takes one: it is done in a few milliseconds.
+
+        Raises:
+            ComponentError: a component cannot be driven.
+            RuntimeFault: as `Session.open`.
+        """
         chosen = SessionSettings() if settings is None else settings
-        folders: dict[Kind, ComponentFolder] = open_bundle(Path(bundle), _KINDS)
         one_thread = chosen if chosen.threads is not None else chosen.model_copy(update={"threads": 1})
         return cls(
             TextEncoder(folders[Kind.TEXT_ENCODER], one_thread),
@@ -87,13 +102,28 @@ class TextToImage:
         """
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
-        request = check_request(RequestFields(prompt=prompt, **options), self._denoiser.contract, self._rules)
-        return self._draw(request, noise)
+        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise)
 
-    def _draw(self, request: ImageRequest, noise: FloatArray | None) -> Image.Image:
+    def check(self, fields: RequestFields) -> ImageRequest:
+        """Check a request against the bundle and the rules.
+
+        Raises:
+            RequestError: a field is outside its limits.
+        """
+        return check_request(fields, self._denoiser.contract, self.rules)
+
+    def draw(
+        self, request: ImageRequest, noise: FloatArray | None = None, image: EncodedImage | None = None
+    ) -> Image.Image:
+        """Draw the first picture of a checked request, from `image` if it brings one; `noise` as in `generate`.
+
+        Raises:
+            RequestError: noise or image have another shape than the request says; no network has walked.
+            RuntimeFault: a session could not run.
+        """
         encoded = self._encoder.encode(request.texts, request.prompt_chunks)
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        [job] = denoise_jobs(request, encoded, self._space, noise)
+        job = denoise_jobs(request, encoded, self._space, noise, image)[0]
         return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])

@@ -54,20 +54,27 @@ class Trajectories:
         raise ComponentError(f"{contract.kind}: its contract has no noise schedule")
 
     def lay_out(
-        self, sampler: str, steps: int, schedule: str, latent_size: tuple[int, int] | None = None
+        self,
+        sampler: str,
+        steps: int,
+        schedule: str,
+        latent_size: tuple[int, int] | None = None,
+        *,
+        strength: float = 1.0,
     ) -> Trajectory:
-        """The walk of `steps` steps by the sampler and on the sigma schedule of those names.
+        """The walk of `steps` steps by the sampler and on the sigma schedule of those names, its last share `strength`.
 
         "default" is the checkpoint's own sigma schedule where the sampler's scheduler in diffusers would read it, else
         the sampler's. A dynamic flow shift is that of latents of this height and width, of training's if not given.
 
         Raises:
-            RequestError: the sampler or schedule is unknown, or this checkpoint's schedule has no such walk.
+            RequestError: the sampler or schedule is unknown, or this checkpoint's schedule has no such walk, or one
+                that leaves no step at this strength.
         """
         height, width = self.latent_size if latent_size is None else latent_size
         try:
             row = find_sampler(sampler)
-            trajectory = row.trajectory(
+            whole = row.trajectory(
                 self.schedule,
                 self.spacing,
                 steps,
@@ -75,6 +82,7 @@ class Trajectories:
                 prediction_type=self.prediction.name,
                 image_tokens=max(1, height // self.patch) * max(1, width // self.patch),
             )
+            trajectory = whole.of_strength(strength, steps)
             self.prediction.check(trajectory)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None

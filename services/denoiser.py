@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from components.contract import Contract, Kind, LatentSpace
 from components.folder import ComponentFolder
-from components.messages import EncodedText
+from components.messages import EncodedImage, EncodedText, LatentDistribution
 from components.reference import ComponentRef
 from diffusion.batcher import Limits
 from pipeline.denoiser import Denoiser
@@ -90,15 +90,18 @@ class DenoiserDeployment:
         self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)
         await self._host.start(record)
 
-    async def walk(self, order: WalkOrder, encoded: EncodedText) -> AsyncIterator[WalkReport]:
-        """Draw the first picture of a request; the last report holds its latents.
+    async def walk(
+        self, order: WalkOrder, encoded: EncodedText, source: LatentDistribution | None = None
+    ) -> AsyncIterator[WalkReport]:
+        """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
 
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
         arrival = self._loop.arrive()
         async with self._host.using(order.pin) as stage:
             with self._host.working(order.pin):
-                [job] = denoise_jobs(order.request, encoded, stage.space)
+                image = None if source is None else EncodedImage(source, order.mask)
+                [job] = denoise_jobs(order.request, encoded, stage.space, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)

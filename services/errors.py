@@ -9,12 +9,14 @@ class ServingError(Exception):
     """The base: something of ours failed.
 
     `param` names the field of the request that is at fault. The parts are also the exception's `args`: an error with
-    another constructor cannot be unpickled on the far side of a process.
+    another constructor cannot be unpickled on the far side of a process. `should_retry` overrules what OpenAI's clients
+    make of the status, None leaves it to them.
     """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     type = "server_error"
     code: str | None = "internal_error"
+    should_retry: bool | None = None
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message, param)
@@ -68,6 +70,27 @@ class NotAcceptableError(CallerError):
     code = "not_acceptable"
 
 
+class AuthenticationError(CallerError):
+    """No key was given, or one that is not known; `challenges` say what would be taken, as WWW-Authenticate has it."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, challenges: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.args = (message, challenges)
+        self.challenges = challenges
+
+
+class PermissionDeniedError(CallerError):
+    """A key may not do this, now or later."""
+
+    status = HTTPStatus.FORBIDDEN
+    type = "permission_error"
+    code = "permission_denied"
+
+
 class FieldError(CallerError):
     """A field has a value outside its limits, is unknown, or asks for what does nothing here."""
 
@@ -95,18 +118,27 @@ class OverloadedError(ServingError):
         self.retry_after_s = retry_after_s
 
 
+class KeyLimitError(OverloadedError):
+    """A key has asked for as much as it may for now."""
+
+    code = "rate_limit_exceeded"
+
+
 class DeadlineExceededError(ServingError):
     """The request's own deadline has passed, or would before it is done."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     type = "timeout_error"
     code = "deadline_exceeded"
+    # it wanted the picture by now or not at all
+    should_retry = False
 
 
 class GivenUpError(ServingError):
     """Replicas stopped while they worked on the request, one after the other; it may be what stops them."""
 
     code = "given_up"
+    should_retry = False
 
 
 class NonFiniteImageError(ServingError):
@@ -128,6 +160,34 @@ class LatentsNotFoundError(CallerError):
 
     status = HTTPStatus.NOT_FOUND
     code = "latents_not_found"
+
+
+class FileNotKeptError(ServingError):
+    """A store has no room for a file, or its disk has none."""
+
+    code = "file_not_kept"
+
+
+class PictureNotKeptError(ServingError):
+    """A picture was drawn and cannot be kept, so that no link could show it; drawn again it would be no better."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    code = "picture_not_kept"
+    should_retry = False
+
+
+class LinkSignatureError(CallerError):
+    """A link to a picture is none of ours."""
+
+    status = HTTPStatus.FORBIDDEN
+    code = "invalid_signature"
+
+
+class LinkExpiredError(CallerError):
+    """A link's time is over, or its picture had to make room."""
+
+    status = HTTPStatus.GONE
+    code = "link_expired"
 
 
 class LatentsNotKeptError(ServingError):

@@ -30,14 +30,15 @@ _LEAST_APART = 4
 class GraphSettings(BaseModel):
     """What the graph needs to know.
 
-    After how many evaluations at most a walk can be gone on with elsewhere, and the pictures of how many answers are
-    decoded once more at a time where a candidate is tried.
+    After how many evaluations at most a walk can be gone on with elsewhere, the pictures of how many answers are
+    decoded once more at a time where a candidate is tried, and whether pictures' files hold the prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     snapshot_every: int = Field(ge=1)
     shadows: int = Field(ge=0)
+    write_prompts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,21 @@ class _Watch:
     preview_every: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Encoded:
+    """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any."""
+
+    texts: DeploymentResponse
+    source: DeploymentResponse | None
+
+
 @dataclass(slots=True, eq=False)
 class _Drawing:
-    """An order under way; `texts` is its conditioning, which goes to the denoisers by reference.
-
-    `truncated` says whether the prompt and the negative prompt were cut.
-    """
+    """An order under way; `truncated` says whether the prompt and the negative prompt were cut."""
 
     id: str
     order: Order
-    texts: DeploymentResponse
+    encoded: _Encoded
     truncated: tuple[bool, bool]
     arrived: float
     watch: _Watch | None
@@ -138,9 +144,9 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
         arrived = time.monotonic()
-        response, texts = await self._texts(order)
+        encoded, texts = await self._encode(order)
         truncated = (texts.truncated[0], any(texts.truncated[1:]))
-        drawing = _Drawing(uuid.uuid4().hex, order, response, truncated, arrived, watch)
+        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -150,16 +156,27 @@ class GraphDeployment:
                 picture.cancel()
         if order.shadow is not None:
             self._shadows.start(order.shadow, [shown for _, shown in drawn])
-        return Drawn(tuple(picture for picture, _ in drawn), *truncated)
+        return Drawn(tuple(picture for picture, _ in drawn), *truncated, text_tokens=sum(texts.tokens))
 
-    async def _texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
-        return await again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode(order))
+    async def _encode(self, order: Order) -> tuple[_Encoded, EncodedText]:
+        # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
+        texts, source = await asyncio.gather(
+            again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order)),
+            again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order)),
+        )
+        return _Encoded(texts[0], source), texts[1]
 
-    async def _encode(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
-        # waited for here, so that a replica that stops is this stage's and not one of those that the texts go to
+    async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         request = order.request
         response = self._text_encoder.encode.remote(order.pins[Kind.TEXT_ENCODER], request.texts, request.prompt_chunks)
         return response, await response
+
+    async def _encode_source(self, order: Order) -> DeploymentResponse | None:
+        if order.source is None:
+            return None
+        response = self._vae_encoder.encode.remote(order.pins[Kind.VAE_ENCODER], order.source.pixels)
+        await response
+        return response
 
     async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
         order = drawing.order
@@ -170,7 +187,7 @@ class GraphDeployment:
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             made = await self._decoder.picture(latents, order.pins, order.fallback)
-            metadata = describe(request, order.pins, made.decoder)
+            metadata = describe(request, order.pins, made.decoder, prompts=self._settings.write_prompts)
             data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
             picture = Picture(data, request.seed, request.subseed, made.decoder, await keeping)
         finally:
@@ -189,14 +206,15 @@ class GraphDeployment:
             prompt_truncated=drawing.truncated[0],
             negative_prompt_truncated=drawing.truncated[1],
         )
-        return await self._keeper.keep(kept, order.terms.tenant)
+        terms = order.terms
+        return await self._keeper.keep(kept, terms.tenant if terms.owner is None else terms.owner)
 
     async def _walk(self, drawing: _Drawing, image: int) -> FloatArray:
         """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off."""
         losses = Losses(Kind.DENOISER, self._metrics)
         order = self._walk_order(drawing, image)
         while True:
-            reports = self._denoiser.walk.remote(order, drawing.texts)
+            reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
                 async for report in reports:
                     losses.told(report.at_risk)
@@ -210,13 +228,13 @@ class GraphDeployment:
             except LOST as error:
                 # a replica that only seemed to be gone must not go on with it too
                 reports.cancel()
-                texts_lost = isinstance(error, ObjectLostError)
-                if texts_lost:
+                encoded_lost = isinstance(error, ObjectLostError)
+                if encoded_lost:
                     losses.told(at_risk=False)
                 losses.count()
-                if texts_lost:
-                    # the texts went with the machine that kept them, and every other denoiser would miss them too
-                    drawing.texts, _ = await self._texts(drawing.order)
+                if encoded_lost:
+                    # it went with the machine that kept it, and every other denoiser would miss it too
+                    drawing.encoded, _ = await self._encode(drawing.order)
             except BaseException:
                 # whoever leaves before the end wants no more of it
                 reports.cancel()
@@ -235,4 +253,5 @@ class GraphDeployment:
             waited_s=drawing.waited_s(),
             report_every=self._settings.snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
+            mask=None if order.source is None else order.source.mask,
         )

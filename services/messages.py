@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from components.contract import Contract, Kind
-from components.messages import FloatArray, ImageRequest, Pixels, Snapshot
+from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot
 from components.reference import ComponentRef
 from diffusion.batcher_records import Priority
 from registry.rollout.state import Canary, Shadow
@@ -95,12 +95,25 @@ class Encoding:
 class Terms:
     """How a request shares the denoiser with others: tenants get equal shares, within a class of priority.
 
-    `deadline_s` is seconds from the request's arrival, None for none.
+    `deadline_s` is seconds from the request's arrival, None for none. `owner` is whose the latents are that it keeps,
+    None for the tenant's.
     """
 
     tenant: str = ""
     priority: Priority = "normal"
     deadline_s: float | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What the pictures of an order start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
+
+    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere.
+    """
+
+    pixels: Pixels
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +122,7 @@ class Order:
 
     `fallback` decodes a picture that the pinned VAE decoder gives wrong; `shadow` decodes the latents once more after
     the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
-    denoiser's.
+    denoiser's. `source` is what the pictures start from, None where that is noise alone.
     """
 
     request: ImageRequest
@@ -121,6 +134,7 @@ class Order:
     shadow: ComponentRef | None = None
     store_latents: bool = False
     contract: Contract | None = None
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where latents are to be kept and nothing says what they are."""
@@ -135,7 +149,7 @@ class WalkOrder:
     The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere, where
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
-    steps one comes with a preview.
+    steps one comes with a preview. `mask` is that of the order's source.
     """
 
     order: str
@@ -148,6 +162,7 @@ class WalkOrder:
     alone_until: int = 0
     report_every: int
     preview_every: int = 0
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,11 +208,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """The pictures of one order, and whether its prompt and its negative prompt were cut at the token limit."""
+    """The pictures of one order, and whether its prompt and its negative prompt were cut at the token limit.
+
+    `text_tokens` counts those of both that were read.
+    """
 
     pictures: tuple[Picture, ...]
     prompt_truncated: bool
     negative_prompt_truncated: bool
+    text_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,12 @@
 """Every metric of ours; Prometheus shows each with Ray's prefix, `ray_latentworks_...`."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from components.reference import ComponentRef
+from services.jobs.records import JobStatus
 
 _SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 
@@ -26,11 +30,16 @@ class IngressMetrics:
         )
         self.admitted_images = Gauge("latentworks_admitted_images", "pictures admitted and not answered yet")
         self.refused = Counter("latentworks_refused_total", "requests turned away", tag_keys=("reason",))
-        self.version_requests = Counter(
-            "latentworks_version_requests_total",
-            "requests that a version took part in, by how they ended: ok, error or non_finite",
-            tag_keys=("stage", "version", "outcome"),
+        self.keys = Gauge("latentworks_keys", "keys that are let in")
+        self.keys_refused = Gauge(
+            "latentworks_keys_file_refused", "1 while the newest file of keys cannot be used, and the keys before stay"
         )
+        self.version_requests = _version_requests()
+
+    def has_keys(self, count: int, refused: bool) -> None:
+        """So many keys are let in; `refused` while the newest file of them cannot be used."""
+        self.keys.set(count)
+        self.keys_refused.set(int(refused))
 
 
 class StageMetrics:
@@ -220,22 +229,66 @@ class GraphMetrics:
         self._not_kept.inc()
 
 
-class LatentsMetrics:
-    """What the store of latents counts."""
+class StoreMetrics:
+    """What a store counts; `kept` names what it keeps: latents, or the pictures of links."""
 
-    def __init__(self) -> None:
-        self._kept = Gauge("latentworks_latents_kept", "latents kept")
-        self._bytes = Gauge("latentworks_latents_bytes", "what they take on disk")
-        self._dropped = Counter("latentworks_latents_dropped_total", "latents kept no more", tag_keys=("reason",))
+    def __init__(self, kept: Literal["latents", "pictures"]) -> None:
+        self._kept = Gauge(f"latentworks_{kept}_kept", f"{kept} kept")
+        self._bytes = Gauge(f"latentworks_{kept}_bytes", "what they take on disk")
+        self._dropped = Counter(f"latentworks_{kept}_dropped_total", f"{kept} kept no more", tag_keys=("reason",))
 
-    def holds(self, latents: int, size: int) -> None:
-        """So many latents are kept, in so many bytes."""
-        self._kept.set(latents)
+    def holds(self, count: int, size: int) -> None:
+        """So many are kept, in so many bytes."""
+        self._kept.set(count)
         self._bytes.set(size)
 
     def dropped(self, reason: str) -> None:
-        """Latents went: expired, full or damaged."""
+        """One went: expired, full or damaged."""
         self._dropped.inc(tags={"reason": reason})
+
+
+class JobMetrics:
+    """What the jobs' replica counts."""
+
+    def __init__(self) -> None:
+        self._jobs = Gauge("latentworks_jobs", "jobs kept, by what has become of them", tag_keys=("status",))
+        self._bytes = Gauge("latentworks_jobs_bytes", "what their requests and pictures take")
+        self._over = Counter("latentworks_jobs_ended_total", "jobs that have ended", tag_keys=("status",))
+        self._dropped = Counter("latentworks_jobs_dropped_total", "jobs kept no more", tag_keys=("reason",))
+        self._webhooks = Counter(
+            "latentworks_webhooks_total", "attempts to tell a webhook of a job's end", tag_keys=("outcome",)
+        )
+        self._version_requests = _version_requests()
+
+    def holds(self, counts: Mapping[JobStatus, int], size: int) -> None:
+        """So many jobs of each status are kept, in so many bytes."""
+        for status, count in counts.items():
+            self._jobs.set(count, tags={"status": status})
+        self._bytes.set(size)
+
+    def over(self, status: JobStatus) -> None:
+        """A job has ended."""
+        self._over.inc(tags={"status": status})
+
+    def dropped(self, reason: str, count: int) -> None:
+        """So many jobs went: expired or full."""
+        self._dropped.inc(count, tags={"reason": reason})
+
+    def told(self, outcome: str) -> None:
+        """A webhook was told, or not: delivered, failed or given_up."""
+        self._webhooks.inc(tags={"outcome": outcome})
+
+    def took_part(self, stage: str, version: str, outcome: str) -> None:
+        """A version took part in a job's request: ok, error or non_finite."""
+        self._version_requests.inc(tags={"stage": stage, "version": version, "outcome": outcome})
+
+
+def _version_requests() -> Counter:
+    return Counter(
+        "latentworks_version_requests_total",
+        "requests that a version took part in, by how they ended: ok, error or non_finite",
+        tag_keys=("stage", "version", "outcome"),
+    )
 
 
 def _version(pin: ComponentRef) -> dict[str, str]:

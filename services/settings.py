@@ -20,38 +20,20 @@ from pipeline.request import RequestRules
 from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
 from runtime.settings import SessionSettings
+from services.deployment_args import Cpus, DeploymentArgs, Ongoing
 from services.held_versions import VersionBounds
+from services.jobs.settings import JobsArgs
+from services.keys.settings import KeySettings
 
 PREFIX = "LATENTWORKS_"
 _NESTED = "__"
 # variables of our prefix that other rooms read
-_ELSEWHERE = (*VARIABLES, "LATENTWORKS_TRAINING")
+_ELSEWHERE = (*VARIABLES, "LATENTWORKS_TRAINING", "LATENTWORKS_SERVER", "LATENTWORKS_SERVER_KEY")
 
 
 _COPIES = CompilerSettings()
 
-Cpus = Annotated[float, Field(ge=0, description="what Ray sets aside for a replica, to place it; it bounds nothing")]
-Ongoing = Annotated[int, Field(ge=1, description="calls that a replica takes at a time; others queue")]
 Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
-
-
-class DeploymentArgs(BaseModel):
-    """Replicas of one deployment and what Ray sets aside for each.
-
-    `num_cpus` and `num_gpus` only place replicas and may be fractions; they bound nothing. A stopping replica has
-    `graceful_shutdown_timeout_s` seconds for what it works on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    replicas: int = Field(1, ge=1, le=1000, description="how many replicas run")
-    num_cpus: Cpus = 0.1
-    num_gpus: float = Field(0, ge=0, description="the same, of GPUs")
-    max_ongoing_requests: Ongoing = 100
-    graceful_shutdown_timeout_s: float = Field(120, ge=0, description="what a stopping replica has for its last calls")
-    health_check_period_s: float = Field(
-        2, gt=0, le=3600, description="how often a replica is asked whether it can work; one that died is found so"
-    )
 
 
 class StageArgs(DeploymentArgs):
@@ -169,6 +151,9 @@ class ChainArgs(DeploymentArgs):
         le=100,
         description="answers whose pictures a candidate decodes at a time, in one replica; more are left out",
     )
+    write_prompts: bool = Field(
+        True, description="whether pictures' files hold the prompts; without them a file cannot be drawn again"
+    )
 
 
 class LatentsArgs(DeploymentArgs):
@@ -181,6 +166,18 @@ class LatentsArgs(DeploymentArgs):
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
     )
     keep_s: float = Field(3600, gt=0, le=10**9, description="seconds for which they are kept")
+
+
+class LinksArgs(BaseModel):
+    """Pictures that `"response_format": "url"` asks for, beside the latents on the disk of that node."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    folder: Folder | None = Field(None, description="where pictures are kept; unset: `pictures` in the registry's home")
+    most_bytes: int = Field(
+        2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
+    )
+    keep_s: float = Field(3600, gt=0, le=10**9, description="seconds for which a link shows its picture")
 
 
 class IngressArgs(DeploymentArgs):
@@ -196,6 +193,20 @@ class IngressArgs(DeploymentArgs):
         ge=1,
         le=3600,
         description="seconds that a refused caller is told to wait, where the denoiser does not know better",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="how callers reach this server, such as `https://pictures.example`, for links to pictures; unset: "
+        "as the request says",
+    )
+    trust_forwarded: bool = Field(
+        False,
+        description="whether `x-forwarded-proto` and `x-forwarded-host` are believed where `public_url` is unset: only "
+        "behind a proxy that sets both",
+    )
+    open: bool = Field(
+        False, description="whether anybody is let in where there are no keys and other machines reach this server"
     )
     webhook_secret: SecretStr | None = Field(
         None, description="what MLflow signs its webhooks to `/v1/registry/webhook` with; unset: there is no such route"
@@ -266,7 +277,10 @@ class GraphArgs(BaseSettings):
     vae_encoder: StageArgs = StageArgs()
     graph: ChainArgs = ChainArgs()
     latents: LatentsArgs = LatentsArgs()
+    links: LinksArgs = LinksArgs()
+    jobs: JobsArgs = JobsArgs()
     ingress: IngressArgs = IngressArgs()
+    keys: KeySettings = KeySettings()
 
     @classmethod
     def settings_customise_sources(
@@ -294,14 +308,19 @@ class GraphArgs(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _keys_make_sense(self) -> Self:
+        self.keys.require_sense()
+        return self
+
+    @model_validator(mode="after")
     def _everything_waits_in_the_policy(self) -> Self:
         # calls beyond would queue in Serve's router, out of sight of priorities, deadlines and fair shares
-        admitted = self.ingress.max_images * self.ingress.replicas
+        admitted = self.ingress.max_images * self.ingress.replicas + self.jobs.at_once * self.rules.max_images
         for name, part in (("graph", self.graph), ("denoiser", self.denoiser)):
             if part.max_ongoing_requests <= admitted:
                 raise ValueError(
                     f"{name}.max_ongoing_requests={part.max_ongoing_requests}: must be over {admitted}, "
-                    "ingress.max_images times ingress.replicas"
+                    "ingress.max_images times ingress.replicas and jobs.at_once times rules.max_images"
                 )
         return self
 

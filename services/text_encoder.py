@@ -12,15 +12,11 @@ from services.messages import ReplicaReport
 from services.stage_host import StageHost, StageSettings
 
 
-def _probe(stage: TextEncoder) -> None:
-    stage.encode([""])
-
-
 class TextEncoderDeployment:
-    """Encodes the texts of one request in one run."""
+    """Encodes the texts of one request."""
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, _probe, settings)
+        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, TextEncoder.probe, settings)
         await self._host.start(await rollout.record.remote())
 
     async def encode(self, pin: ComponentRef, texts: Sequence[str], chunks: int) -> EncodedText:

@@ -16,7 +16,9 @@ PAGES = (
     "ARCHITECTURE.md",
     "docs/bundled-model.md",
     "docs/guidance.md",
+    "docs/keys.md",
     "docs/latents.md",
+    "docs/openai.md",
     "docs/samplers.md",
     "docs/serving.md",
 )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from services.errors import OverloadedError, UnavailableError
+from services.keys.keyring import Caller
 
 
 class Admission:
@@ -22,12 +23,13 @@ class Admission:
         return self._images
 
     @contextmanager
-    def admitted(self, images: int) -> Iterator[None]:
-        """A block in which `images` more pictures are made.
+    def admitted(self, images: int, who: Caller) -> Iterator[None]:
+        """A block in which `images` more pictures are made for a caller.
 
         Raises:
             UnavailableError: the server is about to stop.
-            OverloadedError: it would be more than may wait.
+            OverloadedError: it would be more than may wait, or than the caller's key has left.
+            PermissionDeniedError: the caller's key may never ask for so many at a time.
         """
         if self.draining:
             raise UnavailableError("the server is about to stop; ask another, or again later")
@@ -36,11 +38,12 @@ class Admission:
                 f"{self._images} pictures are waiting or being made, {images} more would exceed {self._most_images}; "
                 "try again later"
             )
-        self._count(images)
-        try:
-            yield
-        finally:
-            self._count(-images)
+        with who.admitted(images):
+            self._count(images)
+            try:
+                yield
+            finally:
+                self._count(-images)
 
     def _count(self, images: int) -> None:
         self._images += images

@@ -1,14 +1,26 @@
 """What the faces that make pictures answer, and the errors that they all may."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import time
 from typing import Any
 
 from components.contract import Kind
 from components.reference import ComponentRef
-from services.ingress.media_types import MEDIA_TYPES
-from services.ingress.schemas import ComponentPin, ErrorAnswer, GeneratedImage, GenerationAnswer
+from services.ingress.media_types import EVENTS_TYPE, MEDIA_TYPES
+from services.ingress.quality import ToldQuality
+from services.ingress.schemas import (
+    CompletedEvent,
+    ComponentPin,
+    ErrorAnswer,
+    GeneratedImage,
+    GenerationAnswer,
+    InputTokens,
+    OutputTokens,
+    PartialImageEvent,
+    ProgressEvent,
+    Usage,
+)
 from services.messages import Drawn, Order, Picture
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -32,6 +44,10 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     **ERRORS,
 }
+EVENTS = (PartialImageEvent, CompletedEvent, ProgressEvent, ErrorAnswer)
+STREAMED = {
+    EVENTS_TYPE: {"schema": {"oneOf": [{"$ref": f"#/components/schemas/{one.__name__}"} for one in EVENTS]}},
+}
 
 
 def pins_text(pins: Iterable[tuple[Kind, ComponentRef]]) -> str:
@@ -42,44 +58,76 @@ def pins_text(pins: Iterable[tuple[Kind, ComponentRef]]) -> str:
 def headers_of(order: Order, drawn: Drawn) -> dict[str, str]:
     """What an answer says beside its body."""
     truncated = drawn.prompt_truncated or drawn.negative_prompt_truncated
-    varied = {} if order.request.subseed is None else {"x-subseed": str(order.request.subseed)}
-    fallbacks = sorted({str(ref) for one in drawn.pictures if (ref := _fallback(order, one)) is not None})
+    fallbacks = sorted({str(ref) for one in drawn.pictures if (ref := fallback_of(order, one)) is not None})
     fallback = {"x-fallback": ", ".join(fallbacks)} if fallbacks else {}
     kept = [one.latents for one in drawn.pictures if one.latents is not None]
     latents = {"x-latents": ", ".join(kept)} if kept else {}
+    return {**first_headers_of(order), **fallback, **latents, "x-truncated": "true" if truncated else "false"}
+
+
+def first_headers_of(order: Order) -> dict[str, str]:
+    """What of `headers_of` is known before anything is drawn."""
+    varied = {} if order.request.subseed is None else {"x-subseed": str(order.request.subseed)}
     return {
         "x-seed": str(order.request.seed),
         **varied,
-        **fallback,
-        **latents,
         "x-component-versions": pins_text(order.pins.items()),
-        "x-truncated": "true" if truncated else "false",
     }
 
 
-def answer_of(order: Order, drawn: Drawn, bundle: str) -> GenerationAnswer:
-    """The pictures and what made them, as JSON has it."""
+def answer_of(
+    order: Order,
+    drawn: Drawn,
+    bundle: str,
+    quality: ToldQuality | None = None,
+    urls: Sequence[str] | None = None,
+) -> GenerationAnswer:
+    """The pictures and what made them, as JSON has it; with `urls` these stand in for the pictures."""
     request = order.request
     images = [
         GeneratedImage(
-            b64_json=base64.b64encode(one.data).decode(),
+            b64_json=base64.b64encode(one.data).decode() if urls is None else None,
+            url=None if urls is None else urls[index],
             seed=one.seed,
             subseed=one.subseed,
-            fallback=None if (ref := _fallback(order, one)) is None else pin_of(ref),
+            fallback=None if (ref := fallback_of(order, one)) is None else pin_of(ref),
             latents=one.latents,
         )
-        for one in drawn.pictures
+        for index, one in enumerate(drawn.pictures)
     ]
     return GenerationAnswer(
         created=int(time()),
         data=images,
         model=bundle,
         output_format=order.encoding.format,
-        size=f"{request.width}x{request.height}",
+        size=size_of(order),
+        quality=quality,
+        usage=usage_of(order, drawn.text_tokens, len(drawn.pictures)),
         seed=request.seed,
         prompt_truncated=drawn.prompt_truncated,
         negative_prompt_truncated=drawn.negative_prompt_truncated,
         components={kind.value: pin_of(pin) for kind, pin in order.pins.items()},
+    )
+
+
+def size_of(order: Order) -> str:
+    """A picture's size as OpenAI writes it."""
+    return f"{order.request.width}x{order.request.height}"
+
+
+def usage_of(order: Order, text_tokens: int, pictures: int) -> Usage | None:
+    """What so many pictures of an order took; None where no text was read for them."""
+    space = None if order.contract is None else order.contract.latent_space
+    if space is None:
+        return None
+    side = space.downscale
+    image_tokens = pictures * (order.request.width // side) * (order.request.height // side)
+    return Usage(
+        input_tokens=text_tokens,
+        output_tokens=image_tokens,
+        total_tokens=text_tokens + image_tokens,
+        input_tokens_details=InputTokens(text_tokens=text_tokens, image_tokens=0),
+        output_tokens_details=OutputTokens(image_tokens=image_tokens),
     )
 
 
@@ -88,6 +136,6 @@ def pin_of(ref: ComponentRef) -> ComponentPin:
     return ComponentPin(**ref.model_dump())
 
 
-def _fallback(order: Order, picture: Picture) -> ComponentRef | None:
+def fallback_of(order: Order, picture: Picture) -> ComponentRef | None:
     """The version that made a picture where the pinned one gave none."""
     return None if picture.decoder in (None, order.pins[Kind.VAE_DECODER]) else picture.decoder

@@ -15,10 +15,15 @@ Body = TypeVar("Body", bound=BaseModel)
 
 _TYPES = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "string_type": "text",
     "string_unicode": "valid Unicode",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
     "model_type": "an object",
     "dict_type": "an object",
 }
@@ -26,14 +31,23 @@ _LONGEST_NAME = 64
 _LONGEST_USER = 256
 
 
-def typed(model: type[Body], given: Mapping[str, Any], secret: Collection[str], choices: Collection[str] = ()) -> Body:
+def typed(
+    model: type[Body],
+    given: Mapping[str, Any],
+    secret: Collection[str],
+    choices: Collection[str] = (),
+    *,
+    texts: bool = False,
+) -> Body:
     """Read a body as a model; a value of a `secret` field is not quoted, and that of a field of `choices` does things.
+
+    With `texts` numbers and the like are written in texts, as in a form.
 
     Raises:
         FieldError: a field is unknown, missing or of another type.
     """
     try:
-        return model.model_validate(given)
+        return model.model_validate(given, strict=False if texts else None)
     except ValidationError as error:
         raise _field_error(error.errors(include_url=False)[0], model, secret, choices) from None
 

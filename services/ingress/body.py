@@ -1,7 +1,7 @@
 """Reading a request's JSON body: bounded while it arrives, and strict about what JSON is."""
 
 import json
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
 from services.errors import BodyTooLargeError, ContentTypeError, UnreadableBodyError
@@ -25,16 +25,29 @@ async def read_body(chunks: AsyncIterable[bytes], announced: str | None, limit: 
     Raises:
         BodyTooLargeError: it is, or says that it will be, longer.
     """
-    if announced is not None and announced.isdecimal() and len(announced.lstrip("0")) > len(str(limit)):
-        raise _too_large(limit)
-    if announced is not None and announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
     body = bytearray()
-    async for chunk in chunks:
-        if len(body) + len(chunk) > limit:
-            raise _too_large(limit)
+    async for chunk in bounded(chunks, announced, limit):
         body += chunk
     return bytes(body)
+
+
+async def bounded(chunks: AsyncIterable[bytes], announced: str | None, limit: int) -> AsyncGenerator[bytes, None]:
+    """Pass on a body of at most `limit` bytes as it arrives; `announced` as in `read_body`.
+
+    Raises:
+        BodyTooLargeError: as `read_body`.
+    """
+    if announced is not None and announced.isdecimal():
+        # Python reads no number of more than 4,300 digits
+        digits = announced.lstrip("0")
+        if len(digits) > len(str(limit)) or int(announced) > limit:
+            raise _too_large(limit)
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

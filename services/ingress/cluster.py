@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 import ray
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.context import _get_serve_request_context
+from ray.serve.context import _get_global_client, _get_serve_request_context
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ReplicaState
 
@@ -49,6 +49,17 @@ class RunningReplicas:
             raise UnavailableError("Serve's controller does not know the application")
         deployments = application.deployments.items()
         return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments}
+
+
+def listening_host() -> str | None:
+    """Where Serve's proxies listen for HTTP, None where that is not to be learned."""
+    try:
+        # Serve has no public way to it
+        client = _get_global_client()
+    except (RayError, RayServeException, OSError):
+        return None
+    host: str | None = client.http_config.host
+    return host
 
 
 def request_id() -> str:

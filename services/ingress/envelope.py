@@ -5,13 +5,15 @@ The request's id, `x-request-id`, is the work of Serve's proxy: it takes the cal
 
 import time
 from http import HTTPStatus
+from types import MappingProxyType
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.errors import answer
+from services.ingress.errors import Shapes, answer, shape_at
 from services.metrics import IngressMetrics
 
+_OPENAI: Shapes = MappingProxyType({})
 _UNKNOWN_ROUTE = "unknown"
 # nginx's status of a request whose client went away
 _CLIENT_CLOSED = 499
@@ -20,24 +22,27 @@ _CLIENT_CLOSED = 499
 class Envelope:
     """ASGI middleware around the whole app; the last resort of an exception, of which nothing reaches Serve's log."""
 
-    def __init__(self, app: ASGIApp, metrics: IngressMetrics, retry_after_s: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: IngressMetrics, retry_after_s: int, shapes: Shapes = _OPENAI) -> None:
         self._app = app
         self._metrics = metrics
         self._retry_after_s = retry_after_s
+        self._shapes = shapes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other scopes pass untouched."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = _CLIENT_CLOSED
+        status, whole = _CLIENT_CLOSED, False
         started = time.perf_counter()
 
         async def watched_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, whole
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                whole = True
 
         try:
             await self._app(scope, receive, watched_send)
@@ -46,10 +51,14 @@ class Envelope:
             status = _CLIENT_CLOSED
         except Exception as error:
             if status != _CLIENT_CLOSED:  # half an answer is out already; only breaking off tells the client
+                status, whole = HTTPStatus.INTERNAL_SERVER_ERROR, True
                 raise
-            await answer(error, self._retry_after_s)(scope, receive, watched_send)
+            await answer(error, self._retry_after_s, shape_at(scope["path"], self._shapes))(
+                scope, receive, watched_send
+            )
         finally:
-            self._count(scope, status, time.perf_counter() - started)
+            # a stream that was left before its end was not answered either
+            self._count(scope, status if whole else _CLIENT_CLOSED, time.perf_counter() - started)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # the route's pattern, never the path: a path is the caller's text, and each would be a new series

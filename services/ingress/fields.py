@@ -1,6 +1,7 @@
 """From a body's JSON object to a checked request: every field refused is named, with its value and its limit."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +13,45 @@ from services.errors import FieldError, UnknownModelError
 from services.ingress.bodies import encoding_of, tenant_of, typed
 from services.ingress.media_types import Wanted
 from services.ingress.pinning import Pinned
-from services.ingress.schemas import GenerationBody
+from services.ingress.quality import ToldQuality, steps_of, told_quality
+from services.ingress.schemas import EditBody, GenerationBody, VariationBody
+from services.ingress.sources import Undecoded
+from services.keys.keyring import ANYBODY, Caller
 from services.messages import Encoding, Order, Terms
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _PARAMS = {"width": "size", "height": "size"}
 _SECRET = {"prompt", "negative_prompt", "user"}
 # fields of a few values each of which does something
-_CHOICES = {"output_format", "priority"}
+_CHOICES = {"on_disconnect", "output_format", "priority", "quality", "response_format"}
 _LONGEST_NAME = 64
 _LONGEST_DEADLINE_S = 86_400
+MOST_PARTIAL_IMAGES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """What the events of an answer are beside its pictures: previews of each, and whether every step is told."""
+
+    partial_images: int
+    progress: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What of a request no version has a say in; `raw`: the answer is the picture itself."""
+    """What of a request no version has a say in.
+
+    `raw`: the answer is the picture itself; `links`: it has links to the pictures; `streaming`: it is a stream of
+    events. `quality` is what it says of that.
+    """
 
     images: int
     raw: bool
     encoding: Encoding
     terms: Terms
+    links: bool = False
+    streaming: Streaming | None = None
+    quality: ToldQuality | None = None
 
 
 def typed_body(given: dict[str, Any]) -> GenerationBody:
@@ -41,6 +61,24 @@ def typed_body(given: dict[str, Any]) -> GenerationBody:
         FieldError: a field is unknown, missing or of another type.
     """
     return typed(GenerationBody, given, _SECRET, _CHOICES)
+
+
+def typed_edit(given: Mapping[str, Any]) -> EditBody:
+    """Hold the texts of a form that brings a picture to edit to the fields that there are and to their types.
+
+    Raises:
+        FieldError: a field is unknown, missing or of another type.
+    """
+    return typed(EditBody, given, _SECRET, _CHOICES, texts=True)
+
+
+def typed_variation(given: Mapping[str, Any]) -> VariationBody:
+    """Hold the texts of a form that brings a picture to vary to the fields that there are and to their types.
+
+    Raises:
+        FieldError: as `typed_edit`.
+    """
+    return typed(VariationBody, given, _SECRET, _CHOICES, texts=True)
 
 
 def require_model(body: GenerationBody, bundle: str) -> None:
@@ -53,8 +91,8 @@ def require_model(body: GenerationBody, bundle: str) -> None:
         raise UnknownModelError(f"model={body.model[:_LONGEST_NAME]!r}: must be {bundle!r}", "model")
 
 
-def check_form(body: GenerationBody, accept: Wanted, rules: RequestRules) -> Form:
-    """Check what needs no version, of a body and the kind of answer asked for.
+def check_form(body: GenerationBody, accept: Wanted, rules: RequestRules, who: Caller = ANYBODY) -> Form:
+    """Check what needs no version, of a body and the kind of answer asked for; `who` asks.
 
     Raises:
         FieldError: a field has a value outside its limits.
@@ -64,25 +102,40 @@ def check_form(body: GenerationBody, accept: Wanted, rules: RequestRules) -> For
     try:
         if not 1 <= images <= rules.max_images:
             raise refuse("n", images, f"a whole number between 1 and {rules.max_images}")
-        terms = _terms(body)
+        terms = _terms(body, who)
+        streaming = _streaming(body)
     except RequestError as error:
         raise FieldError(error.message, error.field) from None
+    links = body.response_format == "url"
     if raw and images != 1:
         raise FieldError(f"n={images}: must be 1 where accept asks for a picture itself; JSON holds several", "n")
-    return Form(images, raw, encoding, terms)
+    if links and (raw or streaming is not None):
+        why = "where accept asks for a picture itself" if raw else "with stream, whose events hold the pictures"
+        raise FieldError(f"response_format='url': must be left out {why}", "response_format")
+    return Form(images, raw, encoding, terms, links, streaming, told_quality(body.quality, body.steps))
 
 
-def order_of(body: GenerationBody, form: Form, pinned: Pinned, rules: RequestRules, request_id: str) -> Order:
-    """Turn a body into an order, by the versions that it is pinned to.
+def order_of(
+    body: GenerationBody,
+    form: Form,
+    pinned: Pinned,
+    rules: RequestRules,
+    request_id: str,
+    brought: Undecoded | None = None,
+) -> Order:
+    """Turn a body into an order, by the versions that it is pinned to; what was `brought` is not decoded yet.
 
     Raises:
         FieldError: a field has a value outside its limits.
     """
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
-        request = _request(body, form, denoiser, rules)
+        request = _request(body, form, denoiser, rules, brought)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
+    if form.streaming is not None and form.streaming.partial_images and denoiser.preview is None:
+        limit = f"0 or left out: {pinned.pins[Kind.DENOISER]} has no previews"
+        raise FieldError(f"partial_images={form.streaming.partial_images}: must be {limit}", "partial_images")
     return Order(
         request,
         pinned.pins,
@@ -96,21 +149,38 @@ def order_of(body: GenerationBody, form: Form, pinned: Pinned, rules: RequestRul
     )
 
 
-def _terms(body: GenerationBody) -> Terms:
+def _terms(body: GenerationBody, who: Caller) -> Terms:
     user = tenant_of(body.user)
     deadline_s = body.deadline_s
     # NaN lies between no two numbers
     if deadline_s is not None and not 0 < deadline_s <= _LONGEST_DEADLINE_S:
         raise refuse("deadline_s", deadline_s, f"a number over 0 and at most {_LONGEST_DEADLINE_S}")
-    return Terms(user, "normal" if body.priority is None else body.priority, deadline_s)
+    priority = "normal" if body.priority is None else body.priority
+    return Terms(who.share_of(user), priority, deadline_s, who.owner_of(user) if who.tenant else None)
 
 
-def _request(body: GenerationBody, form: Form, denoiser: Contract, rules: RequestRules) -> ImageRequest:
+def _streaming(body: GenerationBody) -> Streaming | None:
+    partial_images = 0 if body.partial_images is None else body.partial_images
+    progress = bool(body.progress)
+    if body.stream:
+        if not 0 <= partial_images <= MOST_PARTIAL_IMAGES:
+            raise refuse("partial_images", partial_images, f"a whole number between 0 and {MOST_PARTIAL_IMAGES}")
+        return Streaming(partial_images, progress)
+    if partial_images:
+        raise refuse("partial_images", partial_images, "0 or left out without stream")
+    if progress:
+        raise refuse("progress", progress, "false or left out without stream")
+    return None
+
+
+def _request(
+    body: GenerationBody, form: Form, denoiser: Contract, rules: RequestRules, brought: Undecoded | None
+) -> ImageRequest:
     width, height = _size(body.size)
     fields = RequestFields(
         prompt=body.prompt,
         negative_prompt="" if body.negative_prompt is None else body.negative_prompt,
-        steps=body.steps,
+        steps=steps_of(body.quality, body.steps, denoiser, rules),
         guidance=body.guidance,
         guidance_rescale=body.guidance_rescale,
         guidance_start=body.guidance_start,
@@ -126,6 +196,9 @@ def _request(body: GenerationBody, form: Form, denoiser: Contract, rules: Reques
         n=form.images,
         width=width,
         height=height,
+        strength=None if brought is None else brought.strength,
+        image=None if brought is None else brought.size,
+        mask=brought is not None and brought.has_mask,
     )
     return check_request(fields, denoiser, rules)
 

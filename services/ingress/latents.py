@@ -16,6 +16,7 @@ from components.contract import Contract, Kind
 from components.reference import ComponentRef
 from services.comparison import decibels
 from services.errors import FieldError, NotAcceptableError, StartError, UnavailableError
+from services.ingress.access import caller
 from services.ingress.admission import Admission
 from services.ingress.answers import ANSWERS, ERRORS, PICTURE, answer_of, headers_of, pin_of, pins_text
 from services.ingress.bodies import encoding_of, one_of_each, tenant_of, typed
@@ -94,7 +95,7 @@ class Resolver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LatentsFace:
-    """What the face needs of the rest of the server; `read` takes an id and a tenant."""
+    """What the face needs of the rest of the server; `read` takes an id and an owner."""
 
     resolver: Resolver
     read: Callable[[str, str], Awaitable[KeptLatents]]
@@ -131,18 +132,18 @@ class LatentsFace:
         given = parse_object(await read_body(request.stream(), request.headers.get("content-length")))
         body = typed(DecodeBody, given, _SECRET, ("output_format",))
         encoding = encoding_of(body.output_format, body.output_compression, accept)
-        tenant = tenant_of(body.user)
+        who, user = caller(request), tenant_of(body.user)
         named = None if body.components is None else body.components.vae_decoder
         if named is not None:
             check_selector(Kind.VAE_DECODER, named, _DECODER)
-        kept = await self.read(latents, tenant)
-        with self.admission.admitted(1):
+        kept = await self.read(latents, who.owner_of(user))
+        with self.admission.admitted(1, who):
             # the version that they were pinned to has served already, whatever is said of it now
             pinned = kept.pins[Kind.VAE_DECODER]
             decoder = pinned if named is None else await self._decoder(kept, named, _DECODER)
             picture = await self._decoded(kept, decoder, encoding)
         self.metrics.images.inc(1, tags={"format": encoding.format})
-        order = Order(kept.request, _pinned(kept, decoder), encoding, Terms(tenant))
+        order = Order(kept.request, _pinned(kept, decoder), encoding, Terms(who.share_of(user)))
         drawn = Drawn((picture,), kept.prompt_truncated, kept.negative_prompt_truncated)
         headers = headers_of(order, drawn)
         if accept != "json":
@@ -155,8 +156,9 @@ class LatentsFace:
         as_json = _asks_for_json(request.headers.get("accept"))
         query = one_of_each(request.query_params.multi_items(), _COMPARED)
         first, second = _two(query.get("components"))
-        kept = await self.read(latents, tenant_of(query.get("user")))
-        with self.admission.admitted(2):
+        who = caller(request)
+        kept = await self.read(latents, who.owner_of(tenant_of(query.get("user"))))
+        with self.admission.admitted(2, who):
             decoders = (await self._decoder(kept, first, "components"), await self._decoder(kept, second, "components"))
             compared = await self.compare(CompareOrder(kept=kept, decoders=decoders, files=as_json))
         self.metrics.images.inc(len(compared.files), tags={"format": "png"})

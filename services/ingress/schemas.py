@@ -1,11 +1,17 @@
 """The bodies of the images face, as OpenAI names them; fields of ours stand beside them at the top level."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from diffusion.batcher_records import Priority
+from services.ingress.quality import Quality, ToldQuality
 from services.messages import PictureFormat
+
+EventPrefix: TypeAlias = Literal["image_generation", "image_edit"]
+
+# forms of clients send a field that nobody filled in as an empty text
+_EMPTY = BeforeValidator(lambda given: None if given == "" else given)
 
 _EXAMPLES: list[JsonValue] = [
     {"prompt": "a red apple, 3d style"},
@@ -19,27 +25,43 @@ class GenerationBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
 
     prompt: str = Field(description="what to draw")
-    model: str | None = Field(None, description="the name of a served bundle; left out: the only one")
+    model: Annotated[str | None, _EMPTY] = Field(
+        None, description="the name of a served bundle; left out: the only one"
+    )
     n: int | None = Field(
         None,
         description="how many pictures, 1 if left out; picture k is drawn with seed + k, or, where subseed_strength "
         "varies the picture of one seed, with subseed + k",
     )
-    size: str | None = Field(None, description="`WIDTHxHEIGHT` in pixels; `auto` or left out: the bundle's own")
-    response_format: Literal["b64_json"] | None = None
-    output_format: PictureFormat | None = Field(None, description="png if left out")
+    size: Annotated[str | None, _EMPTY] = Field(
+        None, description="`WIDTHxHEIGHT` in pixels; `auto` or left out: the bundle's own"
+    )
+    response_format: Annotated[Literal["b64_json", "url"] | None, _EMPTY] = Field(
+        None, description="b64_json, if left out, or url: a link that shows the picture for a time"
+    )
+    output_format: Annotated[PictureFormat | None, _EMPTY] = Field(None, description="png if left out")
     output_compression: int | None = Field(
         None, description="0 to 100, for jpeg and webp: the quality, 100 if left out; png loses nothing and takes 100"
     )
     user: str | None = Field(
         None, description="whose request it is: users get equal shares of the denoiser, for each size"
     )
-    quality: Literal["auto", "standard"] | None = None
-    style: None = None
-    background: Literal["auto", "opaque"] | None = None
-    moderation: Literal["auto"] | None = None
-    stream: Literal[False] | None = None
-    partial_images: Literal[0] | None = None
+    quality: Annotated[Quality | None, _EMPTY] = Field(
+        None,
+        description="where steps is left out: low is half of the default steps; auto, if left out, standard and medium "
+        "are the default; high and hd are twice, xhigh three and max four times as many",
+    )
+    style: Annotated[None, _EMPTY] = None
+    background: Annotated[Literal["auto", "opaque"] | None, _EMPTY] = Field(None, description="pictures are opaque")
+    moderation: Annotated[Literal["auto", "low"] | None, _EMPTY] = Field(None, description="nothing is filtered")
+    stream: bool | None = Field(None, description="answer with server-sent events; false if left out")
+    partial_images: int | None = Field(
+        None,
+        description="with stream: 0, if left out, to 3 previews of each picture on its way, spread over its steps",
+    )
+    progress: bool | None = Field(
+        None, description="with stream: tell of every step in events of a type of ours; false if left out"
+    )
     negative_prompt: str | None = Field(None, description="what to keep away from")
     seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
     steps: int | None = Field(None, description="steps of the sampler")
@@ -80,6 +102,30 @@ class GenerationBody(BaseModel):
         None,
         description="seconds from now after which nobody wants the picture; where that cannot be, 504 comes at once",
     )
+    on_disconnect: Annotated[Literal["cancel", "keep"] | None, _EMPTY] = Field(
+        None,
+        description="where the caller goes away: cancel, if left out, or keep: the request is a job, `x-job-id`, that "
+        "goes on",
+    )
+
+
+class EditBody(GenerationBody):
+    """The fields of a form that brings a picture, `image`, and perhaps a `mask`: what is drawn, and how far from it."""
+
+    strength: Annotated[float | None, _EMPTY] = Field(
+        None,
+        description="0 to 1: the share of the steps that is walked, from the picture with noise on it; left out: 0.8, "
+        "with a mask 1, and for variations 0.6",
+    )
+    input_fidelity: Annotated[Literal["low"] | None, _EMPTY] = Field(
+        None, description="strength says how close to the picture to stay"
+    )
+
+
+class VariationBody(EditBody):
+    """The fields of a form that brings a picture to vary."""
+
+    prompt: str = Field("", description="what to draw, if anything but the picture says so")
 
 
 class ComponentPin(BaseModel):
@@ -93,13 +139,38 @@ class ComponentPin(BaseModel):
 class GeneratedImage(BaseModel):
     """One picture."""
 
-    b64_json: str = Field(description="the file, in base64")
+    b64_json: str | None = Field(description="the file, in base64; null with response_format url")
+    url: str | None = Field(None, description="shows the file for a time, with response_format url; else null")
     seed: int = Field(description="alone, this seed, with the subseed if there is one, gives this picture")
     subseed: int | None = Field(description="null where subseed_strength is 0")
     fallback: ComponentPin | None = Field(
         None, description="the VAE decoder that made it, where the pinned one gave no picture; else null"
     )
     latents: str | None = Field(None, description="the id of its latents, where they were stored")
+
+
+class InputTokens(BaseModel):
+    """What the input's tokens were."""
+
+    text_tokens: int
+    image_tokens: int
+
+
+class OutputTokens(BaseModel):
+    """What the output's tokens are."""
+
+    image_tokens: int
+    text_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """What a request took, in tokens."""
+
+    input_tokens: int = Field(description="of the prompt and the negative prompt, as far as the model read them")
+    output_tokens: int = Field(description="one for each latent pixel of every picture, however many steps")
+    total_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens_details: OutputTokens
 
 
 class GenerationAnswer(BaseModel):
@@ -110,10 +181,54 @@ class GenerationAnswer(BaseModel):
     model: str
     output_format: PictureFormat
     size: str
+    quality: ToldQuality | None = Field(None, description="null where the request's steps decided")
+    background: Literal["opaque"] = "opaque"
+    usage: Usage | None = Field(None, description="null for pictures of kept latents, which read no text")
     seed: int = Field(description="the first picture's")
     prompt_truncated: bool = Field(description="whether the prompt was longer than the model reads, and was cut")
     negative_prompt_truncated: bool
     components: dict[str, ComponentPin] = Field(description="by kind")
+
+
+class ImageEvent(BaseModel):
+    """What every event with a picture in it says; `image_index` is ours."""
+
+    type: str
+    b64_json: str = Field(description="the file, in base64")
+    created_at: int = Field(description="seconds since 1970")
+    size: str
+    quality: ToldQuality | Literal["auto"] = Field(description="auto where the request's steps decided")
+    background: Literal["opaque"] = "opaque"
+    output_format: PictureFormat
+    image_index: int = Field(description="which of the n pictures, from 0")
+
+
+class PartialImageEvent(ImageEvent):
+    """A preview of an unfinished picture, in its size."""
+
+    partial_image_index: int = Field(description="from 0, for each picture")
+
+
+class CompletedEvent(ImageEvent):
+    """A finished picture; what stands after its usage is ours."""
+
+    usage: Usage = Field(description="this picture's; the text counts with the first one")
+    seed: int
+    subseed: int | None
+    fallback: ComponentPin | None
+    latents: str | None
+    prompt_truncated: bool
+    negative_prompt_truncated: bool
+
+
+class ProgressEvent(BaseModel):
+    """How far a picture is: sent where the request asks for `progress`, as OpenAI has no such event."""
+
+    type: str
+    created_at: int = Field(description="seconds since 1970")
+    image_index: int
+    step: int
+    steps: int
 
 
 class ErrorDetail(BaseModel):

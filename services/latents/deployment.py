@@ -1,11 +1,14 @@
-"""The latents' deployment: one replica that keeps them on its disk, for every replica of the graph and the ingress."""
+"""The latents' deployment: one replica that keeps latents, and the pictures of links, on its disk for every other."""
 
 import asyncio
 import logging
 
+from services.files.pictures import Link, PictureStore
+from services.files.store import StoreSettings
 from services.latents.records import KeptLatents
-from services.latents.store import LatentStore, StoreSettings
-from services.metrics import LatentsMetrics
+from services.latents.store import LatentStore
+from services.messages import PictureFormat
+from services.metrics import StoreMetrics
 
 _log = logging.getLogger("ray.serve")
 
@@ -13,12 +16,14 @@ _SWEEP_S = 30.0
 
 
 class LatentsDeployment:
-    """Keeps latents for a time, and hands them to whoever had them made."""
+    """Keeps latents for a time, and hands them to whoever had them made; so it does with pictures, by signed links."""
 
-    async def __init__(self, settings: StoreSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, latents: StoreSettings, pictures: StoreSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._sweeper: asyncio.Task[None] | None = None
-        self._metrics = LatentsMetrics()
-        self._store = await asyncio.to_thread(LatentStore, settings, self._metrics.dropped)
+        self._metrics = StoreMetrics("latents")
+        self._picture_metrics = StoreMetrics("pictures")
+        self._latents = await asyncio.to_thread(LatentStore, latents, self._metrics.dropped)
+        self._pictures = await asyncio.to_thread(PictureStore, pictures, self._picture_metrics.dropped)
         self._show()
         # what has ended goes from the disk also where nobody asks for anything
         self._sweeper = asyncio.create_task(self._sweep())
@@ -34,7 +39,7 @@ class LatentsDeployment:
         Raises:
             LatentsNotKeptError: there is no room for them.
         """
-        id_ = await asyncio.to_thread(self._store.keep, kept, tenant)
+        id_ = await asyncio.to_thread(self._latents.keep, kept, tenant)
         self._show()
         return id_
 
@@ -44,16 +49,37 @@ class LatentsDeployment:
         Raises:
             LatentsNotFoundError: nothing is.
         """
-        return await asyncio.to_thread(self._store.read, id_, tenant)
+        return await asyncio.to_thread(self._latents.read, id_, tenant)
+
+    async def keep_picture(self, data: bytes, format_: PictureFormat) -> Link:
+        """Keep a picture's file, and return the link to it.
+
+        Raises:
+            FileNotKeptError: there is no room for it.
+        """
+        link = await asyncio.to_thread(self._pictures.keep, data, format_)
+        self._show()
+        return link
+
+    async def read_picture(self, link: Link) -> bytes:
+        """The file that a link names.
+
+        Raises:
+            LinkSignatureError: the link is none of ours.
+            LinkExpiredError: it is over.
+        """
+        return await asyncio.to_thread(self._pictures.read, link)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
-            try:
-                await asyncio.to_thread(self._store.sweep)
-            except OSError as error:
-                _log.error("latents: the disk does not let go of a file: %s", error.strerror)
+            for name, store in (("latents", self._latents), ("links", self._pictures)):
+                try:
+                    await asyncio.to_thread(store.sweep)
+                except OSError as error:
+                    _log.error("%s: the disk does not let go of a file: %s", name, error.strerror)
             self._show()
 
     def _show(self) -> None:
-        self._metrics.holds(self._store.count, self._store.size)
+        self._metrics.holds(self._latents.count, self._latents.size)
+        self._picture_metrics.holds(self._pictures.count, self._pictures.size)

@@ -22,7 +22,9 @@ class LatentViews:
         self._decoder = decoder
 
     async def decode(self, order: DecodeOrder) -> Picture:
-        """The picture of kept latents: by the version that pictured them first, in the same file as then.
+        """The picture of kept latents: by the version that pictured them first, the same as then.
+
+        Its file tells nothing of the texts, which are not kept.
 
         Raises:
             NonFiniteImageError: neither the version nor the fallback gives one.
@@ -30,9 +32,8 @@ class LatentViews:
         kept, request = order.kept, order.kept.request
         pins = _pinned(kept.pins, order.decoder)
         made = await self._decoder.picture(kept.latents, pins, order.fallback)
-        data = await asyncio.to_thread(
-            encode_picture, made.pixels, order.encoding, describe(request, pins, made.decoder)
-        )
+        metadata = describe(request, pins, made.decoder, prompts=False)
+        data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
         return Picture(data, request.seed, request.subseed, made.decoder)
 
     async def compare(self, order: CompareOrder) -> Compared:
@@ -63,14 +64,14 @@ def _compared(order: CompareOrder, a: Made, b: Made) -> Compared:
 
 
 def _file(made: Made, request: ImageRequest, pins: Pins) -> bytes:
-    return encode_picture(made.pixels, _PNG, describe(request, _pinned(pins, made.decoder)))
+    return encode_picture(made.pixels, _PNG, describe(request, _pinned(pins, made.decoder), prompts=False))
 
 
 def _describe_sheet(
     request: ImageRequest, pins: Pins, decoders: tuple[ComponentRef, ComponentRef], found: Difference
 ) -> str:
     """What `describe` says of the latents, and in place of the decoder the two that are compared."""
-    made_by = json.loads(describe(request, pins))
+    made_by = json.loads(describe(request, pins, prompts=False).to_json())
     del made_by["components"][Kind.VAE_DECODER]
     compared = {
         "vae_decoders": [decoder.model_dump() for decoder in decoders],

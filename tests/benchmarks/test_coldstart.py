@@ -18,6 +18,8 @@ from benchmarks.scaling import NewReplica, read_phases
 from benchmarks.whole_unet import SD15, Geometry, write_whole_unet
 from components.folder import ComponentFolder, write_manifest
 
+pytestmark = pytest.mark.slow  # processes that measure
+
 ROOT = Path(__file__).parents[2]
 SMALL = Geometry(channels=(32, 64), resnets=1, attending=1)
 MB = 1_000_000
@@ -163,7 +165,6 @@ def test_a_bundle_that_is_not_there_is_told_before_anything_is_measured(tmp_path
     )
 
 
-@pytest.mark.slow
 def test_new_replicas_are_asked_for_and_serve(toy_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     ended = run("--bundle", toy_bundle, "--part", "replicas", "--replicas", "2", "--out", out)

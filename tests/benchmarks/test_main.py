@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # processes that measure
+
 ROOT = Path(__file__).parents[2]
 SHORT = ("--rounds", "3", "--steps", "5", "--at-once", "2", "--shorts", "20")
 
@@ -55,7 +57,6 @@ def test_a_bundle_of_sd15_that_is_not_there_is_told_before_anything_is_measured(
     assert re.fullmatch(r"benchmarks: sd15: no such folder.*\n", ended.stderr)
 
 
-@pytest.mark.slow
 def test_a_server_that_does_not_start_is_told_in_its_own_words(toy_bundle: Path, tmp_path: Path) -> None:
     # a name that no registry takes, found out by the server alone
     shutil.copytree(toy_bundle, tmp_path / "No Name")
@@ -64,7 +65,6 @@ def test_a_server_that_does_not_start_is_told_in_its_own_words(toy_bundle: Path,
     assert re.fullmatch(r"benchmarks: the server ended with status 1: .*bundle='No Name'.*\n", ended.stderr)
 
 
-@pytest.mark.slow
 def test_the_whole_benchmark(toy_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "result.json"
     ended = run("--bundle", toy_bundle, *SHORT, "--out", out)

@@ -46,10 +46,10 @@ def test_the_bare_sessions_run_what_the_chain_runs(task: Task, runs: Runs) -> No
     runs.clear()
     chain.draw()
     assert of_bare == runs
-    assert [kind for kind, _ in runs] == [Kind.TEXT_ENCODER, *[Kind.DENOISER] * 3, Kind.VAE_DECODER]
     # the prompt and the empty negative prompt; guided rows; one picture
-    assert runs[0][1]["input_ids"][0] == 2
-    assert runs[1][1]["latents"] == (2, 4, 8, 8)
+    assert [kind for kind, _ in runs] == [*[Kind.TEXT_ENCODER] * 2, *[Kind.DENOISER] * 3, Kind.VAE_DECODER]
+    assert runs[0][1]["input_ids"][0] == runs[1][1]["input_ids"][0] == 1
+    assert runs[2][1]["latents"] == (2, 4, 8, 8)
     assert runs[-1][1]["latents"] == (1, 4, 8, 8)
 
 
@@ -97,8 +97,9 @@ def test_stages_are_timed_within_the_whole(task: Task) -> None:
 def test_every_field_of_the_request_is_asked_for(task: Task) -> None:
     request = replace(task.request, guidance_rescale=0.5, guidance_end=0.75, adaptive_guidance=0.99, subseed=3)
     asked = asked_fields(request)
-    # one picture has no number, and how long a text may be is the deployment's to say
-    assert asked == {name: value for name, value in asdict(request).items() if name not in ("n", "prompt_chunks")}
+    # one picture has no number and none to start from, and how long a text may be is the deployment's to say
+    left_out = ("n", "strength", "prompt_chunks")
+    assert asked == {name: value for name, value in asdict(request).items() if name not in left_out}
     assert "adaptive_guidance" not in asked_fields(task.request)
     body = GenerationBody.model_validate(request_body(request))
     sent = {name: getattr(body, name) for name in asked if name not in ("width", "height")}

@@ -25,6 +25,8 @@ from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.compiler.conftest import CPU, names, noise, with_golden
 
+pytestmark = pytest.mark.slow  # a copy is built for nearly every test
+
 
 def opened(copies: CompiledCopies, component: ComponentFolder, wait: bool = True) -> Outcome:
     return copies.open(Session.open, component, CPU, wait=wait).outcome

@@ -12,6 +12,7 @@ from tests.requests import image_request
 
 WALK: dict[str, Any] = {
     "steps": 7,
+    "strength": 0.75,
     "guidance": 3.0,
     "guidance_rescale": 0.5,
     "guidance_start": 0.25,

@@ -2,11 +2,14 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from diffusers import StableDiffusion3Img2ImgPipeline, StableDiffusionImg2ImgPipeline
 
 from diffusion.errors import DiffusionError
+from diffusion.flow import FlowSchedule
 from diffusion.samplers import find_sampler
 from diffusion.schedule import NoiseSchedule
 from diffusion.spacing import Spacing
@@ -15,7 +18,7 @@ from diffusion.trajectory import ZERO_SNR_SIGMA, Trajectory
 SCHEDULE = NoiseSchedule(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 
 
-def walk(sampler: str, spacing: Spacing, steps: int, schedule: NoiseSchedule = SCHEDULE) -> Trajectory:
+def walk(sampler: str, spacing: Spacing, steps: int, schedule: NoiseSchedule | FlowSchedule = SCHEDULE) -> Trajectory:
     return find_sampler(sampler).trajectory(schedule, spacing, steps)
 
 
@@ -81,6 +84,41 @@ def test_starting_at_leaves_out_the_first_steps() -> None:
     for step in (-1, 5):
         with pytest.raises(DiffusionError, match=f"step={step}: must be a whole number between 0 and 4"):
             trajectory.starting_at(step)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 25, 100])
+@pytest.mark.parametrize("strength", [0.01, 0.07, 0.29, 0.3, 0.58, 0.75, 0.99, 1.0])
+def test_strength_leaves_out_what_diffusers_leaves_out(steps: int, strength: float) -> None:
+    scheduler = SimpleNamespace(timesteps=list(range(steps)), order=1)
+    for row, pipeline in (
+        ("ddim", StableDiffusionImg2ImgPipeline),
+        ("flow_euler", StableDiffusion3Img2ImgPipeline),
+    ):
+        left, _ = pipeline.get_timesteps(SimpleNamespace(scheduler=scheduler), steps, strength, "cpu")
+        whole = walk(row, Spacing(), steps, FlowSchedule() if row == "flow_euler" else SCHEDULE)
+        if left:
+            part = whole.of_strength(strength, steps)
+            assert (part.steps, part.skipped) == (whole.steps[left[0] :], whole.steps[: left[0]])
+        else:
+            with pytest.raises(DiffusionError, match=f"strength={strength}: must be at least 1/{steps} for {steps}"):
+                whole.of_strength(strength, steps)
+
+
+def test_strength_counts_steps_and_neither_queries_nor_repeated_ones() -> None:
+    for sampler, left in (("heun", 3), ("pndm", 4)):
+        assert len(walk(sampler, Spacing(), 10).of_strength(0.3, 10).steps) == left
+
+
+def test_strength_is_checked() -> None:
+    for strength in (-0.1, 1.1, float("nan")):
+        with pytest.raises(DiffusionError, match=r"strength=.*: must be between 0 and 1"):
+            walk("ddim", Spacing(), 5).of_strength(strength, 5)
+    with pytest.raises(DiffusionError, match=r"strength=0.0: must be over 0"):
+        walk("flow_euler", Spacing(), 5, FlowSchedule()).of_strength(0.0, 5)
+    runge_kutta = walk("pndm", Spacing(skip_prk_steps=False), 5)
+    assert runge_kutta.of_strength(1.0, 5) == runge_kutta
+    with pytest.raises(DiffusionError, match=r"strength=0.5: must be 1 where .* skip_prk_steps is false"):
+        runge_kutta.of_strength(0.5, 5)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001, 2.0, True])

@@ -81,6 +81,7 @@ def test_each_is_smaller_than_the_one_before() -> None:
     assert own > 2 * small > 4 * preview
 
 
+@pytest.mark.slow
 @QUIET
 @each
 def test_it_draws_what_diffusers_draws_with_its_checkpoint(name: str, drawn: torch.Tensor) -> None:
@@ -90,6 +91,7 @@ def test_it_draws_what_diffusers_draws_with_its_checkpoint(name: str, drawn: tor
     np.testing.assert_allclose(decoded(name, drawn), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @QUIET
 @each
 def test_its_pictures_are_close_to_those_of_the_vae(name: str, drawn: torch.Tensor) -> None:

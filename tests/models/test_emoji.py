@@ -111,6 +111,7 @@ def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: s
     assert_same_picture(ours, expected)
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize(
     "scheduler", [DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler]
@@ -122,6 +123,7 @@ def test_a_seed_of_diffusers_gives_its_picture(chain: TextToImage, scheduler: An
     assert_same_picture(ours, expected)
 
 
+@pytest.mark.slow
 @QUIET
 def test_the_demonstrations_command_draws_what_its_diffusers_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +160,7 @@ def encoded_by_transformers(chunks: list[list[int]]) -> torch.Tensor:
         return torch.cat([encoder(torch.tensor([ids])).last_hidden_state for ids in chunks], dim=1)
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() -> None:
     folders = open_bundle(BUNDLE, PARTS)

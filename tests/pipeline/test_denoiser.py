@@ -33,6 +33,10 @@ from tests.requests import image_request
 CPU = SessionSettings(threads=1, provider="cpu")
 
 
+SHAPE = (1, 4, 8, 8)
+MASK = np.arange(64).reshape(8, 8) % 9 < 4
+
+
 def text(seed: int, tokens: int = TOKENS) -> dict[str, F32]:
     return {"hidden_states": np.random.default_rng(seed).standard_normal((1, tokens, WIDTH), np.float32)}
 
@@ -64,6 +68,8 @@ JOBS = [
     job(5, guidance=0.0),
     job(6, rng="philox", steps=4),
     job(7, subseed=8, subseed_strength=0.5),
+    job(8, image_latents=noise(1, 0, SHAPE), strength=0.6),
+    job(9, image_latents=noise(1, 0, SHAPE), mask=MASK, sampler="heun", subseed=8, subseed_strength=0.5),
 ]
 
 

@@ -2,8 +2,10 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from components.messages import EncodedText
+from components.messages import EncodedImage, EncodedText, LatentDistribution
 from pipeline.jobs import denoise_jobs
 from tests.pipeline.conftest import SPACE
 from tests.requests import image_request
@@ -50,6 +52,26 @@ def test_a_job_walks_as_its_request_says() -> None:
     }
     for job in denoise_jobs(image_request(n=2, **walk), ENCODED, SPACE):
         assert {name: getattr(job, name) for name in walk} == walk
+
+
+MOMENTS = np.random.default_rng(0).standard_normal((1, 8, 4, 8), np.float32)
+IMAGE = EncodedImage(LatentDistribution(MOMENTS[:, :4], MOMENTS[:, 4:]), np.eye(4, 8, dtype=np.bool_))
+
+
+def test_each_picture_samples_the_latents_of_its_source_by_its_own_seed() -> None:
+    jobs = denoise_jobs(replace(REQUEST, rng="torch", strength=0.5), ENCODED, SPACE, image=IMAGE)
+    for k, job in enumerate(jobs):
+        generator = torch.Generator("cpu").manual_seed(40 + k)
+        sampled = DiagonalGaussianDistribution(torch.from_numpy(MOMENTS)).sample(generator).numpy()
+        assert job.image_latents is not None
+        np.testing.assert_allclose(
+            job.image_latents, (sampled - SPACE.shift_factor) * SPACE.scaling_factor, rtol=0, atol=1e-5
+        )
+        assert job.mask is not None
+        np.testing.assert_array_equal(job.mask, np.eye(4, 8))
+        assert job.strength == 0.5
+    without = denoise_jobs(REQUEST, ENCODED, SPACE)[0]
+    assert (without.image_latents, without.mask, without.strength) == (None, None, 1.0)
 
 
 def test_jobs_cross_processes() -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.__main__ import main
+from pipeline.image_to_image import ImageToImage
 from pipeline.text_to_image import Options, TextToImage
 from runtime.settings import SessionSettings
 
@@ -68,6 +69,29 @@ def test_every_part_of_the_walk_is_an_option(bundle: Path, tmp_path: Path, optio
     assert (expected != np.asarray(chain.generate("a red apple", seed=3, steps=4))).any(), "it changes nothing"
 
 
+def test_a_picture_is_changed_where_a_mask_says_so(bundle: Path, tmp_path: Path) -> None:
+    source, mask, out = (tmp_path / name for name in ("a.png", "m.png", "x.png"))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    picture.save(source)
+    Image.linear_gradient("L").save(mask)
+    base = ("a red apple", "--bundle", bundle, "--out", out, "--seed", "3", "--steps", "4", "--threads", "1")
+    chain = ImageToImage.load(bundle, SessionSettings(threads=1))
+    for more, expected in (
+        (("--image", source), chain.generate("a red apple", picture, seed=3, steps=4)),
+        (
+            ("--image", source, "--strength", "0.5"),
+            chain.generate("a red apple", picture, seed=3, steps=4, strength=0.5),
+        ),
+        (
+            ("--image", source, "--mask", mask),
+            chain.generate("a red apple", picture, Image.linear_gradient("L"), seed=3, steps=4),
+        ),
+    ):
+        assert run(*base, *more) == (0, f"{out}: seed 3\n")
+        with Image.open(out) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -83,6 +107,16 @@ def test_every_part_of_the_walk_is_an_option(bundle: Path, tmp_path: Path, optio
             ["a", "--sampler", "euler", "--eta", "1"],
             "eta=1.0: must be 0 or left out for euler, which has no share of noise to choose\n",
         ),
+        (["a", "--mask", "m.png"], "--mask: needs an --image\n"),
+        (["a", "--strength", "0.5"], "--strength: needs an --image\n"),
+        (["a", "--image", "none.png"], "--image: cannot be read: No such file or directory\n"),
+        (["a", "--image", "text.png"], "image: must be a picture, one of PNG, JPEG, WEBP, GIF, BMP\n"),
+        (
+            ["a", "--image", "ok.png", "--mask", "text.png"],
+            "mask: must be a picture, one of PNG, JPEG, WEBP, GIF, BMP\n",
+        ),
+        (["a", "--image", "short.png"], "image: cannot be read as a picture\n"),
+        (["a", "--image", "ok.png", "--strength", "2"], "strength=2.0: must be a number between 0 and 1\n"),
         ([""], "prompt: has 0 characters, must have 1 to 4000\n"),
         (["a", "--bundle", "nowhere"], "nowhere: no such folder; a bundle holds text_encoder, denoiser, vae_decoder\n"),
         (["a", "--out", "x.tiff"], "--out: its name must end in one of .png, .jpg, .jpeg, .webp\n"),
@@ -93,6 +127,9 @@ def test_an_error_is_one_sentence(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("text.png").write_text("no picture")
+    Image.effect_noise((99, 99), 9).save("ok.png")
+    Path("short.png").write_bytes(Path("ok.png").read_bytes()[:2000])
     code, output = run("--bundle", bundle, "--out", "x.png", *arguments)
     assert (code, output) == (1, sentence)
     assert not (tmp_path / "x.png").exists()

@@ -96,11 +96,15 @@ def test_a_subseed_of_no_strength_is_none() -> None:
         {"rng": "philox"},
         {"subseed": 2**63 - 10, "subseed_strength": 1, "n": 10},
         {"subseed": 0, "subseed_strength": 1e-6},
+        {"strength": 1, "image": (64, 64)},
+        {"strength": 0.04, "image": (64, 64), "mask": True},
+        {"strength": 0.1, "steps": 10, "image": (64, 64)},
     ],
 )
 def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
     request = check_request(replace(FIELDS, **inside), DENOISER, RULES)
-    assert {name: getattr(request, name) for name in inside} == inside
+    given = {name: value for name, value in inside.items() if name not in ("image", "mask")}
+    assert {name: getattr(request, name) for name in given} == given
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,11 @@ def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
         ({"eta": 1.1}, "eta", "eta=1.1: must be a number between 0 and 1"),
         ({"sampler": "euler", "eta": 0.5}, "eta", "eta=0.5: must be 0 or left out for euler"),
         ({"sampler": "Euler a", "eta": 1}, "eta", "eta=1: must be 0 or left out for euler_ancestral"),
+        ({"strength": 0.5}, "strength", "strength=0.5: must be left out without an image"),
+        ({"strength": 1.1, "image": (64, 64)}, "strength", "strength=1.1: must be a number between 0 and 1"),
+        ({"strength": 0, "image": (64, 64)}, "strength", "strength=0.0: must be at least 1/25 for 25 steps"),
+        ({"strength": 0.09, "steps": 11, "image": (64, 64)}, "strength", "strength=0.09: must be at least 1/11 for 11"),
+        ({"mask": True}, "mask", "mask: must be left out without an image"),
         ({"n": 0}, "n", "n=0: must be a whole number between 1 and 10"),
         ({"n": 11}, "n", "n=11"),
         ({"width": 17}, "width", "width=17: must be a multiple of 2"),
@@ -180,6 +189,24 @@ def test_a_share_is_a_number_between_0_and_1(field: str, given: Any) -> None:
         check_request(replace(FIELDS, **{field: given}), DENOISER, RULES)
     assert caught.value.field == field
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("given", [float("nan"), -0.1, True, "0.5", 10**400])
+def test_strength_is_such_a_share(given: Any) -> None:
+    with pytest.raises(RequestError, match=r"^strength=.*: must be a number between 0 and 1$"):
+        check_request(replace(FIELDS, image=(64, 64), strength=given), DENOISER, RULES)
+
+
+def test_strength_is_by_default_the_rules_and_one_where_nothing_or_a_mask_starts_the_walk() -> None:
+    for fields, strength in (
+        (FIELDS, 1.0),
+        (replace(FIELDS, image=(64, 64)), 0.8),
+        (replace(FIELDS, image=(64, 64), mask=True), 1.0),
+    ):
+        assert check_request(fields, DENOISER, RULES).strength == strength
+    gentle = RequestRules(default_strength=0.25)
+    assert check_request(replace(FIELDS, image=(64, 64)), DENOISER, gentle).strength == 0.25
+    assert check_request(FIELDS, DENOISER, gentle).strength == 1.0
 
 
 def test_steps_are_bound_by_the_training_timesteps_too() -> None:

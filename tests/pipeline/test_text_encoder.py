@@ -1,16 +1,21 @@
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder, record_files, write_manifest
 from components.manifest import Manifest
 from pipeline.text_encoder import TextEncoder
+from runtime.errors import RuntimeFault
+from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import CONTRACTS, TOKENS, WIDTH, WORDS, Networks, tokenizer, write_component
 
+ROOT = Path(__file__).parents[2]
 CPU = SessionSettings(threads=1, provider="cpu")
 
 
@@ -34,6 +39,13 @@ def test_what_exceeds_the_limit_is_cut_and_reported(encoder: TextEncoder) -> Non
     encoded = encoder.encode([fits, long])
     assert encoded.truncated == (False, True)
     np.testing.assert_array_equal(encoded.arrays["hidden_states"][0], encoded.arrays["hidden_states"][1])
+
+
+def test_tokens_that_were_read_are_counted_without_marks_and_padding(encoder: TextEncoder) -> None:
+    long = "apple " * (TOKENS - 1)
+    assert encoder.encode(["a red apple", "", long]).tokens == (3, 0, TOKENS - 2)
+    assert encoder.encode(["a red apple", long], max_chunks=2).tokens == (3, TOKENS - 1)
+    assert encoder.encode(["apple " * 20], max_chunks=3).tokens == (3 * (TOKENS - 2),)
 
 
 def test_a_long_text_goes_on_in_chunks_with_marks_of_their_own(encoder: TextEncoder, networks: Networks) -> None:
@@ -74,6 +86,75 @@ def test_texts_within_the_limit_are_one_chunk_however_many_may_be(encoder: TextE
     one, many = encoder.encode(texts), encoder.encode(texts, max_chunks=5)
     assert one.arrays["hidden_states"].tobytes() == many.arrays["hidden_states"].tobytes()
     assert many.arrays["hidden_states"].shape == (2, TOKENS, WIDTH)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_texts_bytes_hang_on_no_other_text_and_not_on_what_is_kept(threads: int, chunks: int) -> None:
+    settings = SessionSettings(threads=threads, provider="cpu")
+    emoji = TextEncoder(ComponentFolder.open(ROOT / "models" / "emoji" / "text_encoder"), settings)
+    long, short = "a smiling face " * 25, "a red apple"
+    first = emoji.encode([long, short], chunks)
+    again = emoji.encode([long, short], chunks)
+    alone = emoji.encode([short])
+    hidden = first.arrays["hidden_states"]
+    assert again.arrays["hidden_states"].tobytes() == hidden.tobytes()
+    assert alone.arrays["hidden_states"][0].tobytes() == hidden[1, : alone.arrays["hidden_states"].shape[1]].tobytes()
+    assert (again.truncated, again.tokens) == (first.truncated, first.tokens)
+    # and they are those of one run of all rows
+    words = Tokenizer.from_file(str(ROOT / "models" / "emoji" / "text_encoder" / "tokenizer.json"))
+    encodings = [words.encode(text) for text in (long, short, "")]
+    ids = [[part.ids for part in (encoding, *encoding.overflowing)] for encoding in encodings]
+    rows = [row for own in ids[:2] for row in (own + ids[2] * chunks)[:chunks]]
+    session = Session.open(ComponentFolder.open(ROOT / "models" / "emoji" / "text_encoder"), settings)
+    [together] = session.run({"input_ids": np.array(rows)}).values()
+    assert together.tobytes() == hidden.tobytes()
+
+
+def test_a_text_that_comes_again_is_not_run_again(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
+    for texts, chunks, weighting, hits, misses in (
+        (["a red apple", "boat"], 1, "none", 0, 2),
+        (["boat", "a red apple"], 1, "none", 2, 2),
+        (["boat", "boat"], 2, "none", 3, 3),
+        (["boat"], 1, "a1111", 3, 4),
+        (["(boat)"], 1, "a1111", 3, 5),
+    ):
+        encoder.encode(texts, chunks, weighting)
+        figures = encoder.cache_figures
+        assert (figures.hits, figures.misses, figures.prompts) == (hits, misses, misses)
+    assert encoder.cache_figures.size == 5 * TOKENS * WIDTH * 4
+
+
+def test_nobody_can_change_what_others_get(encoder: TextEncoder) -> None:
+    encoded = encoder.encode(["a red apple", "boat"])
+    for array in (encoded.arrays["hidden_states"], encoded.row(0)["hidden_states"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+
+
+def test_a_probe_runs_the_session_whatever_is_kept(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
+    encoder.encode([""])
+    encoder.probe()
+    encoder._session = Broken()  # type: ignore[assignment]
+    encoder.encode([""])
+    with pytest.raises(RuntimeFault, match="the device is lost"):
+        encoder.probe()
+
+
+def test_a_run_that_fails_leaves_nothing_behind(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
+    session, encoder._session = encoder._session, Broken()  # type: ignore[assignment]
+    with pytest.raises(RuntimeFault):
+        encoder.encode(["boat"])
+    encoder._session = session
+    assert np.isfinite(encoder.encode(["boat"]).arrays["hidden_states"]).all()
+
+
+class Broken:
+    def run(self, _: object) -> NoReturn:
+        raise RuntimeFault("text_encoder: the device is lost")
 
 
 @pytest.mark.parametrize(

@@ -171,8 +171,9 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
         with pytest.raises(RequestError, match=next(iter(bad))):
             chain.generate("boat", **bad)
     assert not runs
-    chain.generate("boat", steps=1)
-    assert len(runs) == 3
+    # texts that no other test has had encoded
+    chain.generate("a ferry", negative_prompt="a raft", steps=1)
+    assert len(runs) == 4
 
 
 def test_noise_of_another_size_is_refused(chain: TextToImage) -> None:

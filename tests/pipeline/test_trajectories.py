@@ -53,6 +53,28 @@ def test_the_final_sigma_is_the_checkpoints() -> None:
     assert smallest.lay_out("euler", 5, "default").steps[-1].sigma_next == pytest.approx(smallest_trained, rel=1e-4)
 
 
+def test_strength_leaves_the_last_steps() -> None:
+    whole = _noise().lay_out("heun", 10, "karras")
+    assert _noise().lay_out("heun", 10, "karras", strength=0.35).steps == whole.steps[-3:]
+    assert _noise().lay_out("heun", 10, "karras", strength=1.0) == whole
+    with pytest.raises(RequestError, match="strength=0.05: must be at least 1/10 for 10 steps") as caught:
+        _noise().lay_out("heun", 10, "karras", strength=0.05)
+    assert caught.value.field == "strength"
+
+
+def test_a_flow_rounds_strength_up_as_diffusers_does_for_flows() -> None:
+    trajectories = Trajectories.of(_flow(shift=3.0))
+    whole = trajectories.lay_out("flow_heun", 10, "default")
+    assert trajectories.lay_out("flow_heun", 10, "default", strength=0.35).steps == whole.steps[-4:]
+
+
+def test_a_prediction_that_cannot_start_from_noise_alone_can_start_from_a_picture() -> None:
+    epsilon = _noise(prediction_type="epsilon", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    with pytest.raises(RequestError, match="zero terminal SNR"):
+        epsilon.lay_out("ddim", 10, "default")
+    assert len(epsilon.lay_out("ddim", 10, "default", strength=0.9).steps) == 9
+
+
 def test_a_flow_is_walked_by_its_shift() -> None:
     trajectories = Trajectories.of(_flow(shift=3.0))
     sigmas = _sigmas(trajectories.lay_out("flow_euler", 4, "default"))

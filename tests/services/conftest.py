@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import Conditioning, Contract, Kind, LatentProjection, LatentSpace, NoiseSchedule, TensorSpec
 from components.folder import record_files, write_manifest
 from components.manifest import Manifest, Origin, Parity
 from components.reference import ComponentRef
@@ -63,6 +63,7 @@ CONTRACTS = {
         ),
         latent_size=(8, 8),
         latent_multiple=2,
+        preview=LatentProjection(factors=((0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5), (0, 0, 0)), bias=(0, 0, 0)),
     ),
     Kind.VAE_DECODER: Contract(
         kind=Kind.VAE_DECODER,

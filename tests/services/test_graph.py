@@ -13,7 +13,7 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, Snapshot
+from components.messages import EncodedText, FloatArray, LatentDistribution, Snapshot
 from components.reference import ComponentRef
 from services.encoding import METADATA_KEY
 from services.errors import (
@@ -41,8 +41,9 @@ from services.messages import (
 from services.retries import MOST_LOST
 from tests.services.test_denoiser import request
 
+LATENTS = np.zeros((1, 4, 8, 8), np.float32)
 PICTURE = Decoded(np.zeros((64, 64, 3), np.uint8), 0.25)
-TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False))
+TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False), (6, 2))
 
 
 class Response:
@@ -92,6 +93,7 @@ class Walks:
         self._total = total
         self._error = ActorDiedError() if error is None else error
         self.orders: list[WalkOrder] = []
+        self.encoded: list[tuple[object, object]] = []
         self.cancelled = 0
         self.walk = self
 
@@ -99,9 +101,10 @@ class Walks:
         assert stream
         return self
 
-    def remote(self, order: WalkOrder, _texts: object) -> "Reports":
+    def remote(self, order: WalkOrder, texts: object, source: object) -> "Reports":
         number = len(self.orders)
         self.orders.append(order)
+        self.encoded.append((texts, source))
         dies_at = self._deaths[number] if number < len(self._deaths) else None
         return Reports(self, self._reports(order, dies_at))
 
@@ -140,16 +143,27 @@ class Reports:
         self._walks.cancelled += 1
 
 
+class VaeEncoder:
+    """The VAE encoder's handle."""
+
+    def __init__(self, deaths: int = 0) -> None:
+        self.encode = Unary(LatentDistribution(LATENTS, LATENTS), deaths)
+
+
 class Stages:
     def __init__(
         self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
     ) -> None:
         self.walks = walks
         self.encode = Unary(TEXTS, encoder_deaths)
+        self.vae_encoder = VaeEncoder()
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
-        self.graph = GraphDeployment(self, walks, self, self, self, self, GraphSettings(snapshot_every=4, shadows=1))
+        self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1))
+
+    def graph_of(self, settings: GraphSettings) -> GraphDeployment:
+        return GraphDeployment(self, self.walks, self, self.vae_encoder, self, self, settings)
 
     def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
         """What the graph draws; the event loop goes on until `after` is true."""
@@ -172,6 +186,7 @@ def test_an_order_goes_once_through_every_stage(order: Order) -> None:
     stages = Stages(Walks())
     drawn = stages.draw(order)
     assert (len(drawn.pictures), drawn.prompt_truncated, drawn.negative_prompt_truncated) == (1, True, False)
+    assert drawn.text_tokens == 6 + 2
     assert (len(stages.encode.calls), len(stages.walks.orders), len(stages.decode.calls)) == (1, 1, 1)
     assert stages.walks.cancelled == 0
 
@@ -383,6 +398,9 @@ def test_latents_are_kept_for_whoever_asks(live: LiveModel) -> None:
         assert (kept.prompt_truncated, kept.negative_prompt_truncated, tenant) == (True, False, "me")
         np.testing.assert_array_equal(kept.latents, np.zeros((1, 4, 8, 8), np.float32))
     stages = Stages(Walks())
+    stages.draw(replace(order, terms=Terms("me", owner="another")))
+    assert [owner for _kept, owner in stages.keep.calls] == ["another", "another"]
+    stages = Stages(Walks())
     assert stages.draw(replace(order, store_latents=False)).pictures[0].latents is None
     assert stages.keep.calls == []
     with pytest.raises(ValueError, match="contract"):
@@ -411,12 +429,22 @@ def kept(live: LiveModel) -> KeptLatents:
     return KeptLatents(latents=latents, request=request(10), pins=live.pins, contract=contract)
 
 
-def test_kept_latents_give_the_same_file_by_the_same_version(live: LiveModel, order: Order, kept: KeptLatents) -> None:
+@pytest.mark.parametrize("write_prompts", [True, False])
+def test_kept_latents_give_the_same_picture_by_the_same_version(
+    live: LiveModel, order: Order, kept: KeptLatents, write_prompts: bool
+) -> None:
     stages = Stages(Walks(), decoded=gives_none())
+    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1, write_prompts=write_prompts))
     [first] = stages.draw(order).pictures
     pin = live.pins[Kind.VAE_DECODER]
     again = DecodeOrder(kept=kept, decoder=pin, fallback=None, encoding=Encoding())
-    assert asyncio.run(stages.graph.decode(again)).data == first.data
+    same = asyncio.run(stages.graph.decode(again))
+    pixels = [np.asarray(Image.open(io.BytesIO(one.data))) for one in (same, first)]
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    # with the prompts, which are not kept, its file differs by them alone
+    assert said_of(same) == {**said_of(first), "prompt": None, "negative_prompt": None}
+    assert said_of(first)["prompt"] == (order.request.prompt if write_prompts else None)
+    assert (same.data == first.data) == (not write_prompts)
     other = asyncio.run(stages.graph.decode(replace(again, decoder=decoder_of(live, 5))))
     assert said_of(other)["components"]["vae_decoder"] == decoder_of(live, 5).model_dump()
     assert (other.seed, other.subseed, said_of(other)["fallback_for"]) == (5, None, None)

@@ -9,9 +9,10 @@ from services.metrics import (
     DenoiserMetrics,
     GraphMetrics,
     IngressMetrics,
-    LatentsMetrics,
+    JobMetrics,
     RolloutMetrics,
     StageMetrics,
+    StoreMetrics,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -23,8 +24,10 @@ def test_every_metric_is_in_the_documents_with_its_labels() -> None:
         StageMetrics("denoiser"),
         DenoiserMetrics(),
         GraphMetrics(),
-        LatentsMetrics(),
+        StoreMetrics("latents"),
+        StoreMetrics("pictures"),
         RolloutMetrics(),
+        JobMetrics(),
     )
     made = [
         metric for owner in owners for metric in vars(owner).values() if isinstance(metric, Counter | Gauge | Histogram)

@@ -85,11 +85,13 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
         ({"denoiser.run_rows": 1}, "denoiser.run_rows=1: Input should be greater than or equal to 2"),
         (
             {"denoiser.max_ongoing_requests": 64},
-            "denoiser.max_ongoing_requests=64: must be over 64, ingress.max_images times ingress.replicas",
+            "denoiser.max_ongoing_requests=64: must be over 104, ingress.max_images times ingress.replicas and "
+            "jobs.at_once times rules.max_images",
         ),
         (
             {"ingress.replicas": 20},
-            "graph.max_ongoing_requests=1000: must be over 1280, ingress.max_images times ingress.replicas",
+            "graph.max_ongoing_requests=1000: must be over 1320, ingress.max_images times ingress.replicas and "
+            "jobs.at_once times rules.max_images",
         ),
     ],
 )

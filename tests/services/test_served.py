@@ -20,6 +20,7 @@ import openai
 import pytest
 from PIL import Image
 
+from pipeline.image_to_image import ImageToImage
 from pipeline.text_to_image import TextToImage
 from services.encoding import METADATA_KEY
 from tests.services.cluster import comes_true
@@ -58,7 +59,7 @@ def in_process(toy_bundle: Path) -> TextToImage:
 
 def test_every_deployment_is_ready(served: Served) -> None:
     stages = {"text_encoder", "denoiser", "vae_decoder", "vae_encoder"}
-    every = dict.fromkeys({"rollout", "latents", "graph", "ingress", *stages}, 1)
+    every = dict.fromkeys({"rollout", "latents", "jobs", "graph", "ingress", *stages}, 1)
     # it is ready as soon as pictures can be drawn
     assert comes_true(lambda: httpx.get(served.url + "/readyz").json()["replicas"] == every)
 
@@ -77,6 +78,30 @@ def test_a_picture_over_http_is_that_of_the_chain_in_one_process(served: Served,
     assert response.headers["x-component-versions"] == ", ".join(pins)
 
 
+def test_an_edit_over_http_is_that_of_the_chain_in_one_process(served: Served, toy_bundle: Path) -> None:
+    photo = Image.fromarray(np.random.default_rng(4).integers(0, 256, (80, 160, 3), dtype=np.uint8))
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (40, 0, 120, 60))
+    files = {name: (name, as_png(picture), "image/png") for name, picture in (("image", photo), ("mask", mask))}
+    whole = {"prompt": "a red apple", "seed": "3", "steps": "9", "strength": "0.6", "size": "128x64"}
+    chain = ImageToImage.load(toy_bundle)
+    asked: dict[str, Any] = {"seed": 3, "steps": 9, "strength": 0.6, "width": 128, "height": 64}
+
+    for sent, masked in ((files, mask), ({"image": files["image"]}, None)):
+        accept = {"accept": "image/png"}
+        response = httpx.post(served.url + "/v1/images/edits", files=sent, data=whole, headers=accept, timeout=60)
+        assert response.status_code == 200, response.text
+        expected = chain.generate("a red apple", photo, masked, **asked)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(response.content))), np.asarray(expected))
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """A picture's file."""
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
 def test_the_official_sdk_generates_a_picture(served: Served) -> None:
     client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
     answer = client.images.generate(
@@ -90,6 +115,31 @@ def test_the_official_sdk_generates_a_picture(served: Served) -> None:
         client.images.generate(model="dall-e-3", prompt="a blue boat")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     client.close()
+
+
+def test_the_official_sdk_follows_a_stream_and_opens_a_link(served: Served, in_process: TextToImage) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        asked: dict[str, Any] = {"prompt": "a red apple", "extra_body": {"seed": 3, "steps": 8, "guidance": 4}}
+        raw = client.images.with_raw_response.generate(**asked, stream=True, partial_images=3)
+        assert re.fullmatch(r"[0-9a-f-]{36}", raw.headers["x-request-id"])
+        assert (raw.headers["x-seed"], raw.headers["content-type"].split(";")[0]) == ("3", "text/event-stream")
+        events = list(raw.parse())
+        linked = client.images.generate(**asked, response_format="url")
+    partial, completed = "image_generation.partial_image", "image_generation.completed"
+    assert [event.type for event in events] == [partial] * 3 + [completed]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(event.b64_json))) for event in events]
+    assert {picture.size for picture in pictures} == {(64, 64)}
+    expected = np.asarray(in_process.generate("a red apple", seed=3, steps=8, guidance=4))
+    np.testing.assert_array_equal(np.asarray(pictures[-1]), expected)
+    assert (events[-1].usage.input_tokens, events[-1].usage.output_tokens) == (3, 64)
+    assert linked.data is not None
+    link = linked.data[0].url
+    assert link is not None
+    assert link.startswith(served.url)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(httpx.get(link).content))), expected)
+    forged = httpx.get(link[:-1])
+    assert (forged.status_code, forged.json()["error"]["code"]) == (403, "invalid_signature")
+    assert re.fullmatch(r"[0-9a-f-]{36}", forged.headers["x-request-id"])
 
 
 @pytest.mark.parametrize("noise", [{}, {"rng": "philox"}, {"subseed": 7, "subseed_strength": 0.5}])
@@ -165,6 +215,15 @@ def test_a_client_that_goes_away_stops_the_walk(served: Served, long_request: di
     connection.request("POST", GENERATIONS, json.dumps(long_request), {"content-type": "application/json"})
     time.sleep(1)
     connection.close()
+    assert served.metric_reaches(before + 1, abandoned, 'stage="denoiser"')
+
+
+def test_a_client_that_leaves_a_stream_stops_the_walk(served: Served, long_request: dict[str, Any]) -> None:
+    abandoned = "latentworks_stage_abandoned_total"
+    before = served.metric(abandoned, 'stage="denoiser"')
+    body = {**long_request, "stream": True, "progress": True}
+    with httpx.stream("POST", served.url + GENERATIONS, json=body, timeout=60) as response:
+        assert next(response.iter_lines()) == "event: image_generation.progress"
     assert served.metric_reaches(before + 1, abandoned, 'stage="denoiser"')
 
 

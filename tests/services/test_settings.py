@@ -51,7 +51,7 @@ def test_a_variable_that_is_no_setting_is_named(name: str, nearest: str, monkeyp
 
 
 def test_variables_of_other_rooms_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("LATENTWORKS_TRAINING", *VARIABLES):
+    for name in ("LATENTWORKS_TRAINING", "LATENTWORKS_SERVER", "LATENTWORKS_SERVER_KEY", *VARIABLES):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("LATENTWORKS_REGISTRY_TIMEOUT_S", "3")
     monkeypatch.setenv("LATENTWORKS_REGISTRY_RETRIES", "2")
@@ -87,30 +87,54 @@ def test_the_denoisers_settings_reach_it_by_argument_and_by_variable(monkeypatch
 @pytest.mark.parametrize(("images", "replicas"), [(64, 1), (10, 3), (1000, 2)])
 def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, replicas: int) -> None:
     """Those beyond would queue in Serve's router, where no priority, deadline or fair share is known."""
+    most = images * replicas + 3 * 10
     given = {
         "ingress.max_images": images,
         "ingress.replicas": replicas,
-        "graph.max_ongoing_requests": images * replicas + 1,
-        "denoiser.max_ongoing_requests": images * replicas + 1,
+        "jobs.at_once": 3,
+        "graph.max_ongoing_requests": most + 1,
+        "denoiser.max_ongoing_requests": most + 1,
     }
     GraphArgs.model_validate(given)
     with pytest.raises(ValidationError) as raised:
-        GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": images * replicas})
+        GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": most})
     assert (
-        f"{part}.max_ongoing_requests={images * replicas}: must be over {images * replicas}, "
-        "ingress.max_images times ingress.replicas"
+        f"{part}.max_ongoing_requests={most}: must be over {most}, "
+        "ingress.max_images times ingress.replicas and jobs.at_once times rules.max_images"
     ) in str(raised.value)
 
 
 def test_the_defaults_leave_room_for_some_more_ingress_replicas() -> None:
-    assert GraphArgs.model_validate({"ingress.replicas": 15}).ingress.replicas == 15
-    with pytest.raises(ValidationError, match="graph.max_ongoing_requests=1000: must be over 1024"):
-        GraphArgs.model_validate({"ingress.replicas": 16})
+    assert GraphArgs.model_validate({"ingress.replicas": 14}).ingress.replicas == 14
+    with pytest.raises(ValidationError, match="graph.max_ongoing_requests=1000: must be over 1000"):
+        GraphArgs.model_validate({"ingress.replicas": 15})
+
+
+def test_keys_are_given_in_one_way_and_an_error_does_not_repeat_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTWORKS_KEYS__RECORDS", "a canary")
+    monkeypatch.setenv("LATENTWORKS_KEYS__CONCURRENT_PICTURES", "4")
+    monkeypatch.setenv("LATENTWORKS_INGRESS__OPEN", "true")
+    args = GraphArgs()
+    assert (args.keys.limits.concurrent_pictures, args.ingress.open) == (4, True)
+    assert args.keys.records is not None
+    assert args.keys.records.get_secret_value() == "a canary"
+    for given, said in (
+        ({"keys.file": "keys"}, "keys.file and keys.records: give only one of them"),
+        ({"keys.burst": 4}, "keys.burst: does nothing without pictures_per_minute"),
+    ):
+        with pytest.raises(ValidationError, match=said) as raised:
+            GraphArgs.model_validate(given)
+        [error] = raised.value.errors()
+        # what is shown of an error with a place is the value that is there
+        assert error["loc"] == ()
+        assert "a canary" not in error["msg"]
 
 
 @pytest.mark.parametrize(
     ("given", "where"),
     [
+        ({"keys.concurrent_pictures": 0}, "keys.concurrent_pictures"),
+        ({"keys.pictures_per_minute": "inf"}, "keys.pictures_per_minute"),
         ({"denoiser.run_rows": 1}, "denoiser.run_rows"),
         ({"denoiser.run_rows": 2.5}, "denoiser.run_rows"),
         ({"denoiser.run_pixels": 0}, "denoiser.run_pixels"),
@@ -146,3 +170,14 @@ def test_pieces_join_a_part_given_as_a_whole() -> None:
 def test_pieces_of_what_has_none_are_refused() -> None:
     with pytest.raises(ValidationError):
         GraphArgs.model_validate({"denoiser": "x", "denoiser.replicas": 1})
+
+
+@pytest.mark.parametrize(
+    "public_url",
+    ["pictures.example", "ftp://pictures.example", "https://", "https://a b", "https://me@a", "https://a?b"],
+)
+def test_a_public_address_is_one_that_links_can_begin_with(public_url: str) -> None:
+    with pytest.raises(ValidationError, match="ingress.public_url"):
+        GraphArgs.model_validate({"ingress.public_url": public_url})
+    for good in ("https://pictures.example", "http://127.0.0.1:8000/pictures/"):
+        assert GraphArgs.model_validate({"ingress.public_url": good}).ingress.public_url == good

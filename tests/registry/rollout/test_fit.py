@@ -12,6 +12,8 @@ from registry.rollout.plans import plan_canary, plan_promotion, plan_shadow
 from registry.rollout.state import Canary, Plan, Rollout, Shadow, State
 from tests.registry.rollout.planning import DECODER, DENOISER, NEXT, pin, refs, wanted
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 def test_a_promotion_that_does_not_fit_says_every_mismatch_and_writes_nothing(emoji: Registry) -> None:
     with pytest.raises(RegistryError) as refused:

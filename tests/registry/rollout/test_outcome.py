@@ -14,6 +14,8 @@ from registry.rollout.state import PLAN_TAG
 from registry.settings import RegistrySettings
 from tests.registry.rollout.planning import DECODER, DENOISER, LONG, pin, refs, take_up
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 def test_what_nobody_takes_up_settles(emoji: Registry) -> None:
     plan = plan_promotion(emoji, [pin(emoji, DECODER, 2)])

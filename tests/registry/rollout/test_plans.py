@@ -16,6 +16,8 @@ from registry.rollout.standing import in_production, standing
 from registry.rollout.state import ROLLOUT_TAG, Canary, Rollout, Shadow, State, read, written
 from tests.registry.rollout.planning import DECODER, DENOISER, LONG, NEXT, pin, refs, take_up, wanted
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 def test_a_promotion_is_written_and_moves_nothing(emoji: Registry) -> None:
     plan = plan_promotion(emoji, [pin(emoji, DENOISER, 2), pin(emoji, DECODER, 2)])

@@ -13,6 +13,8 @@ from registry.rollout.standing import Standing, in_production, standing
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Rollout, State
 from tests.registry.rollout.planning import DECODER, DENOISER, pin, refs, take_up
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 def test_where_no_server_has_been_production_is_live(emoji: Registry) -> None:
     found = standing(emoji, "emoji")

@@ -2,14 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+import uvicorn
+from fastapi import FastAPI, Response
 from pydantic import SecretStr
 
 from components.contract import Contract
@@ -17,17 +22,25 @@ from components.reference import ComponentRef
 from pipeline.request import RequestRules
 from services.encoding import describe, encode_picture
 from services.errors import FieldError
+from services.files.pictures import Link, PictureStore
+from services.files.store import StoreSettings
 from services.ingress.admission import Admission
-from services.ingress.app import create_app
+from services.ingress.app import Face, create_app
+from services.ingress.drawings import Drawings
+from services.ingress.edits import EditsFace
 from services.ingress.health import HealthFace
+from services.ingress.links import LinksFace, PublicAddress
+from services.ingress.multipart import Uploads
 from services.ingress.openai import ImagesFace
+from services.ingress.orders import Orders
 from services.ingress.pinning import Pinning
 from services.ingress.rollout import RolloutFace
-from services.messages import Drawn, LiveModel, Order, Picture
+from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress
 from services.metrics import IngressMetrics
 from tests.services.conftest import record_of
 
 RETRY_AFTER_S = 3
+HEARTBEAT_S = 0.05
 GENERATIONS = "/v1/images/generations"
 DEPLOYMENTS = ("rollout", "text_encoder", "denoiser", "vae_decoder", "vae_encoder", "latents", "graph", "ingress")
 
@@ -67,10 +80,15 @@ class Server:
     metrics: IngressMetrics
     pinning: Pinning
     controller: "FakeController"
+    uploads: Uploads
+    faces: list[Face]
     request_id: str = "a request"
     away_s: float | None = None
     orders: list[Order] = field(default_factory=list)
     draw: Callable[[Order], Awaitable[Drawn]] | None = None
+    watch: Callable[[Order, int], AsyncIterator[Progress | Drawn]] | None = None
+    keep: Callable[[bytes, PictureFormat], Link] | None = None
+    now: float = field(default_factory=time.time)
     replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEPLOYMENTS, 1))
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -84,6 +102,23 @@ class Server:
     def generate(self, accept: str = "*/*", **body: Any) -> httpx.Response:
         headers = {"accept": accept, "content-type": "application/json"}
         return self.request("POST", GENERATIONS, content=json.dumps(body), headers=headers)
+
+
+@contextmanager
+def listening(server: Server) -> Iterator[str]:
+    """The application behind a real socket: the address of a server in a thread."""
+    config = uvicorn.Config(server.app, host="127.0.0.1", port=0, ws="none", lifespan="off", log_level="warning")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        while not running.started:
+            assert thread.is_alive(), "it could not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 def error_of(response: Any, status: int) -> dict[str, Any]:
@@ -103,14 +138,43 @@ async def draw_at_once(order: Order) -> Drawn:
         pixels = np.full((request.height, request.width, 3), one.seed % 256, np.uint8)
         data = encode_picture(pixels, order.encoding, describe(one, order.pins))
         pictures.append(Picture(data, one.seed, one.subseed))
-    return Drawn(tuple(pictures), len(request.prompt.split()) > 5, len(request.negative_prompt.split()) > 5)
+    words = [len(text.split()) for text in request.texts]
+    return Drawn(tuple(pictures), words[0] > 5, len(request.negative_prompt.split()) > 5, sum(words))
+
+
+async def watch_at_once(order: Order, preview_every: int) -> AsyncIterator[Progress | Drawn]:
+    """A step of each picture in turn, with previews half of which are red, then what is drawn at once."""
+    request, space = order.request, order.contract.latent_space if order.contract else None
+    assert space is not None
+    preview = np.zeros((request.height // space.downscale, request.width // space.downscale, 3), np.uint8)
+    preview[:, : preview.shape[1] // 2, 0] = 255
+    for step in range(1, request.steps + 1):
+        due = preview_every and step % preview_every == 0 and step < request.steps
+        for image in range(request.n):
+            yield Progress(image, step, request.steps, preview if due else None)
+    yield await draw_at_once(order)
+
+
+async def no_jobs(*_: Any) -> Response:
+    raise AssertionError("nothing is kept as a job here")
 
 
 @pytest.fixture
-def server(live: LiveModel) -> Server:
+def server(live: LiveModel, tmp_path: Path) -> Server:
     async def draw(order: Order) -> Drawn:
         made.orders.append(order)
         return await (draw_at_once if made.draw is None else made.draw)(order)
+
+    async def watch(order: Order, preview_every: int) -> AsyncIterator[Progress | Drawn]:
+        made.orders.append(order)
+        async for news in (watch_at_once if made.watch is None else made.watch)(order, preview_every):
+            yield news
+
+    async def keep(data: bytes, format_: PictureFormat) -> Link:
+        return (store.keep if made.keep is None else made.keep)(data, format_)
+
+    async def read(link: Link) -> bytes:
+        return store.read(link)
 
     async def replicas() -> dict[str, int]:
         return made.replicas
@@ -122,9 +186,17 @@ def server(live: LiveModel) -> Server:
     admission = Admission(4, metrics.admitted_images.set)
     controller = FakeController()
     pinning = Pinning(cast(Any, controller), record_of(live))
-    images = ImagesFace(pinning, RequestRules(), draw, lambda: made.request_id, admission, metrics)
+    settings = StoreSettings(folder=tmp_path / "pictures", most_bytes=2**20, keep_s=3600)
+    links = LinksFace(keep, read, PublicAddress())
+    drawings = Drawings(draw, watch, links, pinning, metrics, HEARTBEAT_S)
+    orders = Orders(pinning, RequestRules(), drawings, lambda: made.request_id, admission, no_jobs)
+    uploads = Uploads()
+    images, edits = ImagesFace(pinning, orders), EditsFace(orders, uploads)
     health = HealthFace(replicas, metrics_page, admission, lambda: made.away_s)
     rollout = RolloutFace(controller.show, controller.hint, SecretStr("a secret"))
-    app = create_app([images, health, rollout], metrics, RETRY_AFTER_S)
-    made = Server(app, admission, metrics, pinning, controller)
+    faces: list[Face] = [images, edits, links, health, rollout]
+    app = create_app(faces, metrics, RETRY_AFTER_S)
+    made = Server(app, admission, metrics, pinning, controller, uploads, faces)
+    # the store takes the time at its start
+    store = PictureStore(settings, lambda _: None, lambda: made.now)
     return made

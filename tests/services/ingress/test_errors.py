@@ -30,15 +30,19 @@ from starlette.responses import Response
 
 from pipeline.errors import refuse
 from services.errors import (
+    AuthenticationError,
     DeadlineExceededError,
     FieldError,
     GivenUpError,
+    KeyLimitError,
     OverloadedError,
+    PermissionDeniedError,
     ServingError,
     StartError,
     UnavailableError,
 )
 from services.ingress.errors import answer
+from services.keys.records import KeyLineError
 
 SECRET = "/root/.latentworks/components cannot be written"
 LOST = ("0" * 56, None, "")
@@ -158,6 +162,10 @@ def test_a_request_that_stops_replicas_is_given_up_with_its_own_code() -> None:
         GivenUpError("2 replicas stopped"),
         OverloadedError("as much work waits as may wait", 17),
         OverloadedError("as much work waits as may wait"),
+        KeyLimitError("this key may ask for 6 pictures a minute", 17),
+        AuthenticationError("no key was given", ('Bearer realm="latentworks"',)),
+        PermissionDeniedError("this key may not do this"),
+        KeyLineError(3, "has burst twice"),
     ],
     ids=lambda error: type(error).__name__,
 )

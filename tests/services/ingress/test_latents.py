@@ -22,6 +22,7 @@ from services.errors import FieldError, LatentsNotFoundError, NonFiniteImageErro
 from services.ingress.admission import Admission
 from services.ingress.app import create_app
 from services.ingress.latents import LatentsFace
+from services.keys.keyring import ANYBODY
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Encoding, LiveModel, Picture
 from services.metrics import IngressMetrics
@@ -318,10 +319,10 @@ def test_a_query_has_known_fields_once(server: Server) -> None:
 
 
 def test_they_count_among_the_pictures_that_wait(server: Server) -> None:
-    with server.admission.admitted(1):
+    with server.admission.admitted(1, ANYBODY):
         assert server.post(components={"vae_decoder": "toy.vae_decoder/2"}).status_code == 200
         error_of(server.get("toy.vae_decoder/1,toy.vae_decoder/2"), 429)
-    with server.admission.admitted(2):
+    with server.admission.admitted(2, ANYBODY):
         error_of(server.post(components={"vae_decoder": "toy.vae_decoder/2"}), 429)
         refused = server.post(components={"vae_decoder": "toy.denoiser/1"})
         assert error_of(refused, 422)["param"] == "components.vae_decoder"

@@ -13,6 +13,7 @@ from components.contract import PARTS, Kind
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields
 from services.errors import DeadlineExceededError, GivenUpError, OverloadedError, ServingError
+from services.keys.keyring import ANYBODY
 from services.messages import Drawn, Order, Picture
 from tests.services.ingress.conftest import GENERATIONS, error_of
 
@@ -32,6 +33,20 @@ def test_json_answer(server: Server) -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(answer["data"][1]["b64_json"])))
     assert (picture.format, picture.size, picture.getpixel((0, 0))) == ("PNG", (64, 64), (8, 8, 8))
     assert "vae_decoder=toy.vae_decoder/1" in response.headers["x-component-versions"]
+    assert (answer["quality"], answer["background"]) == ("medium", "opaque")
+
+
+def test_usage_counts_the_texts_and_the_latent_pixels(server: Server) -> None:
+    body: dict[str, Any] = {"prompt": "a red apple", "negative_prompt": "a boat", "size": "128x64"}
+    assert server.generate(**body, n=3).json()["usage"] == {
+        "input_tokens": 5,
+        "output_tokens": 3 * 16 * 8,
+        "total_tokens": 5 + 3 * 16 * 8,
+        "input_tokens_details": {"text_tokens": 5, "image_tokens": 0},
+        "output_tokens_details": {"image_tokens": 3 * 16 * 8, "text_tokens": 0},
+    }
+    # with guidance 1 nobody reads the negative prompt
+    assert server.generate(**body, guidance=1).json()["usage"]["input_tokens"] == 3
 
 
 @pytest.mark.parametrize(("accept", "kind"), [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")])
@@ -167,7 +182,7 @@ def test_too_much_at_a_time_is_refused(server: Server) -> None:
 def test_a_wrong_field_is_refused_before_anybody_is_asked_and_however_full_it_is(
     server: Server, body: dict[str, Any], param: str
 ) -> None:
-    with server.admission.admitted(4):
+    with server.admission.admitted(4, ANYBODY):
         asking = {"components": {"vae_decoder": "toy.vae_decoder/9"}, **body}
         assert error_of(server.generate(prompt="a", **asking), 422)["param"] == param
     assert server.controller.asked == []
@@ -318,7 +333,11 @@ def test_openapi_describes_the_body(server: Server) -> None:
     schema = document["components"]["schemas"][reference]
     assert schema["required"] == ["prompt"]
     assert schema["examples"][0]["prompt"]
-    for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"}:
+    edits_alone = {"image", "mask", "strength"}
+    for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"} - edits_alone:
         assert schema["properties"][name]["description"], name
+    events = route["responses"]["200"]["content"]["text/event-stream"]["schema"]["oneOf"]
+    for one in events:
+        assert document["components"]["schemas"][one["$ref"].rsplit("/", 1)[1]]["properties"]
     assert {"200", "400", "404", "413", "415", "422", "429", "503", "504"} <= route["responses"].keys()
     assert server.request("GET", "/docs").status_code == 200

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from components.contract import Kind
-from services.errors import LatentsNotFoundError
+from services.errors import LatentsNotFoundError, LinkExpiredError, LinkSignatureError
+from services.files.store import StoreSettings
 from services.latents import deployment as module
 from services.latents import keeper
 from services.latents.deployment import LatentsDeployment
 from services.latents.records import KeptLatents
-from services.latents.store import StoreSettings
 from services.messages import LiveModel
 from tests.requests import image_request
 from tests.services.test_denoiser import Tally
@@ -32,7 +32,10 @@ def kept(live: LiveModel) -> KeptLatents:
 
 async def started(folder: Path, keep_s: float = 3600) -> LatentsDeployment:
     made = LatentsDeployment.__new__(LatentsDeployment)
-    await made.__init__(StoreSettings(folder=folder, most_bytes=2**20, keep_s=keep_s))  # type: ignore[misc]
+    latents, pictures = (
+        StoreSettings(folder=folder / name, most_bytes=2**20, keep_s=keep_s) for name in ("latents", "pictures")
+    )
+    await made.__init__(latents, pictures)  # type: ignore[misc]
     return made
 
 
@@ -50,6 +53,22 @@ def test_another_replica_in_its_place_has_them_too(tmp_path: Path, kept: KeptLat
     asyncio.run(scenario())
 
 
+def test_links_work_in_another_replica_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = await started(tmp_path)
+        link = await first.keep_picture(b"a picture", "webp")
+        first.__del__()
+        second = await started(tmp_path)
+        assert await second.read_picture(link) == b"a picture"
+        with pytest.raises(LinkSignatureError):
+            await second.read_picture(replace(link, signature="x"))
+        next((tmp_path / "pictures").glob("*.picture")).unlink()
+        with pytest.raises(LinkExpiredError):
+            await second.read_picture(link)
+
+    asyncio.run(scenario())
+
+
 def test_what_has_ended_goes_though_nobody_asks(
     tmp_path: Path, kept: KeptLatents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,8 +77,9 @@ def test_what_has_ended_goes_though_nobody_asks(
     async def scenario() -> None:
         store = await started(tmp_path, keep_s=0.01)
         await store.keep(kept, "")
-        assert list(tmp_path.iterdir())
-        while list(tmp_path.iterdir()):
+        await store.keep_picture(b"a picture", "png")
+        assert len(list(tmp_path.rglob("*.npz"))) == len(list(tmp_path.rglob("*.picture"))) == 1
+        while [*tmp_path.rglob("*.npz"), *tmp_path.rglob("*.picture")]:
             await asyncio.sleep(0.05)
 
     asyncio.run(scenario())

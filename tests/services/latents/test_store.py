@@ -13,8 +13,9 @@ import pytest
 
 from components.contract import Kind
 from services.errors import LatentsNotFoundError, LatentsNotKeptError, StartError
+from services.files.store import StoreSettings
 from services.latents.records import KeptLatents
-from services.latents.store import LatentStore, StoreSettings
+from services.latents.store import LatentStore
 from services.messages import LiveModel
 from tests.requests import image_request
 

@@ -11,6 +11,8 @@ from registry.registry import Registry
 from registry.rollout.plans import plan_promotion
 from registry.rollout.state import Plan, written
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 Refs = dict[str, ComponentRef]
 
 

@@ -14,6 +14,8 @@ from services.rollout.last_good import live_model
 from services.rollout.settings import RolloutSettings
 from services.rollout.start import begin
 
+pytestmark = pytest.mark.slow  # a registry of its own for every test
+
 
 def settings(home: Path, folder: Path | None) -> RolloutSettings:
     return RolloutSettings(bundle="toy", folder=folder, registry=RegistrySettings(home=home))

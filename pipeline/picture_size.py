@@ -1,0 +1,62 @@
+"""How large a request's pictures are: as it says, or like the picture that it brings, or the bundle's own size."""
+
+from math import sqrt
+
+from components.contract import Contract
+from pipeline.checks import check_whole
+from pipeline.errors import RequestError, refuse
+
+
+def picture_size(
+    asked: tuple[int | None, int | None], source: tuple[int, int] | None, contract: Contract, limits: tuple[int, int]
+) -> tuple[int, int]:
+    """Width and height in pixels for a denoiser's contract.
+
+    A side that is not `asked` for is the bundle's own; but where neither is and there is a `source`, a picture of that
+    width and height, it is drawn in its proportions, of about as many pixels as the bundle's own size has, which is
+    what the network draws best. `limits` are the least pixels of a side and the most of a picture.
+
+    Raises:
+        RequestError: a side is no whole number, too small, or no multiple of what the network takes, or the picture is
+            too large.
+    """
+    smallest, most = limits
+    own = _own_size(contract)
+    # a bundle made for less than the smallest side may still draw at its own size
+    smallest = min(smallest, *own)
+    multiple = _multiple(contract)
+    if asked == (None, None) and source is not None:
+        asked = _in_proportion(source, own, smallest, multiple)
+    width, height = (there if side is None else side for side, there in zip(asked, own, strict=True))
+    for field, side in (("width", width), ("height", height)):
+        check_whole(field, side, smallest, most)
+        if side % multiple:
+            raise refuse(field, side, f"a multiple of {multiple}")
+    if width * height > most:
+        raise RequestError("size", f"size={width}x{height}: must have at most {most} pixels, not {width * height}")
+    return width, height
+
+
+def _own_size(contract: Contract) -> tuple[int, int]:
+    space, latent_size = contract.latent_space, contract.latent_size
+    assert space is not None, "check_request has seen to it"
+    assert latent_size is not None, "check_request has seen to it"
+    height, width = latent_size
+    return width * space.downscale, height * space.downscale
+
+
+def _multiple(contract: Contract) -> int:
+    assert contract.latent_space is not None, "check_request has seen to it"
+    return contract.latent_space.downscale * contract.latent_multiple
+
+
+def _in_proportion(source: tuple[int, int], own: tuple[int, int], smallest: int, multiple: int) -> tuple[int, int]:
+    area = own[0] * own[1]
+    short, long = min(source), max(source)
+    # whole multiples of a side, rounded up where that is the least there may be
+    least = -(-smallest // multiple)
+    shorter = max(least, round(sqrt(area * short / long) / multiple))
+    # never more pixels than the bundle's own, which are within the limits
+    longer = max(least, min(round(sqrt(area * long / short) / multiple), area // (shorter * multiple * multiple)))
+    sides = shorter * multiple, longer * multiple
+    return sides if source[0] == short else sides[::-1]

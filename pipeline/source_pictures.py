@@ -1,0 +1,146 @@
+"""Pictures that a request brings, made into what the stages take: RGB pixels and masks of the size that is drawn."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from components.messages import Mask, Pixels
+from pipeline.errors import RequestError, refuse
+
+# as VaeImageProcessor of diffusers resizes
+_FILTER = Image.Resampling.LANCZOS
+
+# a mask's luminance, 0..255, from which on it says "anew"
+_LIGHT = 128
+
+# a decoder is a surface for attacks, and Pillow has dozens
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+# what Pillow's decoders raise for damaged files, one format this and another that
+_DAMAGES = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+# the orientations that turn a picture by a quarter
+_LYING = (5, 6, 7, 8)
+
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_WIDEST = 2**16 - 1
+
+
+def open_picture(field: str, file: bytes) -> Image.Image:
+    """The picture in a file's bytes, its size known and nothing decoded yet.
+
+    Raises:
+        RequestError: it is no PNG, JPEG, WebP, GIF or BMP file, or one of a size that nobody means.
+    """
+    try:
+        return Image.open(BytesIO(file), formats=_FORMATS)
+    except _DAMAGES as error:
+        raise RequestError(field, f"{field}: must be a picture, one of {', '.join(_FORMATS)}") from error
+
+
+def turned_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture once it is turned as its EXIF says; nothing is decoded.
+
+    Raises:
+        RequestError: its EXIF is damaged.
+    """
+    width, height = picture.size
+    try:
+        lies = picture.getexif().get(ExifTags.Base.Orientation) in _LYING
+    except _DAMAGES as error:
+        raise RequestError("image", "image: cannot be read as a picture") from error
+    return (height, width) if lies else (width, height)
+
+
+def image_pixels(picture: Image.Image, width: int, height: int, most: int) -> Pixels:
+    """The pixels [1, height, width, 3], 0..255, of a picture of any mode but "F", for the VAE encoder.
+
+    Turned as its EXIF says, laid on white where it is transparent, made RGB, and resized by Lanczos' filter, whatever
+    its aspect ratio. Values of more than 8 bits are taken for 16 bits.
+
+    Raises:
+        RequestError: the picture has more than `most` pixels, which is seen before it is decoded, or cannot be read.
+    """
+    decoded = decoded_picture("image", picture, most)
+    if decoded.has_transparency_data:
+        page = Image.new("RGBA", decoded.size, "white")
+        decoded = Image.alpha_composite(page, _converted("image", decoded, "RGBA"))
+    rgb = _converted("image", decoded, "RGB").resize((width, height), _FILTER)
+    return np.asarray(rgb)[np.newaxis]
+
+
+def edit_mask(picture: Image.Image, width: int, height: int, most: int) -> Mask:
+    """Where a mask [height, width] says that the picture is drawn anew: True in its light parts, or in its holes.
+
+    A picture with pixels of alpha 0 speaks by them alone, as in OpenAI's interface; any other by its luminance, as in
+    diffusers: resized by Lanczos' filter, light from half of white on.
+
+    Raises:
+        RequestError: as `image_pixels`, of the field "mask".
+    """
+    decoded = decoded_picture("mask", picture, most)
+    holes = _holes(decoded)
+    # colours are resized before they are made grey, as in diffusers
+    shown = _converted("mask", decoded, "RGB") if holes is None else holes
+    return np.asarray(shown.resize((width, height), _FILTER).convert("L")) >= _LIGHT
+
+
+def latent_mask(mask: Mask, downscale: int) -> Mask:
+    """Shrink a mask [H, W] to the latents' [H / downscale, W / downscale]; its sides must be multiples of `downscale`.
+
+    The first pixel of each square speaks for it: the nearest neighbour of torch's interpolate, as in diffusers.
+    """
+    assert all(side % downscale == 0 for side in mask.shape), "a checked request has such sides"
+    return np.ascontiguousarray(mask[::downscale, ::downscale])
+
+
+def decoded_picture(field: str, picture: Image.Image, most: int) -> Image.Image:
+    """A picture decoded and turned as its EXIF says; values of more than 8 bits are taken for 16 bits.
+
+    Raises:
+        RequestError: it has more than `most` pixels, which is seen before it is decoded, or cannot be read.
+    """
+    width, height = picture.size
+    if not 0 < width * height <= most:
+        raise RequestError(field, f"{field}={width}x{height}: must have 1 to {most} pixels, not {width * height}")
+    try:
+        turned = ImageOps.exif_transpose(picture)
+        turned.load()
+    except _DAMAGES as error:
+        raise RequestError(field, f"{field}: cannot be read as a picture") from error
+    if turned.mode not in _WIDE_MODES:
+        return turned
+    values = np.clip(np.asarray(turned, np.float64), 0, _WIDEST)
+    return Image.fromarray(np.rint(values * (255 / _WIDEST)).astype(np.uint8))
+
+
+def _holes(picture: Image.Image) -> Image.Image | None:
+    """White where alpha is 0, else black; None where it is 0 nowhere."""
+    if not picture.has_transparency_data:
+        return None
+    alpha = np.asarray(_converted("mask", picture, "RGBA"))[..., 3]
+    return Image.fromarray(np.where(alpha == 0, np.uint8(255), np.uint8(0))) if (alpha == 0).any() else None
+
+
+def _converted(field: str, picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode == "F":
+        raise refuse(field, picture.mode, "of a mode whose range is known, such as RGB or L")
+    try:
+        return picture.convert(mode)
+    except ValueError as error:
+        raise refuse(field, picture.mode, f"of a mode that can be made {mode}") from error

@@ -1,0 +1,115 @@
+"""Pictures that a request brings: out of its form, and into what the pictures of its order start from."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from pipeline.errors import RequestError
+from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture, turned_size
+from services.errors import FieldError
+from services.messages import Order, Source
+
+IMAGE = "image"
+MASK = "mask"
+# as clients write the field of several
+_NAMES = {IMAGE: IMAGE, f"{IMAGE}[]": IMAGE, MASK: MASK}
+_LONGEST_NAME = 64
+
+
+class Undecoded(Protocol):
+    """What a request brought for its pictures to start from; nothing but its size is known yet."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+
+    @property
+    def strength(self) -> float | None:
+        """How far to go from it, None for the default."""
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask came too."""
+
+    def source(self, order: Order, most_pixels: int) -> Source:
+        """What an order starts from; each picture may have at most so many pixels.
+
+        Raises:
+            RequestError: one has more, or cannot be read.
+        """
+
+    def let_go(self) -> None:
+        """Keep nothing in memory that was needed for the source alone."""
+
+
+@dataclass(slots=True, eq=False)
+class Brought:
+    """The pictures that came with a request, of which nothing but the size is known yet; `size` is the image's.
+
+    They are let go of once they are decoded, with all that is `held` for them.
+    """
+
+    image: Image.Image | None
+    mask: Image.Image | None
+    size: tuple[int, int]
+    strength: float | None
+    held: ExitStack
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask came too."""
+        return self.mask is not None
+
+    def source(self, order: Order, most_pixels: int) -> Source:
+        """What an order starts from: the pictures in the size that it draws; each may have at most so many pixels.
+
+        Raises:
+            RequestError: one has more, or cannot be read.
+        """
+        assert self.image is not None, "they are decoded once"
+        assert order.contract is not None, "an order that is drawn has its denoiser's contract"
+        assert order.contract.latent_space is not None, "a denoiser's contract has one"
+        size = order.request.width, order.request.height
+        pixels = image_pixels(self.image, *size, most_pixels)
+        if self.mask is None:
+            return Source(pixels)
+        anew = edit_mask(self.mask, *size, most_pixels)
+        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale))
+
+    def let_go(self) -> None:
+        """Keep nothing in memory any more."""
+        self.image = self.mask = None
+        self.held.close()
+
+
+def brought(
+    files: Iterable[tuple[str, bytes]], fields: Sequence[str], strength: float | None, held: ExitStack
+) -> Brought:
+    """The pictures of a form; `fields` are those that the form may have besides `image`.
+
+    Raises:
+        FieldError: a file is under another name, is there twice or is no picture, or there is no image.
+    """
+    pictures: dict[str, Image.Image] = {}
+    for name, data in files:
+        field = _NAMES.get(name, name)
+        if field not in (IMAGE, *fields):
+            said = field[:_LONGEST_NAME]
+            raise FieldError(f"{said!r}: no such file; there are {', '.join((IMAGE, *fields))}", said)
+        if field in pictures:
+            raise FieldError(f"{field}: is there twice; one picture is edited at a time", field)
+        try:
+            pictures[field] = open_picture(field, data)
+        except RequestError as error:
+            raise FieldError(error.message, error.field) from None
+    if IMAGE not in pictures:
+        raise FieldError(f"{IMAGE}: is required, and must be a file", IMAGE)
+    image = pictures[IMAGE]
+    try:
+        size = turned_size(image)
+    except RequestError as error:
+        raise FieldError(error.message, error.field) from None
+    return Brought(image, pictures.get(MASK), size, strength, held)

@@ -1,0 +1,70 @@
+"""An order as the store keeps it: JSON, and a file of arrays for what its pictures start from."""
+
+import io
+from dataclasses import fields, replace
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from components.contract import Contract, Kind
+from components.messages import ImageRequest
+from components.reference import ComponentRef
+from services.messages import Encoding, Order, Source, Terms
+
+
+class _Written(BaseModel):
+    """Every field of an order but its source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    request: ImageRequest
+    pins: dict[Kind, ComponentRef]
+    encoding: Encoding
+    terms: Terms
+    id: str
+    fallback: ComponentRef | None
+    shadow: ComponentRef | None
+    store_latents: bool
+    contract: Contract | None
+
+
+_KEPT = tuple(_Written.model_fields)
+
+
+def written(order: Order) -> str:
+    """An order without its source, as JSON."""
+    assert {*_KEPT, "source"} == {field.name for field in fields(Order)}, "a field would be lost"
+    return _Written(**{name: getattr(order, name) for name in _KEPT}).model_dump_json()
+
+
+def read(text: str, source: bytes | None = None) -> Order:
+    """The order that was written.
+
+    Raises:
+        ValueError: it was written by another release, or is damaged.
+    """
+    found = _Written.model_validate_json(text)
+    parts = {name: getattr(found, name) for name in _KEPT}
+    return Order(**parts, source=None if source is None else _read_source(source))
+
+
+def without_texts(order: Order) -> Order:
+    """What stays of an order once its job has ended: nothing of its texts and its picture."""
+    return replace(order, request=replace(order.request, prompt="", negative_prompt=""), source=None)
+
+
+def written_source(source: Source | None) -> bytes | None:
+    """The arrays of a source, in a file with a checksum of each; None where there is none."""
+    if source is None:
+        return None
+    out = io.BytesIO()
+    if source.mask is None:
+        np.savez_compressed(out, pixels=source.pixels)
+    else:
+        np.savez_compressed(out, pixels=source.pixels, mask=source.mask)
+    return out.getvalue()
+
+
+def _read_source(content: bytes) -> Source:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return Source(arrays["pixels"], arrays["mask"] if "mask" in arrays.files else None)

@@ -1,0 +1,292 @@
+"""Pictures that a request brings: what becomes of them, what is refused, and OpenAI's own client."""
+
+import asyncio
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
+from services.messages import Order, Source
+from tests.services.ingress.conftest import draw_at_once, error_of, listening
+
+Server = Any
+
+EDITS, VARIATIONS = "/v1/images/edits", "/v1/images/variations"
+MOST_PIXELS = 2**24
+
+
+def file(picture: Image.Image, format_: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format_, **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    return Image.fromarray(noise)
+
+
+@pytest.fixture(scope="module")
+def mask() -> Image.Image:
+    """Opaque, with a hole in its right half."""
+    alpha = np.full((96, 96), 255, np.uint8)
+    alpha[:, 48:] = 0
+    return Image.merge("RGBA", [*Image.new("RGB", (96, 96), "white").split(), Image.fromarray(alpha)])
+
+
+def post(server: Server, path: str, files: Any, accept: str = "application/json", **fields: Any) -> Any:
+    return server.request("POST", path, files=files, data=fields, headers={"accept": accept})
+
+
+def edit(server: Server, photo: Image.Image, mask: Image.Image | None = None, **fields: Any) -> Any:
+    files = {"image": ("photo.png", file(photo), "image/png")}
+    if mask is not None:
+        files["mask"] = ("mask.png", file(mask), "image/png")
+    return post(server, EDITS, files, **{"prompt": "a red apple", **fields})
+
+
+def only(server: Server) -> tuple[Order, Source]:
+    """The one order that came through, and what its pictures start from."""
+    [order] = server.orders
+    assert order.source is not None
+    return order, order.source
+
+
+def test_an_edit_starts_from_its_picture(server: Server, photo: Image.Image) -> None:
+    answer = edit(server, photo, size="128x64", seed="7", steps="20", strength="0.5", n="2", guidance="3.5").json()
+
+    order, source = only(server)
+    assert (order.request.width, order.request.height, order.request.n) == (128, 64, 2)
+    assert (order.request.seed, order.request.steps, order.request.guidance) == (7, 20, 3.5)
+    assert order.request.strength == 0.5
+    np.testing.assert_array_equal(source.pixels, image_pixels(photo, 128, 64, MOST_PIXELS))
+    assert source.mask is None
+    assert (answer["seed"], len(answer["data"])) == (7, 2)
+
+
+def test_a_mask_says_where(server: Server, photo: Image.Image, mask: Image.Image) -> None:
+    assert edit(server, photo, mask, size="64x64").status_code == 200
+
+    order, source = only(server)
+    assert order.request.strength == 1
+    assert source.mask is not None
+    np.testing.assert_array_equal(source.mask, latent_mask(edit_mask(mask, 64, 64, MOST_PIXELS), 8))
+    assert source.mask[:, 4:].all()
+    assert not source.mask[:, :4].any()
+
+
+def test_without_a_mask_or_strength_it_is_diffusers_default(server: Server, photo: Image.Image) -> None:
+    edit(server, photo)
+    assert only(server)[0].request.strength == 0.8
+
+
+def test_a_variation_needs_no_words(server: Server, photo: Image.Image) -> None:
+    assert post(server, VARIATIONS, {"image": file(photo)}).status_code == 200
+    order, _ = only(server)
+    assert (order.request.prompt, order.request.strength) == ("", 0.6)
+
+
+@pytest.mark.parametrize(("width", "height", "drawn"), [(30, 30, (64, 64)), (200, 100, (88, 40)), (10, 900, (64, 64))])
+def test_a_size_that_nobody_asks_for_is_in_proportion(
+    server: Server, width: int, height: int, drawn: tuple[int, int]
+) -> None:
+    edit(server, Image.new("RGB", (width, height), "red"), size="auto")
+    request = only(server)[0].request
+    # the toy bundle's own size is the least that there may be of a side
+    assert request.width * request.height <= 64 * 64
+    assert (request.width, request.height) == drawn or min(request.width, request.height) == 64
+
+
+def test_versions_are_chosen_as_in_a_generation(server: Server, photo: Image.Image) -> None:
+    sent: list[dict[str, Any]] = [
+        {"components[vae_decoder]": "toy.vae_decoder/9"},
+        {"components": '{"vae_decoder": "toy.vae_decoder/9"}'},
+    ]
+    for fields in sent:
+        error = error_of(edit(server, photo, **fields), 422)
+        assert error["param"] == "components.vae_decoder"
+        assert "toy.vae_decoder/9 is not in the registry" in error["message"]
+
+
+def test_a_stream_is_of_edits(server: Server, photo: Image.Image) -> None:
+    said = edit(server, photo, stream="true", partial_images="1", steps="10", strength="0.5", accept="*/*").text
+    assert said.count("event: image_edit.partial_image") == 1
+    assert said.count("event: image_edit.completed") == 1
+
+
+def test_what_was_not_filled_in_asks_for_nothing(server: Server, photo: Image.Image) -> None:
+    inert: dict[str, Any] = {
+        "model": "",
+        "n": "",
+        "size": "",
+        "quality": "",
+        "background": "auto",
+        "input_fidelity": "low",
+        "user": "",
+    }
+    assert edit(server, photo, **inert).status_code == 200
+    assert edit(server, photo, strength="").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"strength": "2"}, "strength", "strength=2.0: must be a number between 0 and 1"),
+        ({"strength": "nan"}, "strength", "must be a number between 0 and 1"),
+        ({"strength": "much"}, "strength", "strength='much': must be a number"),
+        ({"strength": "0.01", "steps": "10"}, "strength", "at least 1/10 for 10 steps"),
+        ({"n": "two"}, "n", "n='two': must be a whole number"),
+        ({"n": "1.5"}, "n", "must be a whole number"),
+        ({"stream": "maybe"}, "stream", "must be true or false"),
+        ({"input_fidelity": "high"}, "input_fidelity", "'low' or left out"),
+        ({"components": "[]"}, "components", "components"),
+        ({"style": "vivid"}, "style", "it would do nothing here"),
+        ({"colour": "red"}, "colour", "'colour': no such field"),
+        ({"image": "a text"}, "image", "no such field"),
+        ({"seed": "9" * 5000}, "seed", "seed"),
+    ],
+)
+def test_fields_are_refused_by_name(
+    server: Server, photo: Image.Image, fields: dict[str, Any], param: str, said: str
+) -> None:
+    error = error_of(edit(server, photo, **fields), 422)
+    assert error["param"] == param
+    assert said in error["message"]
+    assert server.orders == []
+    assert server.admission.images == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "param", "said"),
+    [
+        ([], None, None),
+        ([("mask", b"")], "mask", "must be a picture"),
+        ([("image", b"no picture")], "image", "must be a picture"),
+        ([("image", None), ("image", None)], "image", "is there twice"),
+        ([("image[]", None), ("image[]", None)], "image", "is there twice"),
+        ([("picture", None)], "picture", "no such file; there are image, mask"),
+        ([("mask", None)], "image", "is required"),
+        ([("image", None), ("mask", b"\x89PNG\r\n\x1a\n")], "mask", "must be a picture"),
+    ],
+)
+def test_files_are_refused_by_name(
+    server: Server, photo: Image.Image, files: list[tuple[str, bytes | None]], param: str | None, said: str | None
+) -> None:
+    sent = [(name, (name, file(photo) if data is None else data)) for name, data in files]
+    response = post(server, EDITS, sent, prompt="a boat")
+    if param is None:
+        assert response.status_code == 415
+        return
+    error = error_of(response, 422)
+    assert error["param"] == param
+    assert said is not None
+    assert said in error["message"]
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(server: Server) -> None:
+    error = error_of(edit(server, Image.new("1", (5000, 5000))), 422)
+    assert (error["param"], "must have 1 to 16777216 pixels" in error["message"]) == ("image", True)
+    assert server.admission.images == 0
+
+
+def test_a_mask_belongs_to_an_edit(server: Server, photo: Image.Image) -> None:
+    error = error_of(post(server, VARIATIONS, {"image": file(photo), "mask": file(photo)}), 422)
+    assert (error["param"], "there are image" in error["message"]) == ("mask", True)
+
+
+def test_a_picture_turned_by_its_exif_is_drawn_upright(server: Server) -> None:
+    lying = Image.new("RGB", (160, 80), "red")
+    lying.paste("blue", (0, 0, 40, 80))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = file(lying, "JPEG", exif=exif, quality=95)
+    assert post(server, EDITS, {"image": data}, prompt="a", size="64x128").status_code == 200
+    _, source = only(server)
+    top, bottom = source.pixels[0, 4, 32], source.pixels[0, 124, 32]
+    assert top[2] > 200 > 60 > top[0]
+    assert bottom[0] > 200 > 60 > bottom[2]
+
+
+def test_only_so_many_forms_are_in_memory(server: Server, photo: Image.Image) -> None:
+    goes_on = asyncio.Event()
+
+    async def slow(order: Order) -> Any:
+        await goes_on.wait()
+        return await draw_at_once(order)
+
+    async def several() -> list[int]:
+        server.draw = slow
+        form = {"files": {"image": file(photo)}, "data": {"prompt": "a"}}
+        drawing = [asyncio.create_task(server.arequest("POST", EDITS, **form)) for _ in range(4)]
+        while len(server.orders) < 4:
+            await asyncio.sleep(0)
+        # what is being drawn has let go of its form
+        assert server.uploads.count == 0
+        goes_on.set()
+        return [(await one).status_code for one in drawing]
+
+    assert asyncio.run(several()) == [200] * 4
+
+
+def test_the_body_is_no_form(server: Server) -> None:
+    response = server.request("POST", EDITS, content=b"{}", headers={"content-type": "application/json"})
+    assert error_of(response, 415)["code"] == "unsupported_media_type"
+
+
+def test_the_document_describes_the_forms(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json()
+    for path, model, files in ((EDITS, "EditBody", {"image", "mask"}), (VARIATIONS, "VariationBody", {"image"})):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        [reference, pictures] = content["multipart/form-data"]["schema"]["allOf"]
+        assert reference["$ref"].endswith(model)
+        assert pictures["properties"].keys() == files
+        assert "strength" in document["components"]["schemas"][model]["properties"]
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with listening(server) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def test_openais_client_edits(client: openai.OpenAI, server: Server, photo: Image.Image, mask: Image.Image) -> None:
+    answer = client.images.edit(
+        image=file(photo),
+        mask=file(mask),
+        prompt="a red apple",
+        size="128x64",
+        n=2,
+        background="auto",
+        input_fidelity="low",
+        extra_body={"seed": 5, "strength": 0.9, "components": {}},
+    )
+    order, source = only(server)
+    assert answer.data is not None
+    assert len(answer.data) == 2
+    assert (order.request.seed, order.request.strength, order.request.width) == (5, 0.9, 128)
+    assert source.mask is not None
+
+
+def test_openais_client_follows_an_edit(client: openai.OpenAI, photo: Image.Image) -> None:
+    with client.images.edit(image=[file(photo)], prompt="a", stream=True, partial_images=2) as events:
+        types = [event.type for event in events]
+    assert types == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_openais_client_varies(client: openai.OpenAI, photo: Image.Image) -> None:
+    answer = client.images.create_variation(image=file(photo), n=2, response_format="b64_json")
+    assert answer.data is not None
+    assert len(answer.data) == 2
+
+
+def test_openais_client_hears_what_is_wrong(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as raised:
+        client.images.edit(image=b"no picture", prompt="a")
+    assert raised.value.param == "image"

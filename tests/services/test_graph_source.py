@@ -1,0 +1,77 @@
+"""An order whose pictures start from one: what goes to which stage, and what is asked again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError, ObjectLostError
+
+from components.contract import Kind
+from services.errors import GivenUpError
+from services.graph import GraphSettings
+from services.messages import Encoding, LiveModel, Order, Source
+from tests.services.test_denoiser import request
+from tests.services.test_graph import Stages, VaeEncoder, Walks
+
+MASK = np.eye(8, dtype=np.bool_)
+
+
+@pytest.fixture
+def order(live: LiveModel) -> Order:
+    pixels = np.full((1, 64, 64, 3), 7, np.uint8)
+    return Order(request(10, n=3), live.pins, Encoding(), source=Source(pixels, MASK))
+
+
+def test_the_source_is_encoded_once_for_all_pictures_by_the_pinned_version(order: Order) -> None:
+    stages = Stages(Walks())
+
+    stages.draw(order)
+
+    assert order.source is not None
+    [(pin, pixels)] = stages.vae_encoder.encode.calls
+    assert pin == order.pins[Kind.VAE_ENCODER]
+    assert pixels is order.source.pixels
+    assert len(stages.encode.calls) == 1
+    assert [walk.mask is MASK for walk in stages.walks.orders] == [True] * 3
+    [texts], [source] = ({id(one) for one in each} for each in zip(*stages.walks.encoded, strict=True))
+    assert texts != source
+
+
+def test_without_a_source_the_encoder_is_left_alone(order: Order) -> None:
+    stages = Stages(Walks())
+
+    stages.draw(replace(order, source=None))
+
+    assert stages.vae_encoder.encode.calls == []
+    assert [source for _, source in stages.walks.encoded] == [None] * 3
+    assert [walk.mask for walk in stages.walks.orders] == [None] * 3
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_source_is_encoded_again_where_a_replica_stops_and_given_up_after_two(order: Order, deaths: int) -> None:
+    stages = Stages(Walks())
+    stages.vae_encoder = VaeEncoder(deaths)
+    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1))
+
+    if deaths == 1:
+        assert len(stages.draw(order).pictures) == 3
+    else:
+        with pytest.raises(GivenUpError, match="vae_encoder"):
+            stages.draw(order)
+
+    assert len(stages.vae_encoder.encode.calls) == 2
+
+
+@pytest.mark.parametrize("error", [ActorDiedError(), ObjectLostError("id", None, "stack")])
+def test_a_walk_goes_on_elsewhere_from_the_same_source(order: Order, error: Exception) -> None:
+    stages = Stages(Walks(5, error=error))
+
+    stages.draw(replace(order, request=order.request.picture(0)))
+
+    first, second = stages.walks.orders
+    assert first.mask is second.mask is MASK
+    assert second.snapshot.estimates
+    lost = isinstance(error, ObjectLostError)
+    # what the machine kept is made anew, texts and source
+    assert len(stages.vae_encoder.encode.calls) == len(stages.encode.calls) == (2 if lost else 1)
+    assert (stages.walks.encoded[0][1] is not stages.walks.encoded[1][1]) == lost

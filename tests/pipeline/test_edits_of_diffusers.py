@@ -160,7 +160,7 @@ def test_fresh_noise_comes_in_the_order_of_diffusers(
 def test_picture_and_mask_of_other_sizes_are_resized_as_diffusers_does(
     chain: ImageToImage, pipes: dict[bool, Any], picture: Image.Image
 ) -> None:
-    options = EditOptions(sampler="dpmpp_2m", strength=0.75, steps=20)
+    options = EditOptions(sampler="dpmpp_2m", strength=0.75, steps=20, width=128, height=128)
     assert difference(chain, pipes, picture.resize((300, 200)), disc((77, 190)), options) <= MOST_OFF
 
 

@@ -136,7 +136,7 @@ def check_denoising(result: dict[str, Any]) -> None:
 def check_memory(memory: dict[str, Any]) -> None:
     counted = sorted(process["name"] for process in memory["processes"] if process["counted"])
     stages = ["text_encoder", "denoiser", "vae_decoder", "vae_encoder"]
-    assert counted == sorted(["ProxyActor", "graph", "ingress", "latents", "rollout", *stages])
+    assert counted == sorted(["ProxyActor", "graph", "ingress", "jobs", "latents", "rollout", *stages])
     apart = {process["name"] for process in memory["processes"] if not process["counted"]}
     assert {"ServeController", "raylet", "gcs_server", "ray_app"} <= apart
     assert all(process["pss"] > 0 and process["rss"] > 0 for process in memory["processes"])

@@ -72,8 +72,9 @@ def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     monkeypatch.setattr(serve, "get_replica_context", lambda: Anything())
     lines = ";".join(line_of(record) for record in records())
     keys = KeySettings(records=SecretStr(lines))
-    # the deployment with its own methods, and no cluster behind it
-    shells: Any = type("Shell", (IngressDeployment,), {"__getattr__": lambda _self, _name: Anything()})
+    # the deployment with its own methods, no cluster behind it, and no end that Serve would have to wait for
+    parts = {"__getattr__": lambda _self, _name: Anything(), "__del__": lambda _self: None}
+    shells: Any = type("Shell", (IngressDeployment,), parts)
     shell = shells.__new__(shells)
     shell._settings = IngressSettings(
         rules=RequestRules(), max_images=4, retry_after_s=RETRY_AFTER_S, webhook_secret=SecretStr("a secret"), keys=keys

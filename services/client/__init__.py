@@ -1,0 +1,4 @@
+"""A server asked from Python or a shell: calls that wait or are awaited, and `python -m services.client`.
+
+It imports nothing of the serving side, so that a shell need not wait for Ray.
+"""

@@ -1,0 +1,155 @@
+"""What a server answers. Fields that a newer one adds are left alone."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, JsonValue
+
+from services.client.options import PictureFormat
+
+
+class Answer(BaseModel):
+    """The base: read once, never changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ComponentPin(Answer):
+    """One exact version of a component."""
+
+    name: str
+    version: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+class Usage(Answer):
+    """What a request took: tokens of text that were read, and latent pixels of all pictures."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+class Picture(Answer):
+    """One picture: `data` is the file as the server wrote it, with its story.
+
+    `fallback` is the VAE decoder that made it where the pinned one gave no picture, `latents` the id of its latents
+    where they were kept.
+    """
+
+    data: Annotated[Base64Bytes, Field(validation_alias="b64_json", repr=False)]
+    seed: int
+    subseed: int | None
+    fallback: ComponentPin | None
+    latents: str | None
+
+
+class Drawing(Answer):
+    """The pictures of a request and what made them; `components` are by kind.
+
+    `usage` is None for pictures of kept latents, `quality` where the request named its steps.
+    """
+
+    pictures: tuple[Picture, ...] = Field(validation_alias="data")
+    model: str
+    size: str
+    output_format: PictureFormat
+    quality: str | None
+    usage: Usage | None
+    prompt_truncated: bool
+    negative_prompt_truncated: bool
+    components: dict[str, ComponentPin]
+    created: int
+    request_id: str | None = None
+
+
+class Comparison(Answer):
+    """Two VAE decoders on the same latents: `sheet` is a PNG of both pictures and the map of their difference.
+
+    `psnr_db` is None where the pictures are identical. `max_difference` is 0..255; the map shows the difference times
+    `difference_factor`.
+    """
+
+    sheet: bytes = Field(repr=False)
+    psnr_db: float | None
+    max_difference: int
+    difference_factor: int
+    seed: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether both give the same pixels."""
+        return self.max_difference == 0
+
+
+class PixelsDigest(Answer):
+    """Which pixels they were, by the SHA-256 of their bytes."""
+
+    sha256: str
+    width: int
+    height: int
+
+
+class MadeFrom(Answer):
+    """The picture that another one was made from, and its mask if it had one."""
+
+    source: PixelsDigest
+    mask: PixelsDigest | None
+
+
+class Inspection(Answer):
+    """What a picture's file says of how it was made; `request` is what `generate` takes to make it again."""
+
+    source: Literal["latentworks", "a1111", "nothing"]
+    model: str | None
+    parameters: str | None
+    request: dict[str, JsonValue]
+    components: dict[str, ComponentPin]
+    fallback_for: ComponentPin | None
+    made_from: MadeFrom | None = None
+    unknown: tuple[str, ...]
+
+
+class Model(Answer):
+    """A served bundle; `created` is when its server started, in seconds since 1970."""
+
+    id: str
+    created: int
+    owned_by: str
+
+
+class Readiness(Answer):
+    """A server that can draw: the running replicas of each deployment, and whether its registry answers."""
+
+    status: str
+    replicas: dict[str, int]
+    registry: Literal["ok", "away"]
+    registry_away_s: float | None
+
+
+class Models(Answer):
+    """All served bundles."""
+
+    data: tuple[Model, ...]
+
+
+class ErrorBody(Answer):
+    """What went wrong, in the words of the server."""
+
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Failed(Answer):
+    """Every answer that is no success."""
+
+    error: ErrorBody
+
+
+def public(answer: BaseModel) -> Any:
+    """An answer as JSON has it, without the bytes of its pictures."""
+    bytes_of: Any = {"data": True, "sheet": True, "picture": {"data"}}
+    return answer.model_dump(mode="json", exclude=bytes_of)

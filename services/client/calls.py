@@ -1,0 +1,177 @@
+"""Every call as a record: what is sent, how the answer is read, and when it may be sent again."""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from registry.commands.server_status import PATH as ROLLOUT_PATH
+from registry.commands.server_status import ServerStatus
+from services.client import replies
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness
+from services.client.options import DecodeOptions, EditOptions, Options
+from services.client.retries import Repeat
+
+T = TypeVar("T")
+Source: TypeAlias = bytes | Path
+
+_JSON, _PNG, _EVENTS = "application/json", "image/png", "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call(Generic[T]):
+    """One call; `pictures` is how many it asks for, which a stream must have brought at its end.
+
+    The body is the JSON of `body`, or the form of `files` and `fields`.
+    """
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    accept: str = _JSON
+    repeat: Repeat = Repeat.ALWAYS
+    pictures: int = 0
+    body: Mapping[str, Any] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    def sent(self) -> dict[str, Any]:
+        """What httpx builds a request of; each has an id of its own, by which the server's operators find it."""
+        headers = {"accept": self.accept, "x-request-id": str(uuid.uuid4())}
+        if self.body is not None:
+            # not httpx's own JSON, which raises at what the server refuses in words
+            return {"content": json.dumps(self.body), "headers": {**headers, "content-type": _JSON}}
+        if self.files:
+            files = {name: (name, data, "application/octet-stream") for name, data in self.files.items()}
+            return {"files": files, "data": dict(self.fields), "headers": headers}
+        return {"params": dict(self.query), "headers": headers}
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a stream tells beside its pictures: 0 to 3 previews of each, and always its steps."""
+
+    previews: int = 0
+
+
+def generation(prompt: str, options: Options, telling: Telling | None = None) -> Call[Drawing]:
+    """Pictures of a prompt, as a stream with `telling`."""
+    body = {"prompt": prompt, **options, **_told(telling)}
+    return Call(
+        "POST",
+        "/v1/images/generations",
+        replies.drawing,
+        accept=_JSON if telling is None else _EVENTS,
+        repeat=_repeat(options),
+        pictures=options.get("n", 1),
+        body=body,
+    )
+
+
+def edit(
+    image: Source, prompt: str, mask: Source | None, options: EditOptions, telling: Telling | None = None
+) -> Call[Drawing]:
+    """Pictures of a prompt that begin with a picture.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    files = {"image": _read(image), **({} if mask is None else {"mask": _read(mask)})}
+    return _form("/v1/images/edits", files, {"prompt": prompt}, options, telling)
+
+
+def variation(image: Source, options: EditOptions, telling: Telling | None = None) -> Call[Drawing]:
+    """Pictures like one.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return _form("/v1/images/variations", {"image": _read(image)}, {}, options, telling)
+
+
+def decode(latents_id: str, component: str | None, options: DecodeOptions) -> Call[Drawing]:
+    """The picture of kept latents, by the VAE decoder that is named or the one that they were made for."""
+    named = {} if component is None else {"components": {"vae_decoder": component}}
+    return Call("POST", f"/v1/latents/{_part(latents_id)}/decode", replies.drawing, body={**named, **options})
+
+
+def compare(latents_id: str, first: str, second: str, user: str | None) -> Call[Comparison]:
+    """Two VAE decoders on the same latents."""
+    whose = {} if user is None else {"user": user}
+    query = {"components": f"{first},{second}", **whose}
+    return Call("GET", f"/v1/latents/{_part(latents_id)}/compare", replies.comparison, accept=_PNG, query=query)
+
+
+def inspection(picture: Source) -> Call[Inspection]:
+    """What a picture's file says of how it was made.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return Call("POST", "/v1/inspect", replies.inspection, files={"image": _read(picture)})
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """The served bundles."""
+    return Call("GET", "/v1/models", replies.models)
+
+
+def rollout() -> Call[ServerStatus]:
+    """What is live, on its way there, and held by every replica."""
+    return Call("GET", ROLLOUT_PATH, replies.rollout)
+
+
+def ready() -> Call[Readiness]:
+    """Whether pictures can be drawn just now; the answer is wanted now, whatever it is."""
+    return Call("GET", "/readyz", replies.readiness, repeat=Repeat.NEVER)
+
+
+def _form(
+    path: str,
+    files: Mapping[str, bytes],
+    texts: Mapping[str, str],
+    options: EditOptions,
+    telling: Telling | None,
+) -> Call[Drawing]:
+    fields = dict(texts)
+    for name, value in {**options, **_told(telling)}.items():
+        if isinstance(value, Mapping):
+            fields |= {f"{name}[{inner}]": str(one) for inner, one in value.items()}
+        else:
+            fields[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return Call(
+        "POST",
+        path,
+        replies.drawing,
+        accept=_JSON if telling is None else _EVENTS,
+        repeat=_repeat(options),
+        pictures=options.get("n", 1),
+        files=files,
+        fields=fields,
+    )
+
+
+def _told(telling: Telling | None) -> dict[str, Any]:
+    return {} if telling is None else {"stream": True, "progress": True, "partial_images": telling.previews}
+
+
+def _repeat(options: Options | EditOptions) -> Repeat:
+    """Whether the request alone determines what comes of it, so that twice is as good as once."""
+    varied = bool(options.get("subseed_strength")) and "subseed" not in options
+    same = "seed" in options and not varied and not options.get("store_latents")
+    return Repeat.ALWAYS if same else Repeat.UNDONE
+
+
+def _read(source: Source) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _part(text: str) -> str:
+    # one part of a path, whatever is in it
+    return quote(text, safe="")

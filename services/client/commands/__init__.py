@@ -1,0 +1,1 @@
+"""`python -m services.client`: one file for each group of commands."""

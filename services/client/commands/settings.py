@@ -1,0 +1,62 @@
+"""Every setting of a request as an option of a command, made from the fields that a client takes."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from services.client.errors import InputError
+
+_SETTINGS = "settings"
+_COMPONENTS = "components"
+
+
+def with_settings(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field of `options`; its parameter `settings` gets those that were given."""
+    fields = get_type_hints(options, include_extras=True)
+    made = [_option(name, *get_args(hint)) for name, hint in fields.items()]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters = [one for name, one in own.parameters.items() if name != _SETTINGS]
+
+        @functools.wraps(command)
+        def with_them(**given: Any) -> None:
+            settings = {name: given.pop(name) for name in fields}
+            command(**given, settings=_given(settings))
+
+        # what typer reads
+        with_them.__signature__ = own.replace(parameters=[*parameters, *made])  # type: ignore[attr-defined]
+        with_them.__annotations__ = {one.name: one.annotation for one in (*parameters, *made)}
+        return with_them
+
+    return decorate
+
+
+def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
+    said = documented.documentation
+    default: bool | None = None
+    if name == _COMPONENTS:
+        annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
+    elif type_ is bool:
+        flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
+        annotation, default = Annotated[bool, flag], False
+    else:
+        annotation = Annotated[type_ | None, typer.Option(help=said)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in settings.items() if value is not None and value is not False}
+    if _COMPONENTS in found:
+        pairs = [one.partition("=") for one in found[_COMPONENTS]]
+        if not all(kind and version for kind, _, version in pairs):
+            raise InputError("--component: must be KIND=VERSION, such as vae_decoder=emoji.vae_decoder@candidate")
+        found[_COMPONENTS] = {kind: version for kind, _, version in pairs}
+        if len(found[_COMPONENTS]) != len(pairs):
+            raise InputError("--component: names a kind twice")
+        if not pairs:
+            del found[_COMPONENTS]
+    return found

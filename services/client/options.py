@@ -1,0 +1,56 @@
+"""What a request for pictures may ask for beside its prompt, by the names of the server's own fields."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
+
+from typing_extensions import Doc, TypedDict
+
+PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
+Quality: TypeAlias = Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"]
+Priority: TypeAlias = Literal["high", "normal", "low"]
+
+
+class Options(TypedDict, total=False):
+    """What `generate` takes beside the prompt; the server checks it, and `/docs` of it tells the limits."""
+
+    n: Annotated[int, Doc("how many pictures; the next is drawn with the next seed")]
+    size: Annotated[str, Doc("WIDTHxHEIGHT in pixels; the bundle's own if not given")]
+    seed: Annotated[int, Doc("which picture of the prompt; drawn afresh if not given")]
+    negative_prompt: Annotated[str, Doc("what to keep away from")]
+    weighting: Annotated[str, Doc("how the prompts weigh their parts: none, a1111 or compel")]
+    clip_skip: Annotated[int, Doc("the text encoder's layer: 1 is the last, 2 the one before it")]
+    steps: Annotated[int, Doc("how many steps to walk")]
+    quality: Annotated[Quality, Doc("how many steps, where steps is not given")]
+    guidance: Annotated[float, Doc("0 ignores the prompt, 1 is the prompt alone")]
+    guidance_rescale: Annotated[float, Doc("take back that share of what guidance burns, 0 to 1")]
+    guidance_start: Annotated[float, Doc("guide from that fraction of the steps on")]
+    guidance_end: Annotated[float, Doc("guide up to that fraction of the steps")]
+    adaptive_guidance: Annotated[float, Doc("guide no more once the two predictions agree by this cosine")]
+    sampler: Annotated[str, Doc("a sampler's name; those of diffusers, A1111 and ComfyUI will do")]
+    schedule: Annotated[str, Doc("how sigmas are spread, such as karras")]
+    eta: Annotated[float, Doc("share of fresh noise, of ddim and tcd")]
+    rng: Annotated[str, Doc("whose noise a seed gives: torch or philox")]
+    subseed: Annotated[int, Doc("whose noise to go towards; drawn afresh if not given")]
+    subseed_strength: Annotated[float, Doc("how far to go there, 0 to 1")]
+    output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
+    output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
+    components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]
+    store_latents: Annotated[bool, Doc("keep the latents for a time, to be decoded again")]
+    priority: Annotated[Priority, Doc("which requests the denoiser serves more")]
+    deadline_s: Annotated[float, Doc("seconds from now after which nobody wants the picture")]
+    user: Annotated[str, Doc("for whom it is: users share the denoiser, and own their latents")]
+    model: Annotated[str, Doc("the name of the served bundle")]
+
+
+class EditOptions(Options, total=False):
+    """What `edit` and `vary` take besides."""
+
+    strength: Annotated[float, Doc("how much of the picture may change, 0 to 1")]
+
+
+class DecodeOptions(TypedDict, total=False):
+    """What `decode` takes beside the latents' id."""
+
+    output_format: PictureFormat
+    output_compression: int
+    user: str

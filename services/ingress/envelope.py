@@ -5,15 +5,13 @@ The request's id, `x-request-id`, is the work of Serve's proxy: it takes the cal
 
 import time
 from http import HTTPStatus
-from types import MappingProxyType
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.errors import Shapes, answer, shape_at
+from services.ingress.errors import OPENAI_ALONE, Shapes, answer, shape_at
 from services.metrics import IngressMetrics
 
-_OPENAI: Shapes = MappingProxyType({})
 _UNKNOWN_ROUTE = "unknown"
 # nginx's status of a request whose client went away
 _CLIENT_CLOSED = 499
@@ -22,7 +20,9 @@ _CLIENT_CLOSED = 499
 class Envelope:
     """ASGI middleware around the whole app; the last resort of an exception, of which nothing reaches Serve's log."""
 
-    def __init__(self, app: ASGIApp, metrics: IngressMetrics, retry_after_s: int, shapes: Shapes = _OPENAI) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: IngressMetrics, retry_after_s: int, shapes: Shapes = OPENAI_ALONE
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._retry_after_s = retry_after_s
@@ -53,9 +53,8 @@ class Envelope:
             if status != _CLIENT_CLOSED:  # half an answer is out already; only breaking off tells the client
                 status, whole = HTTPStatus.INTERNAL_SERVER_ERROR, True
                 raise
-            await answer(error, self._retry_after_s, shape_at(scope["path"], self._shapes))(
-                scope, receive, watched_send
-            )
+            shape = shape_at(scope["path"], self._shapes)
+            await answer(error, self._retry_after_s, shape)(scope, receive, watched_send)
         finally:
             # a stream that was left before its end was not answered either
             self._count(scope, status if whole else _CLIENT_CLOSED, time.perf_counter() - started)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from fastapi.responses import JSONResponse
@@ -32,6 +33,7 @@ _ABSENT = (DeploymentUnavailableError, TaskCancelledError)
 Shape: TypeAlias = Callable[[ServingError], Mapping[str, Any]]
 # by what the paths begin with
 Shapes: TypeAlias = Mapping[str, Shape]
+OPENAI_ALONE: Shapes = MappingProxyType({})
 
 
 @runtime_checkable

@@ -3,7 +3,6 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from starlette.routing import BaseRoute, Match
 from starlette.status import WS_1008_POLICY_VIOLATION
@@ -12,10 +11,9 @@ from starlette.websockets import WebSocketClose
 
 from services.errors import AuthenticationError, PermissionDeniedError, ServingError
 from services.ingress.access import CALLER, IMAGES, Access, GuardedRoute
-from services.ingress.errors import Shapes, answer, shape_at
+from services.ingress.errors import OPENAI_ALONE, Shapes, answer, shape_at
 from services.keys.keyring import Caller, Keyring
 
-_OPENAI: Shapes = MappingProxyType({})
 _HEADER = b"authorization"
 _BEARER = 'Bearer realm="latentworks"'
 _BASIC = 'Basic realm="latentworks", charset="UTF-8"'
@@ -30,7 +28,7 @@ class Guard:
         keyring: Keyring,
         routes: Sequence[GuardedRoute],
         retry_after_s: int,
-        shapes: Shapes = _OPENAI,
+        shapes: Shapes = OPENAI_ALONE,
     ) -> None:
         self._app = app
         self._keyring = keyring

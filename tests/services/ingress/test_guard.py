@@ -34,6 +34,8 @@ ROLES: dict[str, tuple[str, Sequence[Role]]] = {
     BEN: ("ben", ["images"]),
     OPERATOR: ("operator", ["operate"]),
 }
+# A1111's clients know HTTP Basic, and errors of their own shape
+BASIC_TOO = "/sdapi/"
 # the page, what Kubernetes asks for, the document that describes the server, and what is signed instead
 NEEDS_NO_KEY = {
     "/",
@@ -160,11 +162,16 @@ def test_every_route_but_a_few_asks_for_a_key(app: FastAPI) -> None:
             # some of these fail, as nothing is behind them here, or for another proof
             assert "invalid_api_key" not in response.text, path
         else:
+            assert response.status_code == 401
+            challenges = response.headers.get_list("www-authenticate")
+            if path.startswith(BASIC_TOO):
+                assert response.json()["detail"] == "Incorrect username or password", path
+                assert challenges == ['Basic realm="latentworks", charset="UTF-8"', 'Bearer realm="latentworks"']
+                continue
             if method != "HEAD":
                 error = error_of(response, 401)
                 assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key"), path
-            assert response.status_code == 401
-            assert response.headers["www-authenticate"] == 'Bearer realm="latentworks"'
+            assert challenges == ['Bearer realm="latentworks"']
     assert {path for path, _ in walked} > NEEDS_NO_KEY
 
 
@@ -264,7 +271,8 @@ def test_the_document_says_where_a_key_is_needed(app: FastAPI) -> None:
         for operation in operations.values():
             assert ("security" in operation) == (path not in NEEDS_NO_KEY)
             if path not in NEEDS_NO_KEY:
-                assert operation["security"] == [{"key": []}]
+                also: list[dict[str, list[str]]] = [{"password": []}] if path.startswith(BASIC_TOO) else []
+                assert operation["security"] == [{"key": []}, *also]
                 assert {"401", "403"} <= operation["responses"].keys()
 
 

@@ -1,0 +1,113 @@
+"""Pictures as A1111's clients send them, and the ways in which A1111 fits them to a size."""
+
+import base64
+import binascii
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from pipeline.errors import RequestError
+from pipeline.source_pictures import decoded_picture, image_pixels, open_picture, turned_size
+from pipeline.story.containers import INFOTEXT, OURS
+from services.errors import FieldError
+from services.ingress.a1111.errors import EncodedImageError
+
+JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL = 0, 1, 2
+# of base64, which is a third longer than the 64 MiB that it stands for
+MOST_BODY_BYTES = 88 * 2**20
+_FILTER = Image.Resampling.LANCZOS
+_OPAQUE = 128
+# as all pictures are written here
+_PNG_LEVEL = 3
+
+
+def picture_file(field: str, text: str) -> bytes:
+    """The file of a text in base64, perhaps with `data:image/png;base64,` before it.
+
+    Raises:
+        FieldError: it is a link.
+        EncodedImageError: it is no base64.
+    """
+    if text[:8].lower().startswith(("http://", "https://")):
+        raise FieldError(f"{field}: is a link, and links are not followed here; send the file in base64", field)
+    content = text.partition(",")[2] if text[:5].lower() == "data:" else text
+    try:
+        return base64.b64decode(content)
+    except (binascii.Error, ValueError):
+        raise EncodedImageError(f"{field}: must be a picture's file in base64", field) from None
+
+
+def encoded_picture(field: str, text: str) -> Image.Image:
+    """The picture of a text in base64, of which nothing is decoded yet.
+
+    Raises:
+        FieldError: it is a link.
+        EncodedImageError: it is no PNG, JPEG, WebP, GIF or BMP file.
+    """
+    try:
+        return open_picture(field, picture_file(field, text))
+    except RequestError as error:
+        raise EncodedImageError(error.message, field) from None
+
+
+def rgb(picture: Image.Image, most: int) -> Image.Image:
+    """A picture of at most `most` pixels in RGB, turned as its EXIF says and laid on white where it is transparent.
+
+    Raises:
+        RequestError: it has more pixels, or cannot be read.
+    """
+    return Image.fromarray(image_pixels(picture, *turned_size(picture), most)[0])
+
+
+def mask_of(picture: Image.Image, most: int) -> Image.Image:
+    """A mask in shades of grey, white for what is drawn anew.
+
+    One that is transparent somewhere says so by its opaque parts, as A1111's canvas makes them; any other by its
+    luminance.
+
+    Raises:
+        RequestError: it has more than `most` pixels, or cannot be read.
+    """
+    decoded = decoded_picture("mask", picture, most)
+    if decoded.mode == "F":
+        raise RequestError("mask", "mask: must be of a mode whose range is known, such as RGB or L")
+    if decoded.has_transparency_data:
+        alpha = np.asarray(decoded.convert("RGBA"))[..., 3]
+        if not (alpha == alpha.dtype.type(255)).all():
+            return Image.fromarray(np.where(alpha > _OPAQUE, np.uint8(255), np.uint8(0)))
+    return decoded.convert("L")
+
+
+def fitted(picture: Image.Image, size: tuple[int, int], mode: int) -> Image.Image:
+    """A picture in another size, by A1111's modes of resizing.
+
+    `JUST_RESIZE` stretches it; `CROP_AND_RESIZE` keeps its proportions and cuts off what is too much, on both sides
+    alike; `RESIZE_AND_FILL` keeps all of it, and goes on with its outermost pixels where there is room.
+    """
+    if mode == CROP_AND_RESIZE:
+        return ImageOps.fit(picture, size, _FILTER)
+    if mode == RESIZE_AND_FILL:
+        return _with_room(ImageOps.contain(picture, size, _FILTER), size)
+    return picture.resize(size, _FILTER)
+
+
+def as_png(picture: Image.Image, texts: Image.Image | None = None) -> bytes:
+    """A picture's file, which tells the same story as that of `texts`."""
+    said = PngInfo()
+    for name in (OURS, INFOTEXT):
+        if texts is not None and name in texts.info:
+            said.add_text(name, texts.info[name])
+    out = BytesIO()
+    picture.save(out, "PNG", compress_level=_PNG_LEVEL, pnginfo=said)
+    return out.getvalue()
+
+
+def _with_room(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    left, top = ((there - side) // 2 for there, side in zip(size, picture.size, strict=True))
+    right, bottom = size[0] - picture.width - left, size[1] - picture.height - top
+    # [height, width] of a mask, [height, width, channels] of a picture
+    pixels = np.asarray(picture)
+    room = ((top, bottom), (left, right)) + ((0, 0),) * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, room, "edge"))

@@ -4,6 +4,7 @@ import { find, show } from "./dom.js";
 
 // a mask of more pixels says no more, once it is as coarse as latents
 const MOST_SIDE = 1024;
+const COLOUR = "#2563eb";
 const OPAQUE = 128;
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -77,7 +78,7 @@ export class Mask {
 
   #invert() {
     this.#context.globalCompositeOperation = "xor";
-    this.#context.fillStyle = "#e11d74";
+    this.#context.fillStyle = COLOUR;
     this.#context.fillRect(0, 0, this.#canvas.width, this.#canvas.height);
     this.#changed();
   }
@@ -86,7 +87,7 @@ export class Mask {
     const from = this.#last ?? to;
     const context = this.#context;
     context.globalCompositeOperation = this.#tool === "paint" ? "source-over" : "destination-out";
-    context.strokeStyle = "#e11d74";
+    context.strokeStyle = COLOUR;
     context.lineCap = context.lineJoin = "round";
     context.lineWidth = 2 * this.#radius();
     context.beginPath();

@@ -1,6 +1,7 @@
 // Light, dark or the system's choice. No module: it runs before anything is shown, so that nothing flashes.
 (() => {
   const NAMES = ["system", "light", "dark"];
+  const LABELS = { system: "System", light: "Light", dark: "Dark" };
   const KEY = "latentworks.theme";
   const root = document.documentElement;
 
@@ -27,7 +28,8 @@
     const button = document.getElementById("theme");
     const show = () => {
       root.dataset.theme = chosen;
-      button.textContent = `Theme: ${chosen}`;
+      button.textContent = LABELS[chosen];
+      button.setAttribute("aria-label", `${LABELS[chosen]}: theme`);
     };
     button.addEventListener("click", () => {
       chosen = NAMES[(NAMES.indexOf(chosen) + 1) % NAMES.length];

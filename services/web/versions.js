@@ -21,6 +21,7 @@ export function versionFields(components) {
   const fields = Object.entries(components).map(([kind, versions]) => {
     const select = make("select", { id: `version-${kind}` });
     select.append(...versions.map((one) => option(one.live ? LIVE : selectorOf(one), labelOf(one))));
+    select.disabled = versions.length < 2;
     selects[kind] = select;
     return make("div", { className: "field" }, make("label", { htmlFor: select.id, textContent: LABELS[kind] ?? kind }), select);
   });
@@ -38,6 +39,7 @@ export function versionFields(components) {
         const selector = wanted[kind];
         const value = selector === undefined || selector === selectorOf(live) ? LIVE : selector;
         if (![...select.options].some((one) => one.value === value)) select.append(option(value, value));
+        select.disabled = select.options.length < 2;
         select.value = value;
       }
     },

@@ -53,7 +53,9 @@ class Visit:
         self.complaints.append(said)
 
     def _note_stranger(self, url: str) -> None:
-        if not url.startswith((self.url, f"blob:{self.url}")):
+        # the page's own pictures name the server without the path that it is served below
+        origin = "/".join(self.url.split("/")[:3])
+        if not url.startswith((f"{self.url}/", f"blob:{origin}/")):
             self._note(f"a request to {url}")
 
     @property

@@ -27,6 +27,7 @@ from services.messages import Drawn, Encoding, LiveModel, Order, Picture, Progre
 from tests.requests import image_request
 from tests.services.conftest import record_of
 from tests.services.ingress.conftest import RETRY_AFTER_S, Server, listening, watch_at_once
+from tests.services.ingress.conftest import further_faces as further_faces
 from tests.services.ingress.conftest import server as server
 from tests.services.web.browser import Visit, chromium, visiting
 

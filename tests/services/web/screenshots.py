@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _PROMPTS = (("a red apple, 3d style", 1), ("hamster, flat style", 7), ("tropical drink, 3d style", 40))
-_WIDE = {"width": 1280, "height": 860}
+_WIDE = {"width": 1280, "height": 1090}
 _COLOURS = 256
 
 
@@ -30,7 +30,8 @@ def main(
 
 
 def _shots(browser: "Browser", url: str, viewport: dict[str, int]) -> list[Image.Image]:
-    with visiting(browser, url, viewport=viewport, device_scale_factor=1.5) as visit:
+    phone = viewport == PHONE
+    with visiting(browser, url, viewport=viewport, device_scale_factor=1.5, has_touch=phone, is_mobile=phone) as visit:
         page = visit.open()
         for index, (prompt, seed) in enumerate(_PROMPTS, 1):
             page.fill("#prompt", prompt)

@@ -59,7 +59,7 @@ def test_the_theme_is_chosen_and_stays(page: "Page") -> None:
     light = page.evaluate(ground)
     for name in ("light", "dark"):
         page.click("#theme")
-        expect(page.locator("#theme")).to_have_text(f"Theme: {name}")
+        expect(page.locator("#theme")).to_have_accessible_name(f"{name.title()}: theme")
         assert (page.evaluate(ground) == light) == (name == "light")
     page.reload()
     assert page.evaluate(ground) != light

@@ -1,9 +1,8 @@
 # `make run` installs what serving needs, the other targets what development needs, each where it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := benchmarks compiler components diffusion exporters pipeline registry runtime services training
 
-.PHONY: help setup run test check fix bench docs
+.PHONY: help setup run test check lint quick fix bench docs
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,16 +26,18 @@ ENVIRONMENT = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and 
 run: .venv/.serving ## set up what serving needs and serve the bundled model on port 8000
 	$(BIN)/python ray_app.py $(ARGS)
 
-test: .venv/.complete ## set up what is missing and run all tests
-	$(BIN)/pytest
+test: quick ## set up what is missing and run all tests
+	$(BIN)/pytest -m slow
 
-check: .venv/.complete ## format, lint, types, layers and the quick tests
+check: lint quick ## what to run before every commit
+
+lint: .venv/.complete ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	$(BIN)/mypy ray_app.py
-	$(BIN)/mypy tests
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
+
+quick: .venv/.complete ## the quick tests, on all cores
 	$(BIN)/pytest -m 'not slow' --numprocesses auto
 
 fix: .venv/.complete ## format, and mend what the linter can mend

@@ -27,7 +27,7 @@ from services.rollout.deployment import RolloutDeployment
 from services.rollout.settings import RolloutSettings
 from services.settings import GraphArgs, StageArgs
 from services.stage_host import StageSettings
-from services.text_encoder import TextEncoderDeployment
+from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
 
@@ -82,7 +82,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
     latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
-        text_encoder=encoder.bind(rollout, _stage(args, args.text_encoder)),
+        text_encoder=encoder.bind(rollout, _text_encoder(args)),
         denoiser=denoiser.bind(rollout, _denoiser(args)),
         vae_decoder=vae_decoder.bind(rollout, _stage(args, args.vae_decoder)),
         vae_encoder=vae_encoder.bind(rollout, _stage(args, args.vae_encoder)),
@@ -150,6 +150,11 @@ def _rollout(args: GraphArgs, folder: Path | None) -> RolloutSettings:
         prepare_s=args.rollout.prepare_s,
         gate=args.rollout.gate,
     )
+
+
+def _text_encoder(args: GraphArgs) -> TextEncoderSettings:
+    stage = _stage(args, args.text_encoder)
+    return TextEncoderSettings(**dict(stage), cache_bytes=args.text_encoder.cache_bytes)
 
 
 def _denoiser(args: GraphArgs) -> DenoiserSettings:

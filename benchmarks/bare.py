@@ -35,7 +35,9 @@ class BareSessions:
         self._rows = len(task.request.texts)
         self._latents = _latents(task)
         self._timesteps = _timesteps(task, self._rows)
-        self._text = zero_feeds(task.contract(Kind.TEXT_ENCODER))
+        encoder = task.contract(Kind.TEXT_ENCODER)
+        self._text = zero_feeds(encoder)
+        self._conditioning = tuple(array.name for array in encoder.conditioning)
         self._stopwatch = Stopwatch()
 
     def draw(self) -> StageTimes:
@@ -47,8 +49,8 @@ class BareSessions:
         span = self._stopwatch.span
         with span("whole"):
             with span("text_encoder"):
-                texts = [self._sessions[Kind.TEXT_ENCODER].run(self._text) for _ in range(self._rows)]
-                conditioning = {name: np.concatenate([text[name] for text in texts]) for name in texts[0]}
+                texts = [self._encode() for _ in range(self._rows)]
+                conditioning = {name: np.concatenate([text[name] for text in texts]) for name in self._conditioning}
             with span("denoiser"):
                 for feeds in self._denoiser_feeds(conditioning):
                     with span("step"):
@@ -56,6 +58,9 @@ class BareSessions:
             with span("vae_decoder"):
                 self._sessions[Kind.VAE_DECODER].run({"latents": self._latents})
         return self._stopwatch.take()
+
+    def _encode(self) -> Feeds:
+        return self._sessions[Kind.TEXT_ENCODER].run(self._text, outputs=self._conditioning)
 
     def _denoiser_feeds(self, conditioning: Mapping[str, npt.NDArray[Any]]) -> Iterator[Feeds]:
         latents = np.repeat(self._latents, self._rows, axis=0)

@@ -56,9 +56,11 @@ class _TimedTextEncoder(TextEncoder):
         super().__init__(folder, settings, cache_bytes=0)
         self._stopwatch = stopwatch
 
-    def encode(self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none") -> EncodedText:
+    def encode(
+        self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none", *, clip_skip: int = 1
+    ) -> EncodedText:
         with self._stopwatch.span("text_encoder"):
-            return super().encode(texts, max_chunks, weighting)
+            return super().encode(texts, max_chunks, weighting, clip_skip=clip_skip)
 
 
 class _TimedDenoiser(Denoiser):

@@ -52,7 +52,8 @@ def read_task(bundle: Path, steps: int | None) -> Task:
 
 def asked_fields(request: ImageRequest) -> dict[str, Any]:
     """Every field of the request that says something, by the name that the library and the server have for it."""
-    fields = {**request.parts(), "prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    texts = {name: getattr(request, name) for name in ("prompt", "negative_prompt", "weighting", "clip_skip")}
+    fields = {**request.parts(), **texts}
     # of a picture to start from, and here there is none
     del fields["strength"]
     sides = {"width": request.width, "height": request.height}

@@ -50,14 +50,22 @@ def interchangeable(a: Contract, b: Contract) -> list[str]:
 
     Two of one kind are interchangeable if what stands beside them cannot tell one from the other: the same latent
     space, the same conditioning, and inputs and outputs of the same names, dtypes and fixed dimensions. How a denoiser
-    is walked, its prediction type among that, is its own affair and travels in its contract.
+    is walked, its prediction type among that, is its own affair and travels in its contract; so is which earlier layers
+    a text encoder has outputs of, as each request is held to the contract that it is pinned to.
     """
     if a.kind != b.kind:
         return [f"kind: {a.kind} in place of {b.kind}"]
     differences = [*_space_differences(a, b), *_text_differences(a, b)]
     differences += _spec_differences("input", a.inputs, b.inputs)
-    differences += _spec_differences("output", a.outputs, b.outputs)
+    differences += _spec_differences("output", _taken_by_all(a), _taken_by_all(b))
     return [_in_place(difference) for difference in differences]
+
+
+def _taken_by_all(contract: Contract) -> list[TensorSpec]:
+    """The outputs but those for requests that skip layers."""
+    conditioning = {array.name for array in contract.conditioning}
+    skipped = {name for names in contract.skipped_layers for name in names} - conditioning
+    return [spec for spec in contract.outputs if spec.name not in skipped]
 
 
 def _between(a: Kind, b: Kind, difference: _Difference) -> str:

@@ -163,6 +163,21 @@ class Contract(Record):
         None, ge=0, le=MAX_GUIDANCE, description="what a denoiser draws best at, for requests that name none"
     )
     preview: LatentProjection | None = Field(None, description="how a denoiser's latents look, for previews")
+    skipped_layers: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="a text encoder's outputs for clip_skip 2, 3, ..., from the layer before the last down: for each a "
+        "name for every array of conditioning",
+    )
+
+    @property
+    def most_clip_skip(self) -> int:
+        """The largest clip_skip that a text encoder has outputs for; 1 is the last layer, which all have."""
+        return 1 + len(self.skipped_layers)
+
+    def conditioning_outputs(self, clip_skip: int) -> dict[str, str]:
+        """A text encoder's output for each array of conditioning by its name, `clip_skip` within `most_clip_skip`."""
+        names = [array.name for array in self.conditioning]
+        return dict(zip(names, names if clip_skip == 1 else self.skipped_layers[clip_skip - 2], strict=True))
 
     @property
     def num_train_timesteps(self) -> int | None:
@@ -206,8 +221,27 @@ class Contract(Record):
         return self
 
     @model_validator(mode="after")
+    def _skips_to_outputs_that_are_there(self) -> Self:
+        if self.skipped_layers and self.kind != Kind.TEXT_ENCODER:
+            raise ValueError(f"skipped_layers: must be empty, as a {self.kind} is no text encoder")
+        outputs = {spec.name for spec in self.outputs}
+        for clip_skip, names in enumerate(self.skipped_layers, 2):
+            if len(names) != len(self.conditioning):
+                wanted = f"{len(self.conditioning)}, one for each array of conditioning"
+                raise ValueError(
+                    f"skipped_layers: has {len(names)} names for clip_skip {clip_skip}, must have {wanted}"
+                )
+            if missing := [name for name in names if name not in outputs]:
+                raise ValueError(f"skipped_layers: {', '.join(missing)} is no output")
+        return self
+
+    @model_validator(mode="after")
     def _gives_conditioning_its_width(self) -> Self:
-        widths = {array.name: array.width for array in self.conditioning}
+        widths = {
+            name: array.width
+            for names in ((array.name for array in self.conditioning), *self.skipped_layers)
+            for name, array in zip(names, self.conditioning, strict=True)
+        }
         for spec in self._named(widths):
             width = widths[spec.name]
             if not spec.shape or spec.shape[-1] != width:

@@ -50,12 +50,15 @@ class Walk:
 class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
-    A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut.
+    A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
+    grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
     """
 
     prompt: str
     negative_prompt: str
     prompt_chunks: int = 1
+    weighting: str = "none"
+    clip_skip: int = 1
     n: int
     width: int
     height: int

@@ -17,12 +17,19 @@ class _TextEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, input_ids: Tensor) -> tuple[Tensor]:
-        return (self.encoder(input_ids).last_hidden_state,)
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.encoder(input_ids, output_hidden_states=True)
+        # the first is the embedding, which no layer has seen
+        _, *earlier, _ = encoded.hidden_states
+        norm = self.encoder.final_layer_norm
+        return (encoded.last_hidden_state, *(norm(hidden) for hidden in reversed(earlier)))
 
 
 def text_encoder(checkpoint: Checkpoint) -> Network:
-    """Read the checkpoint's text encoder; its conditioning is the last hidden state after the final norm."""
+    """Read the checkpoint's text encoder; its conditioning is a layer's hidden state after the final norm.
+
+    There is an output for every layer, the last one first, as A1111 and diffusers count them for clip skip.
+    """
     encoder = checkpoint.text_encoder()
     tokens = token_limit(checkpoint.tokenizer())
     width = encoder.config.hidden_size
@@ -30,11 +37,14 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
         raise ExportError(
             f"tokenizer: cuts at {tokens} tokens, the text encoder knows {encoder.config.max_position_embeddings}"
         )
+    skipped = [f"{CONDITIONING}_{layer}" for layer in range(encoder.config.num_hidden_layers - 1, 0, -1)]
+    shape = ("batch", "tokens", width)
     contract = Contract(
         kind=Kind.TEXT_ENCODER,
         inputs=(TensorSpec(name="input_ids", dtype="int64", shape=("batch", "tokens")),),
-        outputs=(TensorSpec(name=CONDITIONING, dtype="float32", shape=("batch", "tokens", width)),),
+        outputs=tuple(TensorSpec(name=name, dtype="float32", shape=shape) for name in (CONDITIONING, *skipped)),
         conditioning=(Conditioning(name=CONDITIONING, width=width, tokens=tokens),),
+        skipped_layers=tuple((name,) for name in skipped),
     )
     layout = trials({"tokens": max(2, tokens // 2 - 1)}, {"tokens": tokens})
     return Network(_TextEncoder(encoder), contract, layout, bound=encoder.config.vocab_size)

@@ -13,6 +13,7 @@ from diffusion.samplers import SAMPLERS
 from diffusion.sigma_schedules import SIGMA_SCHEDULES
 from pipeline.errors import RequestError
 from pipeline.image_to_image import EditOptions, ImageToImage
+from pipeline.prompts.weighting import WEIGHTINGS
 from pipeline.request import fresh_seed
 from pipeline.source_pictures import open_picture
 from pipeline.text_to_image import Options, TextToImage
@@ -42,6 +43,12 @@ def main(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="which picture of the prompt; drawn afresh if not given")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="what to keep away from")] = None,
+    weighting: Annotated[
+        str | None, typer.Option(help=f"how the prompts weigh their parts: {', '.join(WEIGHTINGS)}; none if not given")
+    ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(help="the text encoder's layer: 1, if not given, the last, 2 the one before it")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="how many steps to walk")] = None,
     guidance: Annotated[float | None, typer.Option(help="0 ignores the prompt, 1 is the prompt alone")] = None,
     guidance_rescale: Annotated[float, typer.Option(help="take back that share of what guidance burns, 0 to 1")] = 0.0,
@@ -73,6 +80,8 @@ def main(
     asked = {
         "seed": fresh_seed() if seed is None else seed,
         "negative_prompt": negative_prompt,
+        "weighting": weighting,
+        "clip_skip": clip_skip,
         "steps": steps,
         "strength": strength,
         "guidance": guidance,

@@ -17,6 +17,7 @@ from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
 from pipeline.picture_size import picture_size
+from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -37,6 +38,9 @@ class RequestRules(BaseModel):
     )
     default_sampler: str = Field(
         "ddim", description="of a request that names none; where the bundle is of another family, ddim or flow_euler"
+    )
+    default_weighting: str = Field(
+        "none", description=f"how a prompt weighs its parts where the request names none: {', '.join(WEIGHTINGS)}"
     )
     max_prompt_characters: int = Field(4000, ge=1, description="of the prompt, and of the negative prompt")
     max_prompt_chunks: int = Field(
@@ -62,6 +66,8 @@ class RequestRules(BaseModel):
     def _defaults_are_within_limits(self) -> Self:
         if self.default_sampler not in SAMPLERS:
             raise ValueError(str(unknown_name("default_sampler", self.default_sampler, SAMPLERS)))
+        if self.default_weighting not in WEIGHTINGS:
+            raise ValueError(str(unknown_name("default_weighting", self.default_weighting, WEIGHTINGS)))
         for name, value, most in (
             ("default_steps", self.default_steps, self.max_steps),
             ("default_guidance", self.default_guidance, self.max_guidance),
@@ -77,13 +83,15 @@ class RequestFields:
 
     `sampler` may be any name that `find_choice` knows, with a schedule in it unless `schedule` names one. A seed of
     None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
-    default "torch", `eta` the sampler's own. The whole walk is guided, and not rescaled, unless the fields beside
-    `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture that it
-    starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew.
+    default "torch", `eta` the sampler's own, `clip_skip` 1. The whole walk is guided, and not rescaled, unless the
+    fields beside `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture
+    that it starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew.
     """
 
     prompt: str
     negative_prompt: str = ""
+    weighting: str | None = None
+    clip_skip: int | None = None
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
@@ -105,10 +113,12 @@ class RequestFields:
     mask: bool = False
 
 
-def check_request(fields: RequestFields, contract: Contract, rules: RequestRules) -> ImageRequest:
+def check_request(
+    fields: RequestFields, contract: Contract, rules: RequestRules, most_clip_skip: int = 1
+) -> ImageRequest:
     """Fill in the defaults and check every field, before anything is allocated.
 
-    `contract` is the denoiser's.
+    `contract` is the denoiser's, `most_clip_skip` the text encoder's, which always has a last layer.
 
     Raises:
         RequestError: a field is outside its limits.
@@ -120,6 +130,9 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
     # a picture says enough
     check_text("prompt", fields.prompt, 1 if fields.image is None else 0, rules.max_prompt_characters)
     check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
+    weighting = _weighting(fields, rules)
+    clip_skip = 1 if fields.clip_skip is None else fields.clip_skip
+    check_whole("clip_skip", clip_skip, 1, most_clip_skip)
     most_steps = min(rules.max_steps, trained)
     steps = min(rules.default_steps, most_steps) if fields.steps is None else fields.steps
     check_whole("steps", steps, 1, most_steps)
@@ -140,6 +153,8 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
         prompt_chunks=_prompt_chunks(contract, rules),
+        weighting=weighting,
+        clip_skip=clip_skip,
         steps=steps,
         strength=strength,
         guidance=float(guidance),
@@ -158,6 +173,13 @@ def check_request(fields: RequestFields, contract: Contract, rules: RequestRules
         width=width,
         height=height,
     )
+
+
+def _weighting(fields: RequestFields, rules: RequestRules) -> str:
+    weighting = rules.default_weighting if fields.weighting is None else fields.weighting
+    for field, text in (("prompt", fields.prompt), ("negative_prompt", fields.negative_prompt)):
+        check_prompt(field, text, weighting)
+    return weighting
 
 
 def _prompt_chunks(contract: Contract, rules: RequestRules) -> int:

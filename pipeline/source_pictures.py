@@ -53,8 +53,8 @@ def open_picture(field: str, file: bytes) -> Image.Image:
         raise RequestError(field, f"{field}: must be a picture, one of {', '.join(_FORMATS)}") from error
 
 
-def turned_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height of a picture once it is turned as its EXIF says; nothing is decoded.
+def turned_size(picture: Image.Image, field: str = "image") -> tuple[int, int]:
+    """Width and height of a picture, a request's `field`, once it is turned as its EXIF says; nothing is decoded.
 
     Raises:
         RequestError: its EXIF is damaged.
@@ -63,12 +63,12 @@ def turned_size(picture: Image.Image) -> tuple[int, int]:
     try:
         lies = picture.getexif().get(ExifTags.Base.Orientation) in _LYING
     except _DAMAGES as error:
-        raise RequestError("image", "image: cannot be read as a picture") from error
+        raise RequestError(field, f"{field}: cannot be read as a picture") from error
     return (height, width) if lies else (width, height)
 
 
-def image_pixels(picture: Image.Image, width: int, height: int, most: int) -> Pixels:
-    """The pixels [1, height, width, 3], 0..255, of a picture of any mode but "F", for the VAE encoder.
+def image_pixels(picture: Image.Image, width: int, height: int, most: int, field: str = "image") -> Pixels:
+    """The pixels [1, height, width, 3], 0..255, of a request's `field`, a picture of any mode but "F".
 
     Turned as its EXIF says, laid on white where it is transparent, made RGB, and resized by Lanczos' filter, whatever
     its aspect ratio. Values of more than 8 bits are taken for 16 bits.
@@ -76,11 +76,11 @@ def image_pixels(picture: Image.Image, width: int, height: int, most: int) -> Pi
     Raises:
         RequestError: the picture has more than `most` pixels, which is seen before it is decoded, or cannot be read.
     """
-    decoded = decoded_picture("image", picture, most)
+    decoded = decoded_picture(field, picture, most)
     if decoded.has_transparency_data:
         page = Image.new("RGBA", decoded.size, "white")
-        decoded = Image.alpha_composite(page, _converted("image", decoded, "RGBA"))
-    rgb = _converted("image", decoded, "RGB").resize((width, height), _FILTER)
+        decoded = Image.alpha_composite(page, _converted(field, decoded, "RGBA"))
+    rgb = _converted(field, decoded, "RGB").resize((width, height), _FILTER)
     return np.asarray(rgb)[np.newaxis]
 
 

@@ -31,7 +31,7 @@ def open_session(folder: ComponentFolder, settings: SessionSettings, interface: 
     conditioning = {array.name for array in contract.conditioning}
     inputs, outputs = interface.inputs, interface.outputs
     if interface.kind == Kind.TEXT_ENCODER:
-        outputs = outputs | conditioning
+        outputs = outputs | conditioning.union(*contract.skipped_layers)
     else:
         inputs = inputs | conditioning
     _check_names(contract, "inputs", {spec.name for spec in contract.inputs}, inputs)

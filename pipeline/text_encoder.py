@@ -1,6 +1,7 @@
 """The text encoder's stage: texts to conditioning."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -9,7 +10,7 @@ from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import TOKENIZER_NAME, ComponentFolder
 from components.messages import Arrays, EncodedText, FloatArray
-from pipeline.checks import check_name
+from pipeline.checks import check_name, check_whole
 from pipeline.prompts.cache import CacheFigures, ConditioningCache, cache_key
 from pipeline.prompts.tokens import PromptTokenizer
 from pipeline.prompts.weighting import WEIGHTINGS, EncodedPrompt
@@ -43,22 +44,26 @@ class TextEncoder:
         """How often a text was found that was encoded before, and what is kept."""
         return self._cache.figures
 
-    def encode(self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none") -> EncodedText:
+    def encode(
+        self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none", *, clip_skip: int = 1
+    ) -> EncodedText:
         """Encode checked texts to conditioning [texts, chunks * tokens, width], read-only.
 
         A text beyond the token limit goes on in further chunks, each with marks and padding of its own and encoded on
         its own, as A1111 and ComfyUI do; what does not fit into `max_chunks` is cut off. All texts get the chunks of
         the longest one, the others empty ones at their end. `weighting` says by which grammar the texts weigh their
-        parts, "none" that they are text alone. Every text runs on its own: its bytes hang on no other.
+        parts, "none" that they are text alone. `clip_skip` 1 takes the last layer, 2 the one before it, ..., each after
+        the final norm. Every text runs on its own: its bytes hang on no other.
 
         Raises:
-            RequestError: there is no such weighting, or a text is none that `check_prompt` lets through.
+            RequestError: there is no such weighting or layer, or a text is none that `check_prompt` lets through.
             RuntimeFault: the session could not run.
         """
         check_name("weighting", weighting, WEIGHTINGS)
-        prompts = [self._encode(text, max_chunks, weighting) for text in texts]
+        check_whole("clip_skip", clip_skip, 1, self.contract.most_clip_skip)
+        prompts = [self._encode(text, max_chunks, weighting, clip_skip) for text in texts]
         chunks = max(prompt.chunks for prompt in prompts)
-        filled = [self._filled(prompt, chunks) for prompt in prompts]
+        filled = [self._filled(prompt, chunks, clip_skip) for prompt in prompts]
         joined = {
             array.name: np.stack([arrays[array.name] for arrays in filled]) for array in self.contract.conditioning
         }
@@ -73,28 +78,31 @@ class TextEncoder:
         Raises:
             RuntimeFault: it could not run.
         """
-        WEIGHTINGS["none"].encode(self._tokenizer, self._run, "", 1)
+        self._run([self._tokenizer.row(())], clip_skip=1)
 
-    def _encode(self, text: str, max_chunks: int, weighting: str) -> EncodedPrompt:
-        key = cache_key(text, weighting, max_chunks)
+    def _encode(self, text: str, max_chunks: int, weighting: str, clip_skip: int) -> EncodedPrompt:
+        key = cache_key(text, weighting, max_chunks, clip_skip)
         found = self._cache.find(key)
         if found is not None:
             return found
-        prompt = WEIGHTINGS[weighting].encode(self._tokenizer, self._run, text, max_chunks)
+        run = partial(self._run, clip_skip=clip_skip)
+        prompt = WEIGHTINGS[weighting].encode(self._tokenizer, run, text, max_chunks)
         self._cache.keep(key, prompt)
         return prompt
 
-    def _filled(self, prompt: EncodedPrompt, chunks: int) -> dict[str, FloatArray]:
+    def _filled(self, prompt: EncodedPrompt, chunks: int, clip_skip: int) -> dict[str, FloatArray]:
         """A prompt's arrays [chunks * tokens, width], with empty chunks at the end where it has fewer."""
         arrays = prompt.arrays
         if prompt.chunks < chunks:
-            empty = self._encode("", 1, "none").arrays
+            empty = self._encode("", 1, "none", clip_skip).arrays
             more = chunks - prompt.chunks
             arrays = {name: np.concatenate([array, *[empty[name]] * more]) for name, array in arrays.items()}
         return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}
 
-    def _run(self, rows: Sequence[Sequence[int]]) -> Arrays:
-        return self._session.run({"input_ids": np.array(rows, dtype=np.int64)})
+    def _run(self, rows: Sequence[Sequence[int]], clip_skip: int) -> Arrays:
+        outputs = self.contract.conditioning_outputs(clip_skip)
+        found = self._session.run({"input_ids": np.array(rows, dtype=np.int64)}, outputs=tuple(outputs.values()))
+        return {name: found[output] for name, output in outputs.items()}
 
 
 def _tokenizer(folder: ComponentFolder) -> Tokenizer:

@@ -28,6 +28,8 @@ class Options(TypedDict, total=False):
 
     seed: int
     negative_prompt: str
+    weighting: str
+    clip_skip: int
     steps: int
     guidance: float
     guidance_rescale: float
@@ -110,7 +112,7 @@ class TextToImage:
         Raises:
             RequestError: a field is outside its limits.
         """
-        return check_request(fields, self._denoiser.contract, self.rules)
+        return check_request(fields, self._denoiser.contract, self.rules, self._encoder.contract.most_clip_skip)
 
     def draw(
         self, request: ImageRequest, noise: FloatArray | None = None, image: EncodedImage | None = None
@@ -121,7 +123,9 @@ class TextToImage:
             RequestError: noise or image have another shape than the request says; no network has walked.
             RuntimeFault: a session could not run.
         """
-        encoded = self._encoder.encode(request.texts, request.prompt_chunks)
+        encoded = self._encoder.encode(
+            request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
+        )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)

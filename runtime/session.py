@@ -1,6 +1,6 @@
 """A component's graph, opened in ONNX Runtime and held to its contract."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -129,8 +129,10 @@ class Session:
         if differences := output_differences(feeds, self.run(feeds), self.contract):
             raise RuntimeFault(f"{self.contract.kind}: the graph breaks its contract: {'; '.join(differences)}")
 
-    def run(self, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Run the graph on `feeds`, arrays by input name, and return new arrays by output name.
+    def run(
+        self, feeds: Feeds, interrupt: Interrupt | None = None, outputs: Collection[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Run the graph on `feeds`, arrays by input name, and return new arrays by output name: `outputs`, or all.
 
         Raises:
             RuntimeFault: an input is missing, unknown or of another dtype or shape than the contract says, ONNX
@@ -138,11 +140,12 @@ class Session:
         """
         if differences := feed_differences(feeds, self.contract):
             raise RuntimeFault(f"{self.contract.kind}: {'; '.join(differences)}")
+        fetched = self._outputs if outputs is None else list(outputs)
         try:
-            arrays = self._session.run(self._outputs, feeds, None if interrupt is None else interrupt.options)
+            arrays = self._session.run(fetched, feeds, None if interrupt is None else interrupt.options)
         except ORT_ERRORS as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise RuntimeFault(
                 f"{self.contract.kind}: ONNX Runtime could not run {shapes} ({type(error).__name__})"
             ) from None
-        return dict(zip(self._outputs, arrays, strict=True))
+        return dict(zip(fetched, arrays, strict=True))

@@ -9,34 +9,50 @@ from components.contract import Kind
 from components.messages import ImageRequest, Pixels
 from components.reference import ComponentRef
 from pipeline.story.containers import OURS
+from pipeline.story.file_form import FileForm
 from pipeline.story.files import jpeg_options, png_options, webp_options
+from pipeline.story.origin import NOISE, Origin
 from pipeline.story.record import Story
-from services.messages import Encoding, Pins
+from services.messages import Encoding, Pins, Source
 
 METADATA_KEY = OURS
 # Level 6, Pillow's own, takes four times as long on photographs and saves a twentieth.
 _PNG_LEVEL = 3
 
 
-def describe(request: ImageRequest, pins: Pins, decoder: ComponentRef | None = None, *, prompts: bool = True) -> Story:
-    """What made the one picture of a request; without `prompts` nothing of its two texts.
+def describe(
+    request: ImageRequest,
+    pins: Pins,
+    decoder: ComponentRef | None = None,
+    *,
+    prompts: bool = True,
+    origin: Origin = NOISE,
+) -> Story:
+    """What made the one picture of a request, from what; without `prompts` nothing of its two texts.
 
     Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture.
     """
     pinned = pins.get(Kind.VAE_DECODER)
     replaced = pinned if decoder is not None and decoder != pinned else None
     used = pins if decoder is None else {**pins, Kind.VAE_DECODER: decoder}
-    story = Story.of(request, used, replaced)
+    story = Story.of(request, used, replaced, origin)
     return story if prompts else story.without_texts()
+
+
+def origin_of(source: Source | None) -> Origin:
+    """What a story tells of what a picture starts from; it reads all of its pixels."""
+    return NOISE if source is None else Origin.of(source.pixels, source.mask)
 
 
 def encode_picture(pixels: Pixels, encoding: Encoding, metadata: Story | str) -> bytes:
     """Write pixels [height, width, 3]; the same arguments give the same bytes.
 
-    A story is written as docs/story.md says; a text becomes the text chunk `latentworks` of a PNG file, and else the
-    EXIF image description.
+    A story is written as docs/story.md says, and tells of the encoding too; a text becomes the text chunk `latentworks`
+    of a PNG file, and else the EXIF image description.
     """
     out = io.BytesIO()
+    if isinstance(metadata, Story):
+        metadata = metadata.written_as(FileForm(output_format=encoding.format, output_compression=encoding.quality))
     Image.fromarray(pixels).save(out, **_save_options(encoding, metadata))
     return out.getvalue()
 

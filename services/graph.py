@@ -12,8 +12,9 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
 from components.messages import EncodedText, FloatArray, ImageRequest
+from pipeline.story.origin import Origin
 from services.decoding import PictureDecoder
-from services.encoding import describe, encode_picture
+from services.encoding import describe, encode_picture, origin_of
 from services.errors import DeadlineExceededError
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
@@ -59,12 +60,13 @@ class _Encoded:
 
 @dataclass(slots=True, eq=False)
 class _Drawing:
-    """An order under way; `truncated` says whether the prompt and the negative prompt were cut."""
+    """An order under way, and what it starts from; `truncated` says whether the prompt and the negative were cut."""
 
     id: str
     order: Order
     encoded: _Encoded
     truncated: tuple[bool, bool]
+    origin: Origin
     arrived: float
     watch: _Watch | None
 
@@ -145,8 +147,9 @@ class GraphDeployment:
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
         arrived = time.monotonic()
         encoded, texts = await self._encode(order)
+        origin = await asyncio.to_thread(origin_of, order.source)
         truncated = (texts.truncated[0], any(texts.truncated[1:]))
-        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, arrived, watch)
+        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, origin, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -168,7 +171,13 @@ class GraphDeployment:
 
     async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         request = order.request
-        response = self._text_encoder.encode.remote(order.pins[Kind.TEXT_ENCODER], request.texts, request.prompt_chunks)
+        response = self._text_encoder.encode.remote(
+            order.pins[Kind.TEXT_ENCODER],
+            request.texts,
+            request.prompt_chunks,
+            request.weighting,
+            request.clip_skip,
+        )
         return response, await response
 
     async def _encode_source(self, order: Order) -> DeploymentResponse | None:
@@ -187,7 +196,8 @@ class GraphDeployment:
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             made = await self._decoder.picture(latents, order.pins, order.fallback)
-            metadata = describe(request, order.pins, made.decoder, prompts=self._settings.write_prompts)
+            prompts = self._settings.write_prompts
+            metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
             data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
             picture = Picture(data, request.seed, request.subseed, made.decoder, await keeping)
         finally:

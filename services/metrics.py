@@ -1,11 +1,14 @@
 """Every metric of ours; Prometheus shows each with Ray's prefix, `ray_latentworks_...`."""
 
+import threading
 from collections.abc import Mapping
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from components.reference import ComponentRef
+from pipeline.prompts.cache import CacheFigures
 from services.jobs.records import JobStatus
 
 _SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
@@ -91,6 +94,37 @@ class StageMetrics:
 
     def _tags(self, version: str) -> dict[str, str]:
         return {"stage": self._stage, "version": version}
+
+
+class CacheMetrics:
+    """What the caches of conditioning of one text encoder's replica did; there is one for each version held.
+
+    Usable from any number of threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._lookups = Counter(
+            "latentworks_conditioning_cache_total",
+            "texts looked up before they are encoded: hit or miss",
+            tag_keys=("version", "outcome"),
+        )
+        self._bytes = Gauge("latentworks_conditioning_cache_bytes", "conditioning kept of all versions held")
+        self._lock = threading.Lock()
+        self._counted: WeakKeyDictionary[object, CacheFigures] = WeakKeyDictionary()
+
+    def used(self, owner: object, version: str, figures: CacheFigures) -> None:
+        """The cache that `owner`, a version's stage, has was used, and says what it did by now."""
+        tags = {"version": version}
+        with self._lock:
+            before = self._counted.get(owner, CacheFigures(0, 0, 0, 0))
+            # another thread, which came later, may have been here first
+            hits, misses = max(before.hits, figures.hits), max(before.misses, figures.misses)
+            self._counted[owner] = figures._replace(hits=hits, misses=misses)
+            size = sum(one.size for one in self._counted.values())
+        for outcome, more in (("hit", hits - before.hits), ("miss", misses - before.misses)):
+            if more:
+                self._lookups.inc(more, tags={**tags, "outcome": outcome})
+        self._bytes.set(size)
 
 
 class DenoiserMetrics:

@@ -17,6 +17,7 @@ from pydantic_settings import (
 
 from compiler.settings import CompilerSettings
 from pipeline.request import RequestRules
+from pipeline.text_encoder import CACHE_BYTES
 from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
 from runtime.settings import SessionSettings
@@ -88,6 +89,13 @@ class TextEncoderArgs(StageArgs):
     """The text encoder: one short run a request gains nothing from more threads."""
 
     threads: Threads = 1
+    cache_bytes: int = Field(
+        CACHE_BYTES,
+        ge=0,
+        le=2**40,
+        description="the most bytes of conditioning that a replica keeps, for each version held, for texts that come "
+        "again; 0: none",
+    )
 
 
 class RolloutArgs(DeploymentArgs):

@@ -1,7 +1,9 @@
 """The text encoder's deployment: texts to conditioning."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
+from pydantic import Field
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
@@ -9,19 +11,36 @@ from components.messages import EncodedText
 from components.reference import ComponentRef
 from pipeline.text_encoder import TextEncoder
 from services.messages import ReplicaReport
+from services.metrics import CacheMetrics
 from services.stage_host import StageHost, StageSettings
+
+
+class TextEncoderSettings(StageSettings):
+    """What a text encoder's replicas need to know besides: the most bytes of conditioning kept for each version."""
+
+    cache_bytes: int = Field(ge=0)
 
 
 class TextEncoderDeployment:
     """Encodes the texts of one request."""
 
-    async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.TEXT_ENCODER, TextEncoder, TextEncoder.probe, settings)
+    async def __init__(self, rollout: DeploymentHandle, settings: TextEncoderSettings) -> None:  # type: ignore[misc]  # Serve awaits it
+        make = partial(TextEncoder, cache_bytes=settings.cache_bytes)
+        self._host = StageHost(Kind.TEXT_ENCODER, make, TextEncoder.probe, settings)
+        self._caches = CacheMetrics()
         await self._host.start(await rollout.record.remote())
 
-    async def encode(self, pin: ComponentRef, texts: Sequence[str], chunks: int) -> EncodedText:
+    async def encode(
+        self, pin: ComponentRef, texts: Sequence[str], chunks: int, weighting: str, clip_skip: int
+    ) -> EncodedText:
         """Encode checked texts by a pinned version, each in at most so many parts of its token limit."""
-        return await self._host.run(pin, lambda stage: stage.encode(texts, chunks))
+
+        def work(stage: TextEncoder) -> EncodedText:
+            encoded = stage.encode(texts, chunks, weighting, clip_skip=clip_skip)
+            self._caches.used(stage, str(pin), stage.cache_figures)
+            return encoded
+
+        return await self._host.run(pin, work)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

@@ -14,11 +14,14 @@ _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)|(?<!!)\[[^\]]+\]\((?!http)([^)#]+
 PAGES = (
     "README.md",
     "ARCHITECTURE.md",
+    "docs/a1111.md",
     "docs/bundled-model.md",
+    "docs/client.md",
     "docs/guidance.md",
     "docs/keys.md",
     "docs/latents.md",
     "docs/openai.md",
+    "docs/prompts.md",
     "docs/samplers.md",
     "docs/serving.md",
 )

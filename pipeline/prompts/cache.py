@@ -66,9 +66,9 @@ class ConditioningCache:
                 self._size -= _size(oldest)
 
 
-def cache_key(text: str, weighting: str, chunks: int) -> bytes:
-    """The key of a text weighed so, in so many chunks at most."""
-    return sha256(f"{weighting}\0{chunks}\0{text}".encode()).digest()
+def cache_key(text: str, weighting: str, chunks: int, clip_skip: int) -> bytes:
+    """The key of a text weighed so, in so many chunks at most, by a layer."""
+    return sha256(f"{weighting}\0{chunks}\0{clip_skip}\0{text}".encode()).digest()
 
 
 def _size(prompt: EncodedPrompt) -> int:

@@ -7,7 +7,9 @@ from types import MappingProxyType
 from components.contract import Kind
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
-from pipeline.story.record import DEFAULTS, Story
+from pipeline.prompts.a1111 import parse
+from pipeline.prompts.fragments import Fragment
+from pipeline.story.record import DEFAULTS, TEXTS, Story
 
 NEGATIVE = "Negative prompt:"
 # Of settings that a number tells. The last four are ours: A1111 has no such settings, and shows them as they are.
@@ -19,6 +21,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "subseed": "Variation seed",
         "subseed_strength": "Variation seed strength",
         "strength": "Denoising strength",
+        "clip_skip": "Clip skip",
         "guidance_rescale": "Guidance rescale",
         "guidance_start": "Guidance start",
         "guidance_end": "Guidance end",
@@ -29,6 +32,8 @@ LABELS: Mapping[str, str] = MappingProxyType(
 _FIRST = ("Steps", "CFG scale", "Seed")
 # A1111's sources of noise: torch's on a CPU, and torch's on CUDA computed on a CPU
 RNG_LABELS: Mapping[str, str] = MappingProxyType({"torch": "CPU", "philox": "NV"})
+# A1111's emphasis, beside which we have Compel's
+EMPHASIS_LABELS: Mapping[str, str] = MappingProxyType({"none": "None", "a1111": "Original", "compel": "Compel"})
 _HASH_DIGITS = 10
 
 
@@ -77,6 +82,7 @@ def _parameters(story: Story) -> Iterator[tuple[str, str]]:
             yield label, value
     if (rng := settings["rng"]) is not None:
         yield "RNG", RNG_LABELS.get(rng, rng)
+    yield from _emphasis(story)
     yield from _eta(settings["sampler"], settings["eta"])
     yield "Version", f"latentworks {story.format}"
 
@@ -96,6 +102,20 @@ def _does_something(setting: str, story: Story) -> bool:
     if setting.startswith("subseed"):
         return story.settings["subseed"] is not None
     return bool(story.settings[setting] != DEFAULTS.get(setting))
+
+
+def _emphasis(story: Story) -> Iterator[tuple[str, str]]:
+    weighting = story.settings["weighting"]
+    if weighting is None:
+        return
+    # to A1111 signs weigh where nothing is said
+    texts = [story.settings[name] for name in TEXTS]
+    if weighting != "none" or any(text and _has_signs(text) for text in texts):
+        yield "Emphasis", EMPHASIS_LABELS.get(weighting, weighting)
+
+
+def _has_signs(text: str) -> bool:
+    return parse(text) != ((Fragment(text, 1.0),),)
 
 
 def _eta(sampler: str | None, eta: float | None) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from diffusion.noise import LARGEST_SEED
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import Choice, find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT
-from pipeline.story.infotext import LABELS, NEGATIVE, RNG_LABELS
+from pipeline.story.infotext import EMPHASIS_LABELS, LABELS, NEGATIVE, RNG_LABELS
 from pipeline.story.record import SETTINGS, Story, Told, quote, valid
 
 _FIRST = "Steps:"
@@ -28,6 +28,8 @@ _MOST_UNDERSCORES = 8
 _JSON = json.JSONDecoder(strict=False)
 # they say which program and files made the picture, and nothing of how
 _SAID = ("model", "model hash", "vae", "vae hash", "version", "user", "batch size", "batch pos")
+_OURS = "latentworks"
+_WEIGHTINGS = {label.casefold(): weighting for weighting, label in EMPHASIS_LABELS.items()}
 _SOURCES = {label.casefold(): rng for rng, label in RNG_LABELS.items()} | {"gpu": "philox", "cuda": "philox"}
 
 
@@ -45,8 +47,8 @@ def read_infotext(text: str) -> Told | None:
 
     It is one where a line begins with `Steps:`, the last holds three names with values, or one begins with
     `Negative prompt:`. It takes time in proportion to the text, whatever the text is, and raises nothing. As A1111 has
-    it, a name that comes twice has its last value, and where a seed comes without RNG its noise is CUDA's. A schedule
-    may stand in the sampler's name.
+    it, a name that comes twice has its last value, where a seed comes without RNG its noise is CUDA's, and where
+    nothing is said of emphasis a prompt's signs weigh, but in ours. A schedule may stand in the sampler's name.
     """
     parts = _parts(text)
     if parts is None:
@@ -151,6 +153,8 @@ def _settle(settings: dict[str, Any], parameters: Mapping[str, str]) -> list[str
         unknown.append(f"denoising strength: {settings.pop('strength')}")
     if "seed" in settings and "rng" not in parameters:
         settings["rng"] = "philox"
+    if "emphasis" not in parameters:
+        settings["weighting"] = "none" if parameters.get("version", "").startswith(_OURS) else "a1111"
     return unknown
 
 
@@ -210,8 +214,12 @@ def _rng(value: str) -> dict[str, Any]:
     return {"rng": _SOURCES[value.casefold()]}
 
 
+def _emphasis(value: str) -> dict[str, Any]:
+    return {"weighting": _WEIGHTINGS[value.casefold()]}
+
+
 def _by_label() -> dict[str, Callable[[str], dict[str, Any]]]:
-    wholes = {"steps": (1, 10**6), "seed": (0, LARGEST_SEED), "subseed": (0, LARGEST_SEED)}
+    wholes = {"steps": (1, 10**6), "clip_skip": (1, 100), "seed": (0, LARGEST_SEED), "subseed": (0, LARGEST_SEED)}
     return {
         label.casefold(): _whole(name, *wholes[name]) if name in wholes else _number(name, _HIGHEST.get(name, 1.0))
         for name, label in LABELS.items()
@@ -227,6 +235,7 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = MappingProxyType(
         "schedule type": _schedule,
         "size": _size,
         "rng": _rng,
+        "emphasis": _emphasis,
         "eta": _number("eta", 1.0),
         "eta ddim": _number("eta", 1.0),
     }

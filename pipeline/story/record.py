@@ -12,7 +12,10 @@ from pydantic import TypeAdapter
 from components.contract import Kind
 from components.errors import ComponentError
 from components.messages import ImageRequest
+from components.record import Record
 from components.reference import ComponentRef, kind_of
+from pipeline.story.file_form import FileForm
+from pipeline.story.origin import NOISE, Origin, PixelsDigest
 
 # 1 had no number, no texts and no model
 FORMAT = 2
@@ -32,6 +35,7 @@ _LONGEST_QUOTE = 200
 _MOST_NAMES = 256
 
 Value = TypeVar("Value")
+Part = TypeVar("Part", bound=Record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +44,16 @@ class Story:
 
     `settings` are the fields of `ImageRequest` but `n`, by name; one that is not told is None. `components` holds what
     made the picture, so the fallback's version where that made it, and then `fallback_for` is the version that gave
-    none. `model` is the bundle, or what another program calls its checkpoint. `format` numbers the form of the record.
+    none. `model` is the bundle, or what another program calls its checkpoint. `origin` is what it was made from. `file`
+    is how its file was written, None where that is not told. `format` numbers the form of the record.
     """
 
     settings: Mapping[str, Any]
     components: Mapping[Kind, ComponentRef] = field(default_factory=dict)
     model: str | None = None
     fallback_for: ComponentRef | None = None
+    origin: Origin = NOISE
+    file: FileForm | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -57,7 +64,11 @@ class Story:
 
     @classmethod
     def of(
-        cls, request: ImageRequest, components: Mapping[Kind, ComponentRef], fallback_for: ComponentRef | None = None
+        cls,
+        request: ImageRequest,
+        components: Mapping[Kind, ComponentRef],
+        fallback_for: ComponentRef | None = None,
+        origin: Origin = NOISE,
     ) -> "Story":
         """The story of the one picture of a request."""
         denoiser = components.get(Kind.DENOISER)
@@ -66,7 +77,12 @@ class Story:
             components=components,
             model=None if denoiser is None else denoiser.name.split(".")[0],
             fallback_for=fallback_for,
+            origin=origin,
         )
+
+    def written_as(self, file: FileForm) -> "Story":
+        """The same, and how its picture's file is written."""
+        return replace(self, file=file)
 
     def without_texts(self) -> "Story":
         """The same, but for the prompt and the negative prompt, of which it does not tell."""
@@ -86,9 +102,13 @@ class Story:
                 "model": self.model,
                 **settings,
                 "components": {kind.value: pin.model_dump() for kind, pin in self.components.items()},
-                "fallback_for": None if self.fallback_for is None else self.fallback_for.model_dump(),
+                **{name: None if part is None else part.model_dump() for name, part in self._parts().items()},
             }
         )
+
+    def _parts(self) -> dict[str, Record | None]:
+        source, mask = self.origin
+        return {"fallback_for": self.fallback_for, "source": source, "mask": mask, "file": self.file}
 
 
 class Told(NamedTuple):
@@ -112,7 +132,8 @@ def valid(text: str) -> str:
 def read_json(text: str, infotext: str | None = None) -> Told | None:
     """What our JSON says; None where it is none of ours. Texts that it leaves to the infotext come from there.
 
-    What is absent reads as None, and what has another type or another name than any that is known is listed.
+    What is absent reads as None, the weighting as "none"; what has another type or another name than any that is known
+    is listed.
     """
     try:
         found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
@@ -124,15 +145,21 @@ def read_json(text: str, infotext: str | None = None) -> Told | None:
     form = members.take("format", _read_format)
     model = members.take("model", _read_model)
     fallback_for = members.take("fallback_for", _pin_reader(Kind.VAE_DECODER))
+    origin = Origin(*(members.take(name, _part_reader(PixelsDigest)) for name in ("source", "mask")))
+    file = members.take("file", _part_reader(FileForm))
     parts = _Members(found.pop("components"), "components.")
     components = {kind: parts.take(kind.value, _pin_reader(kind)) for kind in Kind}
     texts = _texts_in(infotext, *(found.pop(_CHARACTERS[name], None) for name in TEXTS))
+    # pictures from before it was told weighed nothing
+    found.setdefault("weighting", "none")
     settings = {name: members.take(name, _reader(name)) for name in SETTINGS}
     story = Story(
         settings={**settings, **texts},
         components={kind: pin for kind, pin in components.items() if pin is not None},
         model=model,
         fallback_for=fallback_for,
+        origin=origin,
+        file=file,
         format=1 if form is None else form,
     )
     return Told(story, (*members.not_understood(), *parts.not_understood()))
@@ -183,6 +210,10 @@ def _read_model(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("no name")
     return quote(value)
+
+
+def _part_reader(part: type[Part]) -> Callable[[Any], Part]:
+    return lambda value: part.model_validate(value, strict=True)
 
 
 def _pin_reader(kind: Kind) -> Callable[[Any], ComponentRef]:

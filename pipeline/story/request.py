@@ -12,10 +12,12 @@ from pipeline.story.record import DEFAULTS, Story
 
 # what takes part in a picture of a prompt
 _KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
+# with a default that `RequestRules` may change
+_SET_BY_SERVERS = ("weighting",)
 # what the route takes where a field is left out, whatever the server's settings and the bundle
 _LEFT_OUT: Mapping[str, Any] = MappingProxyType(
     {
-        **DEFAULTS,
+        **{name: value for name, value in DEFAULTS.items() if name not in _SET_BY_SERVERS},
         "negative_prompt": "",
         "schedule": DEFAULT,
         "rng": DEFAULT_RNG,

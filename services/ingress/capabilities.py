@@ -1,7 +1,7 @@
 """What a caller may ask for here: the defaults, the limits, the samplers, and the versions to choose among."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +29,7 @@ class Defaults(BaseModel):
     guidance: float
     sampler: str
     schedule: str
+    weighting: str = Field(description="how prompts weigh their parts")
     strength: float = Field(description="of a picture to edit; with a mask it is 1")
 
 
@@ -38,6 +39,7 @@ class Limits(BaseModel):
     prompt_characters: int = Field(description="of the prompt, and of the negative prompt")
     steps: int
     guidance: float
+    clip_skip: int = Field(description="1 where the text encoder offers its last layer alone")
     images: int = Field(description="of one request")
     partial_images: int = Field(description="0 where the denoiser has no previews")
     min_side: int = Field(description="the least width and height in pixels")
@@ -119,9 +121,10 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
             guidance=plain.guidance,
             sampler=plain.sampler,
             schedule=plain.schedule,
+            weighting=plain.weighting,
             strength=rules.default_strength,
         ),
-        limits=_limits(denoiser, rules, plain),
+        limits=_limits(record.live.contracts, rules, plain),
         samplers=list(samplers),
         schedules=[
             ScheduleChoice(name=name, label=labels[0]) for name, labels in SCHEDULE_NAMES.items() if name in walked
@@ -130,7 +133,8 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
     )
 
 
-def _limits(denoiser: Contract, rules: RequestRules, plain: ImageRequest) -> Limits:
+def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: ImageRequest) -> Limits:
+    denoiser = contracts[Kind.DENOISER]
     space, trained = denoiser.latent_space, denoiser.num_train_timesteps
     assert space is not None, "check_request has seen to it"
     assert trained is not None, "check_request has seen to it"
@@ -140,6 +144,7 @@ def _limits(denoiser: Contract, rules: RequestRules, plain: ImageRequest) -> Lim
         prompt_characters=rules.max_prompt_characters,
         steps=min(rules.max_steps, trained),
         guidance=rules.max_guidance,
+        clip_skip=contracts[Kind.TEXT_ENCODER].most_clip_skip,
         images=rules.max_images,
         partial_images=0 if denoiser.preview is None else MOST_PARTIAL_IMAGES,
         min_side=-(-smallest // multiple) * multiple,

@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from pipeline.request import RequestRules
+from services.ingress.a1111.face import A1111Face
 from services.ingress.admission import Admission
 from services.ingress.app import Face, create_app
 from services.ingress.capabilities import CapabilitiesFace
@@ -31,6 +32,7 @@ from services.ingress.orders import Orders
 from services.ingress.page import PageFace
 from services.ingress.pinning import Pinning
 from services.ingress.rollout import RolloutFace
+from services.ingress.verify import VerifyFace
 from services.keys.exposure import require_keys
 from services.keys.settings import KeySettings
 from services.keys.source import KeySource
@@ -105,9 +107,11 @@ class IngressDeployment:
             self._metrics,
         )
         jobs = self._jobs_face(orders, kept)
-        inspect = InspectFace(uploads)
+        inspect, verify = InspectFace(uploads), VerifyFace(orders, uploads)
         capabilities = CapabilitiesFace(self._pinning, self._settings.rules)
-        faces: list[Face] = [images, edits, jobs, capabilities, links, latents, inspect, health, rollout, PageFace()]
+        a1111 = A1111Face(orders, uploads)
+        drawing: list[Face] = [images, edits, jobs, capabilities, a1111]
+        faces = [*drawing, verify, links, latents, inspect, health, rollout, PageFace()]
         return create_app(faces, self._metrics, self._settings.retry_after_s, self._keys.keyring)
 
     def _jobs_face(self, orders: Orders, kept: JobOrders) -> JobsFace:

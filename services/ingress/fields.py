@@ -130,7 +130,7 @@ def order_of(
     """
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
-        request = _request(body, form, denoiser, rules, brought)
+        request = _request(body, form, pinned.contracts, rules, brought)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
     if form.streaming is not None and form.streaming.partial_images and denoiser.preview is None:
@@ -174,12 +174,19 @@ def _streaming(body: GenerationBody) -> Streaming | None:
 
 
 def _request(
-    body: GenerationBody, form: Form, denoiser: Contract, rules: RequestRules, brought: Undecoded | None
+    body: GenerationBody,
+    form: Form,
+    contracts: Mapping[Kind, Contract],
+    rules: RequestRules,
+    brought: Undecoded | None,
 ) -> ImageRequest:
+    denoiser = contracts[Kind.DENOISER]
     width, height = _size(body.size)
     fields = RequestFields(
         prompt=body.prompt,
         negative_prompt="" if body.negative_prompt is None else body.negative_prompt,
+        weighting=body.weighting,
+        clip_skip=body.clip_skip,
         steps=steps_of(body.quality, body.steps, denoiser, rules),
         guidance=body.guidance,
         guidance_rescale=body.guidance_rescale,
@@ -200,7 +207,7 @@ def _request(
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
     )
-    return check_request(fields, denoiser, rules)
+    return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip)
 
 
 def _size(text: str | None) -> tuple[int | None, int | None]:

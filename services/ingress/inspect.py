@@ -9,17 +9,26 @@ from pydantic import BaseModel, Field, JsonValue
 
 from pipeline.errors import RequestError
 from pipeline.story.containers import MAX_FILE_BYTES
+from pipeline.story.origin import NOISE, PixelsDigest
 from pipeline.story.reading import Reading, Source, read_story
+from pipeline.story.record import Story
 from pipeline.story.request import request_of
-from services.errors import ContentTypeError, FieldError
+from services.errors import FieldError
 from services.ingress.answers import ERRORS, PICTURE, pin_of
 from services.ingress.body import JSON_TYPE, read_body
 from services.ingress.media_types import MEDIA_TYPES
-from services.ingress.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
+from services.ingress.multipart import MULTIPART_TYPE, Multipart, Uploads, picture_or_form, read_multipart
 from services.ingress.schemas import ComponentPin
 
 _FIELD = "image"
 _LONGEST_NAME = 64
+
+
+class MadeFrom(BaseModel):
+    """The picture that another one was made from, and its mask, told by their digests."""
+
+    source: PixelsDigest = Field(description="of its RGB pixels, in the size that was drawn")
+    mask: PixelsDigest | None = Field(description="of a byte for each latent, 1 where it was drawn anew; null: all was")
 
 
 class Inspection(BaseModel):
@@ -37,6 +46,7 @@ class Inspection(BaseModel):
     fallback_for: ComponentPin | None = Field(
         description="the VAE decoder that gave no picture, where another made it; else null"
     )
+    made_from: MadeFrom | None = Field(description="the picture that it was made from, where the story tells of one")
     unknown: list[str] = Field(description="the parts of the file's texts that were not understood, cut short")
 
 
@@ -61,7 +71,7 @@ class InspectFace:
 
     async def inspect(self, request: Request) -> Response:
         """Read what a picture's file says of how it was made; no pixel is looked at, and nothing is kept."""
-        media_type = _media_type(request.headers.get("content-type"))
+        media_type = picture_or_form(request.headers.get("content-type"))
         with self.uploads.taken():
             if media_type == MULTIPART_TYPE:
                 data = _picture_of(await read_multipart(request, MAX_FILE_BYTES, most_files=1))
@@ -72,19 +82,6 @@ class InspectFace:
             except RequestError as error:
                 raise FieldError(error.message, error.field) from None
         return Response(_answer(reading).model_dump_json(), media_type=JSON_TYPE)
-
-
-def _media_type(content_type: str | None) -> str:
-    """The type of a body.
-
-    Raises:
-        ContentTypeError: it is none that is read here.
-    """
-    media_type = (content_type or "").split(";")[0].strip().lower()
-    known = (*MEDIA_TYPES.values(), MULTIPART_TYPE)
-    if media_type not in known:
-        raise ContentTypeError(f"content-type: must be one of {', '.join(known)}")
-    return media_type
 
 
 def _picture_of(form: Multipart) -> bytes:
@@ -111,8 +108,15 @@ def _answer(reading: Reading) -> Inspection:
         request={} if story is None else request_of(story),
         components={} if story is None else {kind.value: pin_of(pin) for kind, pin in story.components.items()},
         fallback_for=None if fallback_for is None else pin_of(fallback_for),
+        made_from=made_from(story),
         unknown=list(reading.unknown),
     )
+
+
+def made_from(story: Story | None) -> MadeFrom | None:
+    """What a story tells of the picture that its own was made from, None where it tells of none."""
+    source, mask = NOISE if story is None else story.origin
+    return None if source is None else MadeFrom(source=source, mask=mask)
 
 
 _BODY = {

@@ -8,8 +8,9 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.errors import OverloadedError, UnreadableBodyError
+from services.errors import ContentTypeError, OverloadedError, UnreadableBodyError
 from services.ingress.body import MAX_BODY_BYTES, bounded
+from services.ingress.media_types import MEDIA_TYPES
 
 MULTIPART_TYPE = "multipart/form-data"
 # what a form has around its files: the other fields, as long as a JSON body may be
@@ -48,6 +49,19 @@ class Uploads:
             yield
         finally:
             self.count -= 1
+
+
+def picture_or_form(content_type: str | None) -> str:
+    """The type of a body that is a picture's file, or a form that holds one.
+
+    Raises:
+        ContentTypeError: it is neither.
+    """
+    media_type = (content_type or "").split(";")[0].strip().lower()
+    known = (*MEDIA_TYPES.values(), MULTIPART_TYPE)
+    if media_type not in known:
+        raise ContentTypeError(f"content-type: must be one of {', '.join(known)}")
+    return media_type
 
 
 async def read_multipart(request: Request, file_bytes: int, most_files: int) -> Multipart:

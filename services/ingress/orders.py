@@ -84,10 +84,15 @@ class Orders:
             pinned = await self.pinning.choose(request_id, chosen)
             order = order_of(body, form, pinned, self.rules, request_id, brought)
         if brought is not None:
-            order = await self._with_source(order, brought)
+            order = await self.with_source(order, brought)
         return Asked(order, form, bundle, bool(chosen), events)
 
-    async def _with_source(self, order: Order, brought: Undecoded) -> Order:
+    async def with_source(self, order: Order, brought: Undecoded) -> Order:
+        """An order that starts from what was brought, which is let go of.
+
+        Raises:
+            FieldError: a picture has too many pixels, or cannot be read.
+        """
         try:
             source = await asyncio.to_thread(brought.source, order, self.rules.max_source_pixels)
         except RequestError as error:

@@ -124,6 +124,26 @@ class Pinning:
             raise FieldError(f"components: {named} does not fit: {'; '.join(mismatches)}", "components")
         return _pinned(record, pins, contracts, request)
 
+    async def exact(self, asked: Pins) -> Pinned:
+        """Those very versions: nothing stands in for one that gives no picture, and nothing is tried beside them.
+
+        Raises:
+            FieldError: one is not to be had, has another digest here, or does not fit the others; it is named.
+            UnavailableError: as `choose`.
+        """
+        contracts: dict[Kind, Contract] = {}
+        for kind, pin in asked.items():
+            field = f"components.{kind}"
+            present, contracts[kind] = await self.component(kind, str(pin), field)
+            if present != pin:
+                raise FieldError(
+                    f"{field}: {pin} has the sha256 {present.sha256} here, not {pin.sha256}: it is another component",
+                    field,
+                )
+        if mismatches := mismatches_among(contracts.values()):
+            raise FieldError(f"components: they do not fit each other: {'; '.join(mismatches)}", "components")
+        return Pinned(asked, contracts, fallback=None, shadow=None)
+
 
 def choices(overrides: Mapping[str, str]) -> dict[Kind, str]:
     """The versions that a request names for kinds, by selectors; nobody is asked for them yet.

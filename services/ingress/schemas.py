@@ -63,6 +63,16 @@ class GenerationBody(BaseModel):
         None, description="with stream: tell of every step in events of a type of ours; false if left out"
     )
     negative_prompt: str | None = Field(None, description="what to keep away from")
+    weighting: Annotated[str | None, _EMPTY] = Field(
+        None,
+        description="how both prompts weigh their parts: none takes every sign as text, a1111 reads `(word:1.3)`, "
+        "`[word]` and `BREAK`, compel `word+` and `(a phrase)1.3`; left out: the server's own, none unless set",
+    )
+    clip_skip: int | None = Field(
+        None,
+        description="which layer of the text encoder the picture is drawn by: 1, if left out, is the last, 2 the one "
+        "before it; how many there are is the model's",
+    )
     seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
     steps: int | None = Field(None, description="steps of the sampler")
     guidance: float | None = Field(None, description="0 ignores the prompt, 1 is the prompt alone, more insists")

@@ -49,7 +49,8 @@ class Undecoded(Protocol):
 class Brought:
     """The pictures that came with a request, of which nothing but the size is known yet; `size` is the image's.
 
-    They are let go of once they are decoded, with all that is `held` for them.
+    `field` is what the request calls the image. They are let go of once they are decoded, with all that is `held` for
+    them.
     """
 
     image: Image.Image | None
@@ -57,6 +58,7 @@ class Brought:
     size: tuple[int, int]
     strength: float | None
     held: ExitStack
+    field: str = IMAGE
 
     @property
     def has_mask(self) -> bool:
@@ -73,7 +75,7 @@ class Brought:
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
         assert order.contract.latent_space is not None, "a denoiser's contract has one"
         size = order.request.width, order.request.height
-        pixels = image_pixels(self.image, *size, most_pixels)
+        pixels = image_pixels(self.image, *size, most_pixels, self.field)
         if self.mask is None:
             return Source(pixels)
         anew = edit_mask(self.mask, *size, most_pixels)

@@ -130,6 +130,10 @@ class Runner:
                 return
             if job.id in self._cancelled:
                 continue
+            if self._hands.clock() < self._held_until:
+                # so said the graph while the store was asked
+                await self._back(job, 0.0, begun=False)
+                return
             self._feeds.of(job.id).changed()
             task = asyncio.create_task(self._draw(job))
             self._drawing[job.id] = task
@@ -191,7 +195,7 @@ class Runner:
         if isinstance(ours, OverloadedError):
             wait_s = min(_LONGEST_S, _HOLD_S if ours.retry_after_s is None else ours.retry_after_s)
             # nor has it room for another job
-            self._held_until = self._hands.clock() + wait_s
+            self._held_until = max(self._held_until, self._hands.clock() + wait_s)
             await self._back(job, 0.0, begun=False)
         elif isinstance(ours, UnavailableError) and job.begun < MOST_BEGUN:
             await self._back(job, min(_LONGEST_S, 2.0 ** (job.begun - 1)), begun=True)

@@ -79,6 +79,7 @@ def test_a_timed_denoiser_draws_what_a_plain_one_draws(task: Task) -> None:
     assert all(run.began_s < run.ended_s for run in timed.runs)
 
 
+@pytest.mark.slow
 def test_the_outer_layers_are_a_denoiser_of_sd15s_geometry(tmp_path: Path) -> None:
     folder = write_outer_layers(tmp_path)
     ComponentFolder.open(tmp_path).verify()
@@ -95,6 +96,7 @@ def test_the_outer_layers_are_a_denoiser_of_sd15s_geometry(tmp_path: Path) -> No
     assert folder.manifest.files["model.onnx"].size > 4 * convolutions
 
 
+@pytest.mark.slow
 def test_own_geometry_and_sd15s_are_each_held_to_their_share(task: Task, tmp_path: Path) -> None:
     with geometries(task) as found:
         own, layers = found

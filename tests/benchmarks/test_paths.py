@@ -1,5 +1,6 @@
 """Whether the paths that are compared do the same."""
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,9 +31,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     seen: Runs = []
     original = Session.run
 
-    def run(self: Session, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, npt.NDArray[Any]]:
+    def run(
+        self: Session, feeds: Feeds, interrupt: Interrupt | None = None, outputs: Collection[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
         seen.append((self.contract.kind, {name: array.shape for name, array in feeds.items()}))
-        return original(self, feeds, interrupt)
+        return original(self, feeds, interrupt, outputs)
 
     monkeypatch.setattr(Session, "run", run)
     return seen

@@ -21,6 +21,7 @@ def _gone(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
+@pytest.mark.slow
 def test_a_build_that_hangs_is_ended_with_all_that_it_started_and_not_tried_again_at_once(
     copies: CompiledCopies, component: ComponentFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

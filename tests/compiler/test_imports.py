@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
 from components.folder import ComponentFolder
@@ -30,6 +32,7 @@ print(opened.outcome, opened.stage.provider, sorted({"mlflow", "torch", "onnx", 
 """
 
 
+@pytest.mark.slow
 def test_a_replica_that_finds_all_on_its_node_imports_no_mlflow(
     component: ComponentFolder, settings: CompilerSettings, tmp_path: Path
 ) -> None:

@@ -113,8 +113,8 @@ def _latents(name: str, side: int | str = "side", dtype: str = "float32") -> Ten
     return _spec(name, "batch", 4, side, side, dtype=dtype)
 
 
-def _with(contract: Contract, **tensors: tuple[TensorSpec, ...]) -> Contract:
-    return Contract.model_validate({**contract.model_dump(), **tensors})
+def _with(contract: Contract, **parts: object) -> Contract:
+    return Contract.model_validate({**contract.model_dump(), **parts})
 
 
 def test_what_is_handed_on_must_be_of_the_dtype_and_fixed_size_that_is_taken(decoder: Contract) -> None:
@@ -174,6 +174,17 @@ def test_a_denoisers_own_affairs_do_not_keep_it_from_anothers_place() -> None:
         "conditioning pooled: new",
     ]
     assert interchangeable(denoiser(), text_encoder()) == ["kind: denoiser in place of text_encoder"]
+
+
+def test_a_text_encoder_with_outputs_of_other_layers_takes_anothers_place() -> None:
+    """Requests are held to the contract that they are pinned to, so that a rollback to fewer layers stays possible."""
+    encoder = text_encoder()
+    earlier = _spec("hidden_states_1", "batch", "tokens", 256)
+    deep = _with(encoder, outputs=(*encoder.outputs, earlier), skipped_layers=(("hidden_states_1",),))
+    assert interchangeable(deep, encoder) == interchangeable(encoder, deep) == []
+    other = _with(encoder, outputs=(*encoder.outputs, earlier))
+    assert interchangeable(other, encoder) == ["output hidden_states_1: new"]
+    assert compatible(deep, denoiser()) == compatible(encoder, denoiser()) == []
 
 
 def test_inputs_and_outputs_keep_name_dtype_and_fixed_size(decoder: Contract) -> None:

@@ -80,6 +80,12 @@ def _text_encoder() -> dict[str, Any]:
     }
 
 
+def _deep_text_encoder() -> dict[str, Any]:
+    names = ("hidden_states", "hidden_states_2", "hidden_states_1")
+    outputs = [_tensor(name, "batch", "tokens", 256) for name in names]
+    return _text_encoder() | {"outputs": outputs, "skipped_layers": [["hidden_states_2"], ["hidden_states_1"]]}
+
+
 def _with(path: str, value: object, data: dict[str, Any] | None = None) -> dict[str, Any]:
     data = _denoiser() if data is None else data
     *parents, last = path.split(".")
@@ -90,7 +96,9 @@ def _with(path: str, value: object, data: dict[str, Any] | None = None) -> dict[
     return data
 
 
-@pytest.mark.parametrize("data", [_denoiser(), _flow(), _decoder(), _preview_decoder(), _encoder(), _text_encoder()])
+@pytest.mark.parametrize(
+    "data", [_denoiser(), _flow(), _decoder(), _preview_decoder(), _encoder(), _text_encoder(), _deep_text_encoder()]
+)
 def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
     assert Contract.model_validate(data).kind == data["kind"]
 
@@ -195,6 +203,25 @@ def test_a_value_out_of_bounds_is_refused_by_its_field(path: str, value: object)
             "hidden_states: has shape [batch, tokens, w",
         ),
         (_text_encoder(), "outputs.0.shape", [], "hidden_states: has shape [], must end in 256"),
+        (
+            _deep_text_encoder(),
+            "outputs.2.shape",
+            ["batch", "tokens", 64],
+            "hidden_states_1: has shape [batch, tokens, 64], must end in 256, its conditioning's width",
+        ),
+        (_deep_text_encoder(), "skipped_layers", [["other"]], "skipped_layers: other is no output"),
+        (
+            _deep_text_encoder(),
+            "skipped_layers",
+            [["hidden_states_2", "hidden_states_1"]],
+            "skipped_layers: has 2 names for clip_skip 2, must have 1, one for each array of conditioning",
+        ),
+        (
+            _denoiser(),
+            "skipped_layers",
+            [["prediction"]],
+            "skipped_layers: must be empty, as a denoiser is no text encoder",
+        ),
         (_denoiser(), "latent_multiple", 3, "latent_size=[16, 16]: its sides must be multiples of latent_multiple=3"),
         (_decoder(), "latent_multiple", 2, "latent_multiple=2: must be 1, as a vae_decoder is no denoiser"),
         (_decoder(), "guidance", 2.0, "guidance=2: must be null, as a vae_decoder is no denoiser"),
@@ -246,6 +273,13 @@ def test_the_training_timesteps_are_those_of_whichever_schedule() -> None:
     flow = _with("flow_schedule.num_train_timesteps", 500, _flow())
     assert [Contract.model_validate(data).num_train_timesteps for data in (_denoiser(), flow)] == [1000, 500]
     assert Contract.model_validate(_decoder()).num_train_timesteps is None
+
+
+def test_layers_are_counted_from_the_last() -> None:
+    deep, shallow = (Contract.model_validate(data) for data in (_deep_text_encoder(), _text_encoder()))
+    assert (deep.most_clip_skip, shallow.most_clip_skip) == (3, 1)
+    outputs = [deep.conditioning_outputs(clip_skip)["hidden_states"] for clip_skip in (1, 2, 3)]
+    assert outputs == ["hidden_states", "hidden_states_2", "hidden_states_1"]
 
 
 def test_a_contract_of_before_these_fields_walks_as_it_did() -> None:

@@ -67,6 +67,7 @@ def amplifies_the_last_bits(case: Case, steps: int) -> bool:
     return case.sampler == "dpm2_ancestral" and case.timestep_spacing == "linspace" and steps <= few
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BETA_SAMPLERS)
 def test_walks_so_on_its_own_sigmas_too(name: str) -> None:
     """For the other tests diffusers gets our sigmas: square roots rounded right."""

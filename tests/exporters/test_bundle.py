@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -23,6 +24,7 @@ from components.folder import ComponentFolder
 from exporters.bundle import BundleOptions, export_bundle
 from exporters.errors import ExportError
 from pipeline.bundle import open_bundle
+from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
 from runtime.golden import check_golden
 from runtime.session import Session
@@ -125,6 +127,63 @@ def test_the_picture_is_that_of_diffusers(checkpoint: Path, bundle: Path, guidan
     difference = np.abs(np.asarray(image).astype(float) - np.round(expected * 255))
     assert difference.mean() <= 1
     assert np.asarray(image).std() > 1, "an empty picture equals any other"
+
+
+def test_every_layer_is_transformers_hidden_state_after_the_final_norm(checkpoint: Path, bundle: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(checkpoint)
+    _round_to_half(pipe)
+    encoder = TextEncoder(ComponentFolder.open(bundle / Kind.TEXT_ENCODER), CPU)
+    assert encoder.contract.most_clip_skip == pipe.text_encoder.config.num_hidden_layers == 2
+    texts = ["a red caf\u00e9", ""]
+    ids = pipe.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        states = pipe.text_encoder(ids, output_hidden_states=True).hidden_states
+        layers = [pipe.text_encoder.final_layer_norm(state).numpy() for state in states]
+    for clip_skip in (1, 2):
+        ours = encoder.encode(texts, clip_skip=clip_skip).arrays["hidden_states"]
+        np.testing.assert_allclose(ours, layers[-clip_skip], atol=1e-4)
+        assert np.abs(ours - layers[clip_skip - 3]).max() > 0.01, "two layers are alike, and each could be the other"
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("checkpoint", ["sd1"], indirect=True)
+def test_clip_skip_is_one_more_than_that_of_diffusers(checkpoint: Path, bundle: Path, guidance: float) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(checkpoint)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    _round_to_half(pipe)
+    pipe.set_progress_bar_config(disable=True)
+    # diffusers asks for the norm where transformers had it before 5
+    object.__setattr__(pipe.text_encoder, "text_model", pipe.text_encoder)
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+
+    def their_picture(clip_skip: int | None) -> npt.NDArray[np.float32]:
+        # of a negative prompt diffusers takes the last layer whatever is asked for; A1111 and we do not
+        negative, _ = pipe.encode_prompt("blue", "cpu", 1, False, clip_skip=clip_skip)
+        picture: npt.NDArray[np.float32] = pipe(
+            "a red caf\u00e9",
+            negative_prompt_embeds=negative if guidance > 1 else None,
+            latents=noise,
+            num_inference_steps=7,
+            guidance_scale=guidance,
+            clip_skip=clip_skip,
+            output_type="np",
+        ).images[0]
+        return picture
+
+    drawn = [their_picture(None), their_picture(1)]
+    chain = TextToImage.load(bundle, CPU)
+    for clip_skip, expected in enumerate(drawn, 1):
+        image = chain.generate(
+            "a red caf\u00e9",
+            negative_prompt="blue",
+            noise=noise.numpy(),
+            steps=7,
+            guidance=guidance,
+            sampler="ddim",
+            clip_skip=clip_skip,
+        )
+        assert np.abs(np.asarray(image).astype(float) - np.round(expected * 255)).mean() <= 1
+    assert np.abs(drawn[0] - drawn[1]).max() > 2 / 255, "the layer makes no difference"
 
 
 @pytest.mark.parametrize("checkpoint", ["sd1"], indirect=True)

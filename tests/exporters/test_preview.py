@@ -53,6 +53,7 @@ def test_a_vae_that_decodes_to_nothing_is_refused() -> None:
         fit_preview(SimpleNamespace(decode=decode), SPACE)
 
 
+@pytest.mark.slow
 def test_the_bundled_denoiser_has_what_an_export_would_write(emoji_vae: AutoencoderKL) -> None:
     contract = ComponentFolder.open(ROOT / "models" / "emoji" / Kind.DENOISER).manifest.contract
     fitted = fit_preview(emoji_vae, latent_space(emoji_vae, "emoji"))
@@ -62,6 +63,7 @@ def test_the_bundled_denoiser_has_what_an_export_would_write(emoji_vae: Autoenco
     np.testing.assert_allclose(contract.preview.bias, fitted.bias, atol=1.5e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_preview_looks_like_the_picture(emoji_vae: AutoencoderKL) -> None:
     picture = torch.from_numpy(np.asarray(Image.open(ROOT / "docs" / "apple.png").convert("RGB"), dtype=np.float32))

@@ -102,6 +102,7 @@ def assert_same_picture(ours: Image.Image, expected: npt.NDArray[Any]) -> None:
     assert pixels.std() > 10, "an empty picture equals any other"
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize(("prompt", "guidance"), [("a red apple, 3d style", 3.0), ("cat, flat style", 1.0)])
 def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: str, guidance: float) -> None:
@@ -197,6 +198,7 @@ def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() ->
     assert (denoiser.denoise(cut) != denoiser.denoise(job)).any(), "the second chunk says nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_apple_is_red(chain: TextToImage, seed: int) -> None:
     red, green, blue = middle(np.asarray(chain.generate("a red apple, 3d style", seed=seed)))

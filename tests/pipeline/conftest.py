@@ -32,6 +32,7 @@ SCHEDULE = NoiseSchedule(
 
 IDS = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "tokens"))
 HIDDEN = TensorSpec(name="hidden_states", dtype="float32", shape=("batch", "tokens", WIDTH))
+EARLIER = HIDDEN.model_copy(update={"name": "hidden_states_1"})
 TIMESTEP = TensorSpec(name="timestep", dtype="float32", shape=("batch",))
 PIXELS = TensorSpec(name="pixels", dtype="float32", shape=("batch", 3, "height", "width"))
 
@@ -41,7 +42,13 @@ def latent_spec(name: str) -> TensorSpec:
 
 
 CONTRACTS = {
-    Kind.TEXT_ENCODER: Contract(kind=Kind.TEXT_ENCODER, inputs=(IDS,), outputs=(HIDDEN,), conditioning=TEXT),
+    Kind.TEXT_ENCODER: Contract(
+        kind=Kind.TEXT_ENCODER,
+        inputs=(IDS,),
+        outputs=(HIDDEN, EARLIER),
+        conditioning=TEXT,
+        skipped_layers=((EARLIER.name,),),
+    ),
     Kind.DENOISER: Contract(
         kind=Kind.DENOISER,
         inputs=(latent_spec("latents"), TIMESTEP, HIDDEN),
@@ -173,7 +180,10 @@ def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 _BODIES: dict[Kind, tuple[Sequence[onnx.NodeProto], Sequence[str]]] = {
     Kind.TEXT_ENCODER: (
-        [helper.make_node("Gather", ["embedding", "input_ids"], ["hidden_states"])],
+        [
+            helper.make_node("Gather", ["embedding", "input_ids"], ["hidden_states"]),
+            helper.make_node("Tanh", ["hidden_states"], ["hidden_states_1"]),
+        ],
         ["embedding"],
     ),
     Kind.DENOISER: (

@@ -53,6 +53,8 @@ def test_the_noise_is_an_option(bundle: Path, tmp_path: Path) -> None:
         Options(guidance_end=0.5),
         Options(adaptive_guidance=1e-6),
         Options(eta=1.0),
+        Options(weighting="a1111", negative_prompt="(green:1.5) boat"),
+        Options(clip_skip=2),
         Options(sampler="dpmpp_2m", schedule="karras", guidance_start=0.25, guidance_end=0.75),
     ],
     ids=lambda options: next(iter(options)),

@@ -291,3 +291,39 @@ def test_a_prompt_takes_as_many_chunks_as_the_rules_and_the_network_allow() -> N
         for spec in DENOISER.inputs
     )
     assert check_request(FIELDS, DENOISER.model_copy(update={"inputs": inputs}), rules).prompt_chunks == 1
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize(
+    ("weighting", "text", "why"), [("a1111", "(a secret:2000)", "weight"), ("compel", "a.and(secret)", "operator")]
+)
+def test_a_text_that_cannot_be_weighed_is_refused_by_its_field(field: str, weighting: str, text: str, why: str) -> None:
+    changed: dict[str, Any] = {field: text}
+    given = replace(FIELDS, **changed)
+    for asked, rules in (
+        (replace(given, weighting=weighting), RULES),
+        (given, RULES.model_copy(update={"default_weighting": weighting})),
+    ):
+        with pytest.raises(RequestError, match=why) as refused:
+            check_request(asked, DENOISER, rules)
+        assert refused.value.field == field
+        assert "secret" not in str(refused.value)
+    assert check_request(given, DENOISER, RULES).weighting == "none"
+
+
+def test_the_weighting_is_the_servers_unless_named() -> None:
+    with pytest.raises(RequestError, match="weighting='b1111': must be one of a1111, compel, none"):
+        check_request(replace(FIELDS, weighting="b1111"), DENOISER, RULES)
+    with pytest.raises(ValidationError, match="default_weighting"):
+        RequestRules(default_weighting="b1111")
+    rules = RequestRules(default_weighting="compel")
+    assert check_request(FIELDS, DENOISER, rules).weighting == "compel"
+    assert check_request(replace(FIELDS, weighting="a1111"), DENOISER, rules).weighting == "a1111"
+
+
+def test_layers_are_skipped_as_far_as_the_text_encoder_has_outputs() -> None:
+    assert check_request(FIELDS, DENOISER, RULES).clip_skip == 1
+    assert check_request(replace(FIELDS, clip_skip=2), DENOISER, RULES, most_clip_skip=2).clip_skip == 2
+    for clip_skip, most in ((2, 1), (3, 2), (0, 2)):
+        with pytest.raises(RequestError, match=f"clip_skip={clip_skip}: must be a whole number between 1 and {most}"):
+            check_request(replace(FIELDS, clip_skip=clip_skip), DENOISER, RULES, most)

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -9,8 +9,11 @@ from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder, record_files, write_manifest
 from components.manifest import Manifest
+from pipeline.errors import RequestError
+from pipeline.prompts.weighting import WEIGHTINGS
 from pipeline.text_encoder import TextEncoder
 from runtime.errors import RuntimeFault
+from runtime.feeds import Feeds
 from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import CONTRACTS, TOKENS, WIDTH, WORDS, Networks, tokenizer, write_component
@@ -107,23 +110,58 @@ def test_a_texts_bytes_hang_on_no_other_text_and_not_on_what_is_kept(threads: in
     ids = [[part.ids for part in (encoding, *encoding.overflowing)] for encoding in encodings]
     rows = [row for own in ids[:2] for row in (own + ids[2] * chunks)[:chunks]]
     session = Session.open(ComponentFolder.open(ROOT / "models" / "emoji" / "text_encoder"), settings)
-    [together] = session.run({"input_ids": np.array(rows)}).values()
+    [together] = session.run({"input_ids": np.array(rows)}, outputs=["hidden_states"]).values()
     assert together.tobytes() == hidden.tobytes()
 
 
 def test_a_text_that_comes_again_is_not_run_again(bundle: Path) -> None:
     encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
-    for texts, chunks, weighting, hits, misses in (
-        (["a red apple", "boat"], 1, "none", 0, 2),
-        (["boat", "a red apple"], 1, "none", 2, 2),
-        (["boat", "boat"], 2, "none", 3, 3),
-        (["boat"], 1, "a1111", 3, 4),
-        (["(boat)"], 1, "a1111", 3, 5),
+    for texts, chunks, weighting, clip_skip, hits, misses in (
+        (["a red apple", "boat"], 1, "none", 1, 0, 2),
+        (["boat", "a red apple"], 1, "none", 1, 2, 2),
+        (["boat", "boat"], 2, "none", 1, 3, 3),
+        (["boat"], 1, "a1111", 1, 3, 4),
+        (["(boat)"], 1, "a1111", 1, 3, 5),
+        (["boat", "boat"], 1, "none", 2, 4, 6),
     ):
-        encoder.encode(texts, chunks, weighting)
+        encoder.encode(texts, chunks, weighting, clip_skip=clip_skip)
         figures = encoder.cache_figures
         assert (figures.hits, figures.misses, figures.prompts) == (hits, misses, misses)
-    assert encoder.cache_figures.size == 5 * TOKENS * WIDTH * 4
+    assert encoder.cache_figures.size == 6 * TOKENS * WIDTH * 4
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_a_skipped_layer_is_the_whole_of_what_is_encoded(bundle: Path, weighting: str) -> None:
+    """Empty chunks too: a chunk of the last layer among others would be noise to a denoiser."""
+    encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
+    texts = ["apple " * 10, "boat", ""]
+    last, before = (
+        encoder.encode(texts, 2, weighting, clip_skip=clip_skip).arrays["hidden_states"] for clip_skip in (1, 2)
+    )
+    np.testing.assert_allclose(before, np.tanh(last), atol=1e-6)
+    assert last.shape == (3, 2 * TOKENS, WIDTH)
+
+
+@pytest.mark.parametrize("clip_skip", [0, 3, -1, True, 1.0])
+def test_a_layer_that_is_not_there_is_refused(encoder: TextEncoder, clip_skip: int) -> None:
+    with pytest.raises(RequestError, match=f"clip_skip={clip_skip}: must be a whole number between 1 and 2"):
+        encoder.encode(["boat"], clip_skip=clip_skip)
+
+
+def test_only_the_layer_asked_for_is_fetched(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / "text_encoder"), CPU)
+    fetched: list[set[str]] = []
+    run = Session.run
+
+    def recorded(session: Session, feeds: Feeds, **asked: Any) -> dict[str, Any]:
+        found = run(session, feeds, **asked)
+        fetched.append(set(found))
+        return found
+
+    monkeypatch.setattr(Session, "run", recorded)
+    for clip_skip in (1, 2):
+        encoder.encode(["boat"], clip_skip=clip_skip)
+    assert fetched == [{"hidden_states"}, {"hidden_states_1"}]
 
 
 def test_nobody_can_change_what_others_get(encoder: TextEncoder) -> None:
@@ -153,7 +191,7 @@ def test_a_run_that_fails_leaves_nothing_behind(bundle: Path) -> None:
 
 
 class Broken:
-    def run(self, _: object) -> NoReturn:
+    def run(self, _: object, **_outputs: object) -> NoReturn:
         raise RuntimeFault("text_encoder: the device is lost")
 
 

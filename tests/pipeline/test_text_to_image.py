@@ -16,7 +16,6 @@ from components.errors import ComponentError
 from pipeline.errors import RequestError
 from pipeline.text_to_image import Options, TextToImage
 from runtime.feeds import Feeds
-from runtime.interrupt import Interrupt
 from runtime.session import Session
 from runtime.settings import SessionSettings
 from tests.pipeline.conftest import (
@@ -113,6 +112,9 @@ def test_prompt_negative_prompt_seed_and_guidance_each_change_the_picture(chain:
         Options(**{**base, "guidance_end": 0.5}),
         Options(**{**base, "adaptive_guidance": 1e-6}),
         Options(**{**base, "rng": "philox"}),
+        Options(**{**base, "weighting": "a1111", "negative_prompt": "(boat:1.5) a"}),
+        Options(**{**base, "weighting": "compel", "negative_prompt": "boat++ a"}),
+        Options(**{**base, "clip_skip": 2}),
         Options(**{**base, "subseed_strength": 0.5}),
         Options(**{**base, "subseed_strength": 0.5, "subseed": 3}),
     ]
@@ -147,9 +149,9 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
     runs: list[Session] = []
     run = Session.run
 
-    def recorded(session: Session, feeds: Feeds, interrupt: Interrupt | None = None) -> dict[str, Any]:
+    def recorded(session: Session, feeds: Feeds, *others: Any, **named: Any) -> dict[str, Any]:
         runs.append(session)
-        return run(session, feeds, interrupt)
+        return run(session, feeds, *others, **named)
 
     monkeypatch.setattr(Session, "run", recorded)
     for bad in (
@@ -167,6 +169,9 @@ def test_a_bad_request_is_refused_before_any_session_runs(chain: TextToImage, mo
         Options(subseed=-1),
         Options(subseed_strength=2.0),
         Options(negative_prompt="\ud800"),
+        Options(weighting="magic"),
+        Options(negative_prompt="(x:2000)", weighting="a1111"),
+        Options(clip_skip=3),
     ):
         with pytest.raises(RequestError, match=next(iter(bad))):
             chain.generate("boat", **bad)

@@ -25,6 +25,7 @@ from pipeline.examination import LOOSEST_GOLDEN, try_component
 from pipeline.trial_parts import Part
 from pipeline.trial_pictures import EQUAL_DB, psnr
 from tests.bad_components import BAD, add_golden_cases, lenient_cases, other_weights
+from tests.pipeline.conftest import CONTRACTS, HIDDEN, Networks, write_component
 
 ROOM = 4 << 30
 DRIVEN = """
@@ -90,6 +91,7 @@ pipeline.trial._tried = seen
     assert done.stdout == b"", "only the report comes on stdout"
 
 
+@pytest.mark.slow
 def test_a_trial_ends_by_itself_where_nobody_ends_it(tried: dict[Kind, Path], tmp_path: Path) -> None:
     endless = BAD["an endless loop"].make(tried[Kind.VAE_DECODER], tmp_path / "endless")
     order = order_of(tried, Kind.VAE_DECODER, candidate=endless, time_s=3)
@@ -178,6 +180,21 @@ def test_a_chain_that_lacks_a_part_draws_nothing(tried: dict[Kind, Path]) -> Non
     assert report.reasons == ()
     assert report.notes == ("drawn with nothing: the bundle has no vae_decoder",)
     assert report.compared == "golden outputs"
+
+
+def test_text_encoders_are_compared_by_the_layers_that_both_have(
+    tried: dict[Kind, Path], networks: Networks, tmp_path: Path
+) -> None:
+    deep, shallow = tried[Kind.TEXT_ENCODER], tmp_path / "shallow"
+    one_layer = CONTRACTS[Kind.TEXT_ENCODER].model_copy(update={"outputs": (HIDDEN,), "skipped_layers": ()})
+    write_component(shallow, one_layer, networks)
+    add_golden_cases(shallow)
+    beside = {Kind.DENOISER: tried[Kind.DENOISER]}
+    for candidate, current in ((shallow, deep), (deep, shallow)):
+        order = order_of(tried, Kind.TEXT_ENCODER, candidate=candidate, current=current, beside=beside)
+        report = try_component(order)
+        assert (report.reasons, report.compared) == ((), "golden outputs")
+        assert report.figures["psnr_min"] == EQUAL_DB
     assert "picture_s" not in report.figures
 
 

@@ -57,6 +57,7 @@ def test_a_copy_that_is_no_graph_is_one_fault(make_folder: MakeFolder, tmp_path:
         Session.open(folder, CPU)
 
 
+@pytest.mark.slow
 def test_a_session_keeps_the_lease_of_its_copy(make_folder: MakeFolder, tmp_path: Path) -> None:
     held = Held()
     gone = weakref.ref(held)

@@ -59,7 +59,9 @@ class Application:
     async def latents(self, request: ImageRequest, order: str) -> npt.NDArray[np.float32]:
         """What the denoiser's deployment gives, before any decoder."""
         pins = self.live.pins
-        encoded = self.handle("text_encoder").encode.remote(pins[Kind.TEXT_ENCODER], request.texts, 1)
+        encoded = self.handle("text_encoder").encode.remote(
+            pins[Kind.TEXT_ENCODER], request.texts, 1, request.weighting, request.clip_skip
+        )
         walk = WalkOrder(order=order, pin=pins[Kind.DENOISER], request=request, terms=Terms(), report_every=4)
         reports = [one async for one in self.handle("denoiser").options(stream=True).walk.remote(walk, encoded)]
         last: WalkReport = reports[-1]

@@ -40,13 +40,14 @@ def _spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
 
 
 _LATENT = (CHANNELS, "height", "width")
-_HIDDEN_STATES = _spec("hidden_states", "tokens", WIDTH)
+_HIDDEN_STATES, _EARLIER = (_spec(name, "tokens", WIDTH) for name in ("hidden_states", "hidden_states_1"))
 CONTRACTS = {
     Kind.TEXT_ENCODER: Contract(
         kind=Kind.TEXT_ENCODER,
         inputs=(_spec("input_ids", "tokens", dtype="int64"),),
-        outputs=(_HIDDEN_STATES,),
+        outputs=(_HIDDEN_STATES, _EARLIER),
         conditioning=TEXT,
+        skipped_layers=((_EARLIER.name,),),
     ),
     Kind.DENOISER: Contract(
         kind=Kind.DENOISER,
@@ -79,7 +80,10 @@ CONTRACTS = {
     ),
 }
 _NODES: dict[Kind, Sequence[onnx.NodeProto]] = {
-    Kind.TEXT_ENCODER: [helper.make_node("Gather", ["embedding", "input_ids"], ["hidden_states"])],
+    Kind.TEXT_ENCODER: [
+        helper.make_node("Gather", ["embedding", "input_ids"], ["hidden_states"]),
+        helper.make_node("Tanh", ["hidden_states"], ["hidden_states_1"]),
+    ],
     Kind.DENOISER: [
         helper.make_node("ReduceMean", ["hidden_states"], ["text_mean"], axes=[1], keepdims=0),
         helper.make_node("MatMul", ["text_mean", "text"], ["text_flat"]),

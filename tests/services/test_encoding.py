@@ -88,7 +88,13 @@ def test_lossy_formats_obey_the_quality(form: PictureFormat, live: LiveModel) ->
     story = describe(REQUEST, live.pins)
     best, worst = (encode_picture(PIXELS, Encoding(form, quality), story) for quality in (100, 0))
     assert len(worst) < len(best)
-    assert texts_of(best) == texts_of(worst)
+    (ours, infotext), (other, its_infotext) = texts_of(best), texts_of(worst)
+    assert infotext == its_infotext
+    told = [json.loads(text) for text in (ours, other)]
+    assert [one.pop("file") for one in told] == [
+        {"output_format": form, "output_compression": quality} for quality in (100, 0)
+    ]
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -257,6 +257,14 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
     assert len(stages.decode.calls) == 0
 
 
+def test_the_text_encoder_is_told_how_the_texts_weigh_and_which_layer_to_take(order: Order) -> None:
+    stages = Stages(Walks())
+    asked = replace(order.request, weighting="compel", clip_skip=2, prompt_chunks=3)
+    asyncio.run(stages.graph.draw(replace(order, request=asked)))
+    [call] = stages.encode.calls
+    assert call == (order.pins[Kind.TEXT_ENCODER], asked.texts, 3, "compel", 2)
+
+
 @pytest.mark.parametrize("stage", ["encoder_deaths", "decoder_deaths"])
 def test_encoder_and_decoder_are_asked_again_once(order: Order, stage: str) -> None:
     stages = Stages(Walks(), **{stage: 1})

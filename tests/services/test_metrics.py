@@ -6,6 +6,7 @@ from pathlib import Path
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from services.metrics import (
+    CacheMetrics,
     DenoiserMetrics,
     GraphMetrics,
     IngressMetrics,
@@ -22,6 +23,7 @@ def test_every_metric_is_in_the_documents_with_its_labels() -> None:
     owners = (
         IngressMetrics(),
         StageMetrics("denoiser"),
+        CacheMetrics(),
         DenoiserMetrics(),
         GraphMetrics(),
         StoreMetrics("latents"),

@@ -62,6 +62,7 @@ def damaged(toy_bundle: Path, tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> None:
     ended = run([sys.executable, "-c", MODULES], tmp_path)
     assert ended.returncode == 0, ended.stderr

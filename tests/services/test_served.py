@@ -19,6 +19,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.image_to_image import ImageToImage
 from pipeline.text_to_image import TextToImage
@@ -78,6 +79,50 @@ def test_a_picture_over_http_is_that_of_the_chain_in_one_process(served: Served,
     assert response.headers["x-component-versions"] == ", ".join(pins)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": "a (red:1.6) [apple] BREAK boat", "negative_prompt": "(blue) sky", "weighting": "a1111"},
+        {"prompt": "a red++ (apple)0.6", "negative_prompt": "blue-- sky", "weighting": "compel"},
+        {"prompt": "a red apple", "clip_skip": 2},
+    ],
+    ids=lambda asked: asked.get("weighting", "clip_skip"),
+)
+def test_weights_and_layers_over_http_are_those_of_the_chain_in_one_process(
+    served: Served, in_process: TextToImage, asked: dict[str, Any]
+) -> None:
+    walk: dict[str, Any] = {"seed": 3, "steps": 7, "guidance": 4}
+    response = served.generate("image/png", **asked, **walk)
+    assert response.status_code == 200, response.text
+    picture = Image.open(io.BytesIO(response.content))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(in_process.generate(**asked, **walk)))
+    texts = {name: text for name, text in asked.items() if name not in ("weighting", "clip_skip")}
+    plain = served.generate("image/png", **texts, **walk)
+    assert (np.asarray(picture) != np.asarray(Image.open(io.BytesIO(plain.content)))).any(), "it changes nothing"
+    # sent back as it was read, it is the same request
+    told = httpx.post(f"{served.url}/v1/inspect", content=response.content, headers={"content-type": "image/png"})
+    again = served.generate("image/png", **told.json()["request"])
+    assert again.content == response.content
+
+
+def test_texts_that_come_again_are_counted(served: Served) -> None:
+    name, version = "latentworks_conditioning_cache_total", 'version="toy.text_encoder/1"'
+    served.generate(prompt="a blue boat", negative_prompt="a blue boat", guidance=4, steps=1)
+    assert served.metric_reaches(1, name, version, 'outcome="hit"')
+    assert served.metric_reaches(1, name, version, 'outcome="miss"')
+    assert served.metric_reaches(1, "latentworks_conditioning_cache_bytes")
+
+
+def test_what_cannot_be_weighed_is_refused_by_its_field(served: Served) -> None:
+    for field, asked in (
+        ("negative_prompt", {"negative_prompt": "(x:2000)", "weighting": "a1111"}),
+        ("weighting", {"weighting": "magic"}),
+        ("clip_skip", {"clip_skip": 3}),
+    ):
+        response = served.generate(prompt="a", **asked)
+        assert (response.status_code, response.json()["error"]["param"]) == (422, field)
+
+
 def test_an_edit_over_http_is_that_of_the_chain_in_one_process(served: Served, toy_bundle: Path) -> None:
     photo = Image.fromarray(np.random.default_rng(4).integers(0, 256, (80, 160, 3), dtype=np.uint8))
     mask = Image.new("L", photo.size)
@@ -93,6 +138,67 @@ def test_an_edit_over_http_is_that_of_the_chain_in_one_process(served: Served, t
         assert response.status_code == 200, response.text
         expected = chain.generate("a red apple", photo, masked, **asked)
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(response.content))), np.asarray(expected))
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_picture_is_what_its_story_makes(served: Served, form: str) -> None:
+    body = {"prompt": "a red apple", "seed": 3, "steps": 9, "guidance": 4, "size": "128x64", "sampler": "dpmpp_2m"}
+    made = served.generate(f"image/{form}", **body)
+    assert made.status_code == 200, made.text
+    said = verified(served, made.content)
+    assert (said["equal"], said["largest_difference"], said["differing_pixels"]) == (True, 0, 0)
+    assert {one["present"]["name"] for one in said["components"]} == {
+        "toy.text_encoder",
+        "toy.denoiser",
+        "toy.vae_decoder",
+    }
+
+
+def test_one_byte_of_a_story_makes_another_picture(served: Served) -> None:
+    made = served.generate("image/png", prompt="a red apple", seed=3, steps=9, guidance=4).content
+    said = verified(served, with_story(made, '"seed": 3', '"seed": 4'))
+    assert said["equal"] is False
+    assert said["differing_pixels"] > 0
+    digest = json.loads(Image.open(io.BytesIO(made)).info[METADATA_KEY])["components"]["denoiser"]["sha256"]
+    refused = verify(served, with_story(made, digest, "0" * 64))
+    assert refused.status_code == 422
+    assert f"toy.denoiser/1 has the sha256 {digest} here, not {'0' * 64}" in refused.json()["error"]["message"]
+
+
+def test_an_edit_is_verified_with_its_source(served: Served) -> None:
+    photo = Image.fromarray(np.random.default_rng(4).integers(0, 256, (80, 160, 3), dtype=np.uint8))
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (40, 0, 120, 60))
+    sent = {"image": as_png(photo), "mask": as_png(mask)}
+    asked = {"prompt": "a red apple", "seed": "3", "steps": "9", "strength": "0.6", "size": "128x64"}
+    made = httpx.post(
+        served.url + "/v1/images/edits", files=sent, data=asked, headers={"accept": "image/png"}, timeout=60
+    )
+    assert made.status_code == 200, made.text
+    assert verified(served, made.content, source=as_png(photo), mask=as_png(mask))["equal"] is True
+    missing = verify(served, made.content, source=as_png(photo))
+    assert (missing.status_code, missing.json()["error"]["param"]) == (422, "mask")
+
+
+def verify(served: Served, image: bytes, **files: bytes) -> httpx.Response:
+    parts = {name: (f"{name}.png", data) for name, data in {"image": image, **files}.items()}
+    return httpx.post(served.url + "/v1/verify", files=parts, timeout=60)
+
+
+def verified(served: Served, image: bytes, **files: bytes) -> dict[str, Any]:
+    response = verify(served, image, **files)
+    assert response.status_code == 200, response.text
+    said: dict[str, Any] = response.json()
+    return said
+
+
+def with_story(data: bytes, before: str, after: str) -> bytes:
+    """A PNG file of the same pixels, with one part of its story replaced."""
+    picture, texts, out = Image.open(io.BytesIO(data)), PngInfo(), io.BytesIO()
+    assert picture.info[METADATA_KEY].count(before) == 1
+    texts.add_text(METADATA_KEY, picture.info[METADATA_KEY].replace(before, after))
+    picture.save(out, "PNG", pnginfo=texts)
+    return out.getvalue()
 
 
 def as_png(picture: Image.Image) -> bytes:

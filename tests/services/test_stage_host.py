@@ -19,7 +19,7 @@ from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel
 from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
-from services.text_encoder import TextEncoderDeployment
+from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
 from tests.services.conftest import FakeRollout, record_of
@@ -46,12 +46,14 @@ async def faults(host: StageHost[Any], pin: Any) -> None:
             await host.run(pin, ask_nonsense)
 
 
-def lose(_session: Session, _feeds: object, _interrupt: object = None) -> Any:
+def lose(*_: object, **_named: object) -> Any:
     raise RuntimeFault(LOST)
 
 
 def settings_of(kind: Kind, stage: StageSettings) -> StageSettings:
     """What the deployment of that kind takes."""
+    if kind == Kind.TEXT_ENCODER:
+        return TextEncoderSettings(**dict(stage), cache_bytes=0)
     if kind != Kind.DENOISER:
         return stage
     return DenoiserSettings(**stage.model_dump(), run_rows=8, run_pixels=None, queued_pictures=64, rules=RequestRules())

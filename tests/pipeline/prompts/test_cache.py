@@ -89,9 +89,12 @@ def test_threads_share_it() -> None:
     assert (figures.prompts, figures.size) == (5, 80)
 
 
-def test_text_weighting_and_chunks_make_the_key() -> None:
+def test_text_weighting_chunks_and_layer_make_the_key() -> None:
     asked = [
-        (text, weighting, chunks) for text in ("a", "a ", "") for weighting in ("none", "a1111") for chunks in (1, 2)
+        (text, weighting, *numbers)
+        for text in ("a", "a ", "")
+        for weighting in ("none", "a1111")
+        for numbers in ((1, 1), (2, 1), (1, 2), (1, 12), (11, 2))
     ]
     assert len({cache_key(*each) for each in asked}) == len(asked)
-    assert cache_key("a", "none", 1) == cache_key("a", "none", 1)
+    assert cache_key("a", "none", 1, 1) == cache_key("a", "none", 1, 1)

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffusion.samplers import SAMPLERS
+from pipeline.prompts.weighting import WEIGHTINGS
 from pipeline.story.infotext import infotext
 from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story, Told
@@ -41,6 +42,7 @@ def test_the_form_of_2022() -> None:
         "width": 512,
         "height": 704,
         "rng": "philox",
+        "weighting": "a1111",
     }
     assert read(text).unknown == ()
 
@@ -56,7 +58,8 @@ def test_the_form_of_2023_with_the_schedule_in_the_samplers_name() -> None:
     assert (said["prompt"], said["negative_prompt"]) == ("a castle\non a hill", "low quality\nworst quality")
     assert (said["sampler"], said["schedule"]) == ("dpmpp_2m_sde", "karras")
     assert (said["subseed"], said["subseed_strength"]) == (77, 0.2)
-    assert unknown == ("clip skip: 2", "ensd: 31337", "lora hashes: one: 123abc, two: 456def")
+    assert said["clip_skip"] == 2
+    assert unknown == ("ensd: 31337", "lora hashes: one: 123abc, two: 456def")
     assert read(text).story.model == "v1-5-pruned-emaonly"
 
 
@@ -87,7 +90,6 @@ def test_civitais_lists_and_comfyuis_names() -> None:
     said = told_by(text)
     assert (said["sampler"], said["schedule"], said["steps"], said["guidance"]) == ("dpmpp_2m", "sgm_uniform", 25, 7.0)
     assert read(text).unknown == (
-        "clip skip: 1",
         "created date: 2024-05-01T10:00:00Z",
         'civitai resources: [{"type":"checkpoint","name":"a, b"}]',
         "civitai metadata: {}",
@@ -111,8 +113,9 @@ def test_what_is_missing_or_in_another_order() -> None:
         "width": 8,
         "height": 16,
         "rng": "philox",
+        "weighting": "a1111",
     }
-    assert told_by("a\nNegative prompt: b") == {"prompt": "a", "negative_prompt": "b"}
+    assert told_by("a\nNegative prompt: b") == {"prompt": "a", "negative_prompt": "b", "weighting": "a1111"}
     assert told_by("a\nSteps: 1, Steps: 2")["steps"] == 2, "as A1111 has it"
 
 
@@ -134,6 +137,8 @@ def test_what_is_missing_or_in_another_order() -> None:
         "Size: 0x8",
         "RNG: std_default",
         "Variation seed strength: 2",
+        "Clip skip: 0",
+        "Emphasis: No norm",
     ],
 )
 def test_a_value_that_cannot_be_used_is_listed(part: str) -> None:
@@ -155,6 +160,23 @@ def test_values_that_say_nothing_together() -> None:
     assert read("a\nSteps: 1, Variation seed strength: 0, Variation seed: 3").story.settings["subseed"] is None
     automatic = read("a\nSteps: 1, Sampler: DPM++ 2M Karras, Schedule type: Automatic").story.settings
     assert automatic["schedule"] == "karras"
+
+
+@pytest.mark.parametrize("prompt", ["a boat", "a (boat:1.2)", "a boat BREAK", "a \\\\ boat"])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_how_a_prompt_weighs_comes_back(prompt: str, weighting: str) -> None:
+    said = infotext(story(prompt=prompt, weighting=weighting, clip_skip=3))
+    assert told_by(said)["weighting"] == weighting
+    assert told_by(said)["clip_skip"] == 3
+    assert ("Emphasis" in said) == (weighting != "none" or prompt != "a boat"), "A1111 would weigh signs"
+
+
+def test_what_says_nothing_of_emphasis_is_weighed_as_a1111_does() -> None:
+    assert told_by("a\nSteps: 1, Version: v1.10.1")["weighting"] == "a1111"
+    assert told_by("a\nSteps: 1, Version: latentworks 2")["weighting"] == "none", "of before there was a choice"
+    assert told_by("a\nSteps: 1, Emphasis: None")["weighting"] == "none"
+    assert told_by("a\nSteps: 1, Emphasis: Original")["weighting"] == "a1111"
+    assert "weighting" not in told_by("a\nSteps: 1, Emphasis: Ignore")
 
 
 def test_a_piece_without_a_name_is_listed() -> None:
@@ -193,7 +215,7 @@ def test_our_own_comes_back(sampler: str) -> None:
         said = {name: value for name, value in found.story.settings.items() if value is not None}
         assert said == {name: told.settings[name] for name in said}
         missing = {name for name, value in told.settings.items() if value is not None} - said.keys()
-        assert missing <= {"prompt_chunks", "guidance_rescale", "guidance_end", "strength", "eta"}
+        assert missing <= {"prompt_chunks", "clip_skip", "guidance_rescale", "guidance_end", "strength", "eta"}
 
 
 PIECES = st.sampled_from(

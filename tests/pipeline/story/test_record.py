@@ -1,15 +1,19 @@
 """The record: it follows the request's fields, and reads what other versions of it wrote."""
 
+import hashlib
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.contract import Kind
 from components.messages import ImageRequest
+from pipeline.story.file_form import FileForm
+from pipeline.story.origin import Origin
 from pipeline.story.record import DEFAULTS, FORMAT, SETTINGS, Story, read_json
 from tests.pipeline.story.stories import HARD, PINS, prompts, story
 
@@ -47,6 +51,21 @@ def test_every_field_of_a_request_is_told() -> None:
     assert (said["prompt"], said["negative_prompt"], said["subseed"]) == (*HARD, 2**63 - 1)
     assert said["components"] == {kind.value: pin.model_dump() for kind, pin in PINS.items()}
     assert (said["model"], said["format"]) == ("toy", FORMAT)
+
+
+def test_what_a_picture_was_made_from_and_how_it_was_written_is_told() -> None:
+    pixels, mask = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(1, 5, 7, 3), np.eye(5, 7, dtype=np.bool_)
+    form = FileForm(output_format="webp", output_compression=3)
+    told = replace(TOLD, origin=Origin.of(pixels, mask)).written_as(form)
+    assert read_json(told.to_json()) == (told, ())
+    said = json.loads(told.to_json())
+    digest = hashlib.sha256(bytes(range(105))).hexdigest()
+    assert said["source"] == {"sha256": digest, "width": 7, "height": 5}
+    digest = hashlib.sha256(bytes(int(x == y) for y in range(5) for x in range(7))).hexdigest()
+    assert said["mask"] == {"sha256": digest, "width": 7, "height": 5}
+    assert said["file"] == {"output_format": "webp", "output_compression": 3}
+    said = json.loads(TOLD.to_json())
+    assert (said["source"], said["mask"], said["file"]) == (None, None, None)
 
 
 def test_a_story_is_frozen() -> None:
@@ -98,6 +117,12 @@ def test_a_newer_picture_is_read_as_far_as_it_is_known() -> None:
         ("format", 0),
         ("format", "2"),
         ("model", []),
+        ("source", {"sha256": "0" * 64}),
+        ("source", {"sha256": "0" * 63, "width": 1, "height": 1}),
+        ("mask", {"sha256": "0" * 64, "width": 0, "height": 1}),
+        ("file", {"output_format": "png", "output_compression": 101}),
+        ("file", {"output_format": "png", "output_compression": True}),
+        ("file", "png"),
         ("fallback_for", {"name": "toy.vae_decoder"}),
         ("fallback_for", {"name": "no component", "version": 1, "sha256": "0" * 64}),
         ("fallback_for", {"name": "toy.denoiser", "version": 1, "sha256": "0" * 64}),
@@ -125,7 +150,7 @@ def test_what_is_none_of_ours_is_none(text: str) -> None:
 @settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_no_value_of_any_member_fails(value: Any) -> None:
-    for name in (*SETTINGS, "format", "model", "fallback_for", "other"):
+    for name in (*SETTINGS, "format", "model", "fallback_for", "source", "mask", "file", "other"):
         read_json(json.dumps({"components": {"denoiser": value}, name: value}))
 
 

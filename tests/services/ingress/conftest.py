@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from components.contract import Contract
 from components.reference import ComponentRef
 from pipeline.request import RequestRules
-from services.encoding import describe, encode_picture
+from services.encoding import describe, encode_picture, origin_of
 from services.errors import FieldError
 from services.files.pictures import Link, PictureStore
 from services.files.store import StoreSettings
@@ -35,6 +35,7 @@ from services.ingress.openai import ImagesFace
 from services.ingress.orders import Orders
 from services.ingress.pinning import Pinning
 from services.ingress.rollout import RolloutFace
+from services.ingress.verify import VerifyFace
 from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress
 from services.metrics import IngressMetrics
 from tests.services.conftest import record_of
@@ -136,7 +137,8 @@ async def draw_at_once(order: Order) -> Drawn:
     request, pictures = order.request, []
     for one in map(request.picture, range(request.n)):
         pixels = np.full((request.height, request.width, 3), one.seed % 256, np.uint8)
-        data = encode_picture(pixels, order.encoding, describe(one, order.pins))
+        story = describe(one, order.pins, origin=origin_of(order.source))
+        data = encode_picture(pixels, order.encoding, story)
         pictures.append(Picture(data, one.seed, one.subseed))
     words = [len(text.split()) for text in request.texts]
     return Drawn(tuple(pictures), words[0] > 5, len(request.negative_prompt.split()) > 5, sum(words))
@@ -160,7 +162,13 @@ async def no_jobs(*_: Any) -> Response:
 
 
 @pytest.fixture
-def server(live: LiveModel, tmp_path: Path) -> Server:
+def further_faces() -> Callable[[Orders, Uploads], list[Face]]:
+    """Faces that only the tests of their own need: a folder's fixture of this name adds them."""
+    return lambda _orders, _uploads: []
+
+
+@pytest.fixture
+def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Uploads], list[Face]]) -> Server:
     async def draw(order: Order) -> Drawn:
         made.orders.append(order)
         return await (draw_at_once if made.draw is None else made.draw)(order)
@@ -194,7 +202,8 @@ def server(live: LiveModel, tmp_path: Path) -> Server:
     images, edits = ImagesFace(pinning, orders), EditsFace(orders, uploads)
     health = HealthFace(replicas, metrics_page, admission, lambda: made.away_s)
     rollout = RolloutFace(controller.show, controller.hint, SecretStr("a secret"))
-    faces: list[Face] = [images, edits, links, health, rollout]
+    verify = VerifyFace(orders, uploads)
+    faces: list[Face] = [images, edits, verify, links, health, rollout, *further_faces(orders, uploads)]
     app = create_app(faces, metrics, RETRY_AFTER_S)
     made = Server(app, admission, metrics, pinning, controller, uploads, faces)
     # the store takes the time at its start

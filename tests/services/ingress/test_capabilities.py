@@ -39,7 +39,9 @@ def test_the_defaults_are_what_a_request_has_that_names_none(server: Server, tol
     defaults = told["defaults"]
     assert defaults.pop("size") == f"{request.width}x{request.height}"
     assert defaults.pop("strength") == RequestRules().default_strength
-    assert defaults == {name: getattr(request, name) for name in ("steps", "guidance", "sampler", "schedule")}
+    assert defaults == {
+        name: getattr(request, name) for name in ("steps", "guidance", "sampler", "schedule", "weighting")
+    }
     assert told["model"] == server.request("GET", "/v1/models").json()["data"][0]["id"]
 
 
@@ -69,6 +71,7 @@ def test_a_limit_is_taken_and_what_is_beyond_is_not(server: Server, told: dict[s
     for within, beyond in (
         ({"steps": limits["steps"]}, {"steps": limits["steps"] + 1}),
         ({"guidance": limits["guidance"]}, {"guidance": limits["guidance"] + 0.1}),
+        ({"clip_skip": limits["clip_skip"]}, {"clip_skip": limits["clip_skip"] + 1}),
         ({"n": 4}, {"n": limits["images"] + 1}),
         ({"size": f"{side}x{side}"}, {"size": f"{side - multiple}x{side}"}),
         ({"size": f"{side}x{tall}"}, {"size": f"{side}x{tall + multiple}"}),

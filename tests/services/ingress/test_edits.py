@@ -70,6 +70,17 @@ def test_an_edit_starts_from_its_picture(server: Server, photo: Image.Image) -> 
     assert (answer["seed"], len(answer["data"])) == (7, 2)
 
 
+def test_prompts_weigh_in_an_edit_and_a_variation(server: Server, photo: Image.Image) -> None:
+    said: dict[str, Any] = {"prompt": "a (red:1.3) apple", "weighting": "a1111", "clip_skip": "2"}
+    assert edit(server, photo, **said).status_code == 200
+    files = {"image": ("photo.png", file(photo), "image/png")}
+    assert post(server, VARIATIONS, files, **said).status_code == 200
+    for order in server.orders:
+        assert (order.request.weighting, order.request.clip_skip) == ("a1111", 2)
+    error = error_of(edit(server, photo, prompt="(x:2000)", weighting="a1111"), 422)
+    assert error["param"] == "prompt"
+
+
 def test_a_mask_says_where(server: Server, photo: Image.Image, mask: Image.Image) -> None:
     assert edit(server, photo, mask, size="64x64").status_code == 200
 

@@ -140,6 +140,8 @@ def test_another_programs_picture(app: FastAPI, content_type: str) -> None:
         "request": {
             "prompt": "an owl",
             "negative_prompt": "b",
+            "weighting": "a1111",
+            "clip_skip": 2,
             "steps": 20,
             "guidance": 7.0,
             "sampler": "euler_ancestral",
@@ -149,7 +151,8 @@ def test_another_programs_picture(app: FastAPI, content_type: str) -> None:
         },
         "components": {},
         "fallback_for": None,
-        "unknown": ["clip skip: 2"],
+        "made_from": None,
+        "unknown": [],
     }
 
 

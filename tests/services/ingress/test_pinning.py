@@ -192,6 +192,7 @@ def test_a_fallback_and_all_that_is_asked_for_must_fit_the_denoiser(live: LiveMo
         pin(pinning_of(record, handle), "", denoiser="toy.denoiser/7", vae_decoder="toy.vae_decoder/7")
 
 
+@pytest.mark.slow
 def test_a_shadow_gets_its_share_of_what_the_live_decoder_draws(live: LiveModel) -> None:
     shadow = Shadow(ref=another(live, Kind.VAE_DECODER, 3), percent=20)
     canary = Canary(ref=another(live, Kind.VAE_DECODER), percent=50)

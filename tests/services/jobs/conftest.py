@@ -92,6 +92,12 @@ class Running:
             await asyncio.sleep(0.005)
         return job
 
+    async def tells_of(self, *ends: JobStatus) -> None:
+        """Wait until these ends were told, in this order; the store knows of one a moment earlier."""
+        while len(self.over) < len(ends):
+            await asyncio.sleep(0.005)
+        assert self.over == list(ends)
+
 
 Watch = Callable[[Order, int], AsyncIterator[Progress | Drawn]]
 

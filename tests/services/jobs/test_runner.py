@@ -1,6 +1,7 @@
 """Jobs drawn, followed, cancelled and begun again, on a graph that a test directs."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +14,8 @@ from services.errors import FieldError, OverloadedError, UnavailableError
 from services.files.pictures import Link
 from services.jobs.desk import END
 from services.jobs.errors import JobNotFoundError
-from services.jobs.records import JobNews, JobView
-from services.jobs.work import AWAY_S, MOST_BEGUN
+from services.jobs.records import ClaimedJob, JobNews, JobView
+from services.jobs.work import AWAY_S, MOST_BEGUN, Work
 from services.messages import Drawn, Order, PictureFormat, Progress, Terms
 from tests.services.ingress.conftest import draw_at_once, watch_at_once
 from tests.services.jobs.conftest import ANN, BEN, House, Running, running, with_settings
@@ -73,7 +74,7 @@ def test_a_job_gives_the_pictures_of_its_order(house: House) -> None:
             assert job.drawn is not None
             assert [one.data for one in job.drawn.pictures] == [one.data for one in drawn.pictures]
             assert [one.seed for one in job.drawn.pictures] == [5, 6]
-            assert at.over == ["completed"]
+            await at.tells_of("completed")
             assert [type(one) for one in at.ended] == [Drawn]
 
     asyncio.run(scenario())
@@ -197,7 +198,7 @@ def test_a_cancelled_job_stops_its_walk(house: House) -> None:
             assert graph.stopped == 1
             graph.let(9)
             await at.comes_to(second, "completed")
-            assert at.over == ["cancelled", "completed"]
+            await at.tells_of("cancelled", "completed")
             assert (await at.desk.show(first, ANN)).status == "cancelled"
 
     asyncio.run(scenario())
@@ -217,17 +218,66 @@ def test_another_owner_neither_follows_nor_cancels(house: House) -> None:
 
 
 def test_a_full_graph_is_waited_out_and_fails_nothing(house: House) -> None:
+    asked: list[float] = []
+    draw = failing(*[OverloadedError("too much waits", 7)] * (MOST_BEGUN + 4))
+
+    async def watch(order: Order, preview_every: int) -> AsyncIterator[Progress | Drawn]:
+        asked.append(house.clock.now)
+        async for news in draw(order, preview_every):
+            yield news
+
     async def scenario() -> None:
-        full = [OverloadedError("too much waits", 7)] * (MOST_BEGUN + 4)
-        async with running(house, failing(*full)) as at:
+        async with running(house, watch) as at:
             id_ = await submitted(at, house)
-            while len(at.orders) <= MOST_BEGUN + 4:
-                job = await at.desk.show(id_, ANN)
+            while (job := await at.desk.show(id_, ANN)).status != "completed":
                 assert job.failure is None
-                await asyncio.sleep(0.03)
-                house.clock.now += 7
+                await asyncio.sleep(0.002)
+                house.clock.now += 1
                 at.runner.look()
-            assert (await at.comes_to(id_, "completed")).started is not None
+            assert job.started is not None
+            assert len(asked) == MOST_BEGUN + 5
+            assert min(np.diff(asked)) >= 7, "it was asked again before it said"
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_was_claimed_while_the_graph_said_that_it_is_full_waits_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, claimed = threading.Event(), threading.Event()
+    claim, put_back, calls = Work.claim, Work.put_back, list[None]()
+
+    def late(work: Work) -> ClaimedJob | None:
+        calls.append(None)
+        if len(calls) != 2:
+            return claim(work)
+        # asked for while there was room still, and answered when there is none
+        assert refused.wait(60)
+        job = claim(work)
+        claimed.set()
+        return job
+
+    def seen(work: Work, *arguments: Any, **named: Any) -> bool:
+        waits = put_back(work, *arguments, **named)
+        refused.set()
+        return waits
+
+    monkeypatch.setattr(Work, "claim", late)
+    monkeypatch.setattr(Work, "put_back", seen)
+
+    async def scenario() -> None:
+        async with running(with_settings(house, at_once=2), failing(OverloadedError("too much waits", 7))) as at:
+            first, second = [await submitted(at, house, seed=seed) for seed in range(2)]
+            await asyncio.to_thread(claimed.wait)
+            at.runner.look()
+            await asyncio.sleep(0.1)
+            assert [order.request.seed for order in at.orders] == [0], "it was asked again before it said"
+            assert {(await at.desk.show(id_, ANN)).status for id_ in (first, second)} == {"queued"}
+            house.clock.now += 7
+            at.runner.look()
+            for id_ in (first, second):
+                await at.comes_to(id_, "completed")
+            assert [order.request.seed for order in at.orders] == [0, 0, 1]
 
     asyncio.run(scenario())
 
@@ -250,7 +300,7 @@ def test_what_is_away_is_asked_again_later_and_only_so_often(house: House) -> No
             gaps = np.diff(times)
             assert gaps[0] >= 1
             assert gaps[-1] >= 60
-            assert at.over == ["failed"]
+            await at.tells_of("failed")
 
     asyncio.run(scenario())
 

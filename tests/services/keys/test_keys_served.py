@@ -23,6 +23,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["keys.burst=2"], ["keys.file=nowhere"]])
 def test_a_start_that_other_machines_would_reach_is_refused(arguments: list[str], tmp_path: Path) -> None:
     said = {

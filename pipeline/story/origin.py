@@ -1,0 +1,45 @@
+"""Which picture another one was made from, told by digests: the story holds no pixels."""
+
+from hashlib import sha256
+from typing import NamedTuple, Self
+
+from pydantic import Field
+
+from components.manifest import Sha256
+from components.messages import Mask, Pixels
+from components.record import Record
+
+_MOST_SIDE = 2**20
+
+
+class PixelsDigest(Record):
+    """Which pixels they were: the SHA-256 of their bytes, row by row from the top, and their width and height."""
+
+    sha256: Sha256
+    width: int = Field(ge=1, le=_MOST_SIDE)
+    height: int = Field(ge=1, le=_MOST_SIDE)
+
+    @classmethod
+    def of(cls, values: Pixels | Mask) -> Self:
+        """The digest of RGB pixels [height, width, 3], or of a mask [height, width], whose bytes are 0 and 1."""
+        height, width = values.shape[:2]
+        return cls(sha256=sha256(values.tobytes()).hexdigest(), width=width, height=height)
+
+
+class Origin(NamedTuple):
+    """What a picture was made from, as the stages were given it: pixels of the drawn size, a mask of the latents'.
+
+    `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
+    everywhere.
+    """
+
+    source: PixelsDigest | None = None
+    mask: PixelsDigest | None = None
+
+    @classmethod
+    def of(cls, pixels: Pixels, mask: Mask | None) -> Self:
+        """The digests of pixels [1, height, width, 3] and of a mask [height, width]."""
+        return cls(PixelsDigest.of(pixels[0]), None if mask is None else PixelsDigest.of(mask))
+
+
+NOISE = Origin()

@@ -17,7 +17,8 @@ from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.deployment_args import DeploymentArgs
 from services.files.store import StoreSettings
 from services.graph import GraphDeployment, GraphSettings
-from services.ingress.deployment import IngressDeployment, IngressSettings
+from services.ingress.deployment import IngressDeployment
+from services.ingress.faces import IngressSettings
 from services.jobs.deployment import JobsDeployment
 from services.keys.exposure import require_keys
 from services.keys.source import KeySource

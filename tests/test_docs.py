@@ -15,6 +15,7 @@ PAGES = (
     "README.md",
     "ARCHITECTURE.md",
     "docs/a1111.md",
+    "docs/api.md",
     "docs/bundled-model.md",
     "docs/client.md",
     "docs/guidance.md",

@@ -15,9 +15,9 @@ _MOST_SIDE = 2**20
 class PixelsDigest(Record):
     """Which pixels they were: the SHA-256 of their bytes, row by row from the top, and their width and height."""
 
-    sha256: Sha256
-    width: int = Field(ge=1, le=_MOST_SIDE)
-    height: int = Field(ge=1, le=_MOST_SIDE)
+    sha256: Sha256 = Field(description="of the bytes, row by row from the top")
+    width: int = Field(ge=1, le=_MOST_SIDE, description="in pixels, or latents")
+    height: int = Field(ge=1, le=_MOST_SIDE, description="in pixels, or latents")
 
     @classmethod
     def of(cls, values: Pixels | Mask) -> Self:

@@ -50,7 +50,7 @@ def create_app(
     shapes = shapes_of(faces)
 
     async def translate(request: Request, error: Exception) -> Response:
-        return answer(error, retry_after_s, shape_at(request.scope["path"], shapes))
+        return answer(error, retry_after_s, shape_at(request.scope, shapes))
 
     app.add_exception_handler(ServingError, translate)
     app.add_exception_handler(HTTPException, translate)
@@ -62,6 +62,7 @@ def create_app(
 
     def openapi() -> dict[str, Any]:
         schema = generated()
+        _drop_unmade_errors(schema)
         add_body_schema(schema)
         add_form_schemas(schema)
         add_body_schemas(schema)
@@ -72,3 +73,14 @@ def create_app(
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _drop_unmade_errors(schema: dict[str, Any]) -> None:
+    """Take out the error that FastAPI tells of wherever a path has a parameter: all checks here are ours."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if any("HTTPValidationError" in str(one) for one in content.values()):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)

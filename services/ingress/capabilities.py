@@ -25,10 +25,10 @@ class Defaults(BaseModel):
     """What a request has where it names none."""
 
     size: str = Field(description="`WIDTHxHEIGHT` in pixels; of a picture to edit: its proportions")
-    steps: int
-    guidance: float
-    sampler: str
-    schedule: str
+    steps: int = Field(description="of the sampler")
+    guidance: float = Field(description="how much the prompt insists")
+    sampler: str = Field(description="its name")
+    schedule: str = Field(description="how sigmas are spread")
     weighting: str = Field(description="how prompts weigh their parts")
     strength: float = Field(description="of a picture to edit; with a mask it is 1")
 
@@ -37,8 +37,8 @@ class Limits(BaseModel):
     """The most of each, and of a side the least too."""
 
     prompt_characters: int = Field(description="of the prompt, and of the negative prompt")
-    steps: int
-    guidance: float
+    steps: int = Field(description="of the sampler")
+    guidance: float = Field(description="how much the prompt insists")
     clip_skip: int = Field(description="1 where the text encoder offers its last layer alone")
     images: int = Field(description="of one request")
     partial_images: int = Field(description="0 where the denoiser has no previews")
@@ -51,7 +51,7 @@ class Limits(BaseModel):
 class SamplerChoice(BaseModel):
     """One sampler that walks the bundle's noise schedule."""
 
-    name: str
+    name: str = Field(description="what a request calls it")
     label: str = Field(description="as A1111 calls it, where it does")
     schedules: list[str] = Field(description="the sigma schedules that it walks here at the default steps")
 
@@ -59,28 +59,28 @@ class SamplerChoice(BaseModel):
 class ScheduleChoice(BaseModel):
     """One sigma schedule."""
 
-    name: str
+    name: str = Field(description="what a request calls it")
     label: str = Field(description="as A1111 calls it")
 
 
 class VersionChoice(BaseModel):
     """One version that a request may name; one that nobody asked for yet is tried then, and may be refused."""
 
-    name: str
-    version: int
-    sha256: str
+    name: str = Field(description="`BUNDLE.KIND`")
+    version: int = Field(description="its number in the registry")
+    sha256: str = Field(description="the digest of all its files")
     live: bool = Field(description="whether it is what a request has that names none; a canary's share aside")
-    aliases: list[str]
+    aliases: list[str] = Field(description="those that point at it")
 
 
 class Capabilities(BaseModel):
     """What a caller may ask for here."""
 
     model: str = Field(description="the served bundle")
-    defaults: Defaults
-    limits: Limits
-    samplers: list[SamplerChoice]
-    schedules: list[ScheduleChoice]
+    defaults: Defaults = Field(description="what a request has that names none")
+    limits: Limits = Field(description="what a request may ask for at most")
+    samplers: list[SamplerChoice] = Field(description="those that walk the noise schedule of the bundle")
+    schedules: list[ScheduleChoice] = Field(description="those that one of the samplers walks")
     components: dict[str, list[VersionChoice]] = Field(
         description="by kind: the live version first, then those that are rolled out or that an alias points at"
     )

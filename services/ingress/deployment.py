@@ -3,60 +3,23 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, SecretStr
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from pipeline.request import RequestRules
-from services.ingress.a1111.face import A1111Face
 from services.ingress.admission import Admission
-from services.ingress.app import Face, create_app
-from services.ingress.capabilities import CapabilitiesFace
-from services.ingress.cluster import RunningReplicas, listening_host, node_metrics, request_id
-from services.ingress.drawings import Drawings
-from services.ingress.edits import EditsFace
-from services.ingress.health import HealthFace
-from services.ingress.inspect import InspectFace
-from services.ingress.job_calls import JobCalls
-from services.ingress.job_orders import JobOrders
-from services.ingress.jobs import JobsFace
-from services.ingress.latents import LatentsFace
-from services.ingress.links import LinksFace, PublicAddress
-from services.ingress.multipart import Uploads
-from services.ingress.openai import ImagesFace
-from services.ingress.orders import Orders
-from services.ingress.page import PageFace
+from services.ingress.app import create_app
+from services.ingress.cluster import RunningReplicas, listening_host
+from services.ingress.faces import Foundation, IngressSettings, faces_of
 from services.ingress.pinning import Pinning
-from services.ingress.rollout import RolloutFace
-from services.ingress.verify import VerifyFace
 from services.keys.exposure import require_keys
-from services.keys.settings import KeySettings
 from services.keys.source import KeySource
 from services.messages import Drawn, Order, Progress
 from services.metrics import IngressMetrics
 
 _POLL_S = 0.05
-
-
-class IngressSettings(BaseModel):
-    """What the HTTP side needs to know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rules: RequestRules
-    max_images: int
-    retry_after_s: int
-    public_url: str | None = None
-    trust_forwarded: bool = False
-    webhook_secret: SecretStr | None = None
-    webhook_http: bool = False
-    webhook_private: bool = False
-    keys: KeySettings = KeySettings()
-    open: bool = False
 
 
 @serve.ingress()
@@ -88,37 +51,22 @@ class IngressDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Put the application together, after the constructor."""
-        address = PublicAddress(self._settings.public_url, self._settings.trust_forwarded)
-        links = LinksFace(self._latents.keep_picture.remote, self._latents.read_picture.remote, address)
-        drawings = Drawings(self._draw, self._watch, links, self._pinning, self._metrics)
-        kept = JobOrders(JobCalls(self._jobs), drawings, address)
-        orders = Orders(self._pinning, self._settings.rules, drawings, request_id, self._admission, kept.answer)
-        uploads = Uploads()
-        images, edits = ImagesFace(self._pinning, orders), EditsFace(orders, uploads)
-        replicas = RunningReplicas(serve.get_replica_context().app_name)
-        health = HealthFace(replicas, node_metrics, self._admission, self._away_s)
-        rollout = RolloutFace(self._status, self._hint, self._settings.webhook_secret)
-        latents = LatentsFace(
-            self._pinning,
-            self._latents.read.remote,
-            self._graph.decode.remote,
-            self._graph.compare.remote,
-            self._admission,
-            self._metrics,
+        found = Foundation(
+            settings=self._settings,
+            pinning=self._pinning,
+            admission=self._admission,
+            metrics=self._metrics,
+            graph=self._graph,
+            latents=self._latents,
+            jobs=self._jobs,
+            draw=self._draw,
+            watch=self._watch,
+            status=self._status,
+            hint=self._hint,
+            away_s=self._away_s,
+            replicas=RunningReplicas(serve.get_replica_context().app_name),
         )
-        jobs = self._jobs_face(orders, kept)
-        inspect, verify = InspectFace(uploads), VerifyFace(orders, uploads)
-        capabilities = CapabilitiesFace(self._pinning, self._settings.rules)
-        a1111 = A1111Face(orders, uploads)
-        drawing: list[Face] = [images, edits, jobs, capabilities, a1111]
-        faces = [*drawing, verify, links, latents, inspect, health, rollout, PageFace()]
-        return create_app(faces, self._metrics, self._settings.retry_after_s, self._keys.keyring)
-
-    def _jobs_face(self, orders: Orders, kept: JobOrders) -> JobsFace:
-        # jobs wait in their store: a full or stopping server takes them all the same
-        admission = Admission(self._settings.max_images, lambda _: None)
-        http, private = self._settings.webhook_http, self._settings.webhook_private
-        return JobsFace(replace(orders, admission=admission), kept, http, private)
+        return create_app(faces_of(found), self._metrics, self._settings.retry_after_s, self._keys.keyring)
 
     def __del__(self) -> None:
         """End what runs beside the calls; Serve calls it on the event loop, before the replica stops."""

@@ -109,6 +109,10 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 _OBJECTS = ("components",)
+_FILES = {
+    IMAGE: "the picture: PNG, JPEG or WebP",
+    MASK: "a PNG as large as the picture; what is transparent in it is drawn anew",
+}
 _TEXTS = ("prompt", "negative_prompt", "user")
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     **ANSWERS,
@@ -119,7 +123,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 def _body(model: str, files: tuple[str, ...]) -> dict[str, Any]:
-    pictures = {"type": "object", "required": [IMAGE], "properties": dict.fromkeys(files, PICTURE["schema"])}
+    properties = {name: {**PICTURE["schema"], "description": _FILES[name]} for name in files}
+    pictures = {"type": "object", "required": [IMAGE], "properties": properties}
     whole = {"allOf": [{"$ref": f"#/components/schemas/{model}"}, pictures]}
     return {"requestBody": {"required": True, "content": {MULTIPART_TYPE: {"schema": whole}}}}
 

@@ -53,7 +53,7 @@ class Envelope:
             if status != _CLIENT_CLOSED:  # half an answer is out already; only breaking off tells the client
                 status, whole = HTTPStatus.INTERNAL_SERVER_ERROR, True
                 raise
-            shape = shape_at(scope["path"], self._shapes)
+            shape = shape_at(scope, self._shapes)
             await answer(error, self._retry_after_s, shape)(scope, receive, watched_send)
         finally:
             # a stream that was left before its end was not answered either

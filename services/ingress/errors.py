@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from ray.exceptions import ObjectStoreFullError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from pipeline.errors import RequestError
 from services.errors import (
@@ -97,8 +98,11 @@ def shapes_of(faces: Iterable[object]) -> Shapes:
     return {face.prefix: face.error_of for face in faces if isinstance(face, Shaped)}
 
 
-def shape_at(path: str, shapes: Shapes) -> Shape:
-    """The shape of errors at a path."""
+def shape_at(scope: Scope, shapes: Shapes) -> Shape:
+    """The shape of errors where a request goes; the application may lie under a root path."""
+    path, root = scope["path"], scope.get("root_path", "")
+    if path.startswith(f"{root}/"):
+        path = path.removeprefix(root)
     return next((shape for prefix, shape in shapes.items() if path.startswith(f"{prefix}/")), openai_shape)
 
 

@@ -54,7 +54,7 @@ class Guard:
                 if route is not None:
                     # the figures of requests are by route, which nobody else finds out any more
                     scope["route"] = route
-                await answer(error, self._retry_after_s, shape_at(scope["path"], self._shapes))(scope, receive, send)
+                await answer(error, self._retry_after_s, shape_at(scope, self._shapes))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -23,14 +23,14 @@ PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Health(BaseModel):
     """An answer with nothing more to say."""
 
-    status: str = "ok"
+    status: str = Field("ok", description="always `ok`")
 
 
 class Readiness(BaseModel):
     """How many replicas of each deployment take requests, and whether the registry answers, which no request needs."""
 
-    status: str = "ready"
-    replicas: dict[str, int]
+    status: str = Field("ready", description="always `ready`; else the answer is an error")
+    replicas: dict[str, int] = Field(description="how many run, by deployment")
     registry: Literal["ok", "away"] = Field(
         "ok", description="away: it does not answer, and what was live last is served on"
     )

@@ -125,7 +125,11 @@ _BODY = {
         "content": {
             **dict.fromkeys(MEDIA_TYPES.values(), PICTURE),
             MULTIPART_TYPE: {
-                "schema": {"type": "object", "required": [_FIELD], "properties": {_FIELD: PICTURE["schema"]}}
+                "schema": {
+                    "type": "object",
+                    "required": [_FIELD],
+                    "properties": {_FIELD: {**PICTURE["schema"], "description": "the picture"}},
+                }
             },
         },
     }

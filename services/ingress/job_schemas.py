@@ -36,14 +36,14 @@ class JobBody(GenerationBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": _EXAMPLES})
 
-    webhook: WebhookBody | None = None
+    webhook: WebhookBody | None = Field(None, description="who is told of its end")
 
 
 class JobPreview(BaseModel):
     """The newest preview of an unfinished picture, in its size."""
 
-    image_index: int
-    step: int
+    image_index: int = Field(description="which of the n pictures, from 0")
+    step: int = Field(description="after how many steps it was made")
     b64_json: str = Field(description="the file, in base64")
 
 
@@ -57,18 +57,18 @@ class JobAnswer(JobState):
 class JobList(BaseModel):
     """A part of a caller's jobs, the newest first; `after` the last of them there are more."""
 
-    object: Literal["list"] = "list"
-    data: list[JobState]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+    object: Literal["list"] = Field("list", description="always `list`")
+    data: list[JobState] = Field(description="the jobs")
+    first_id: str | None = Field(description="the first one's id")
+    last_id: str | None = Field(description="the last one's id, for `after`")
+    has_more: bool = Field(description="whether older ones follow")
 
 
 class JobEvent(BaseModel):
     """What has become of a job: `job.queued`, `job.generating`, `job.completed`, `job.failed` or `job.cancelled`."""
 
-    type: str
-    job: JobState
+    type: str = Field(description="names the event")
+    job: JobState = Field(description="the job after it")
 
 
 JOB_EVENTS = (JobEvent, ProgressEvent, PartialImageEvent)

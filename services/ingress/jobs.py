@@ -34,7 +34,7 @@ from services.jobs.state import PATH, address_of, state_of
 _SCHEMAS = "#/components/schemas/"
 _MOST_LISTED, _LISTED = 100, 20
 _LONGEST_ID = 64
-_ID = Annotated[str, Path(alias="id")]
+_ID = Annotated[str, Path(alias="id", description="of the job")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class JobsFace:
         """The face's routes."""
         router = APIRouter(prefix=PATH, tags=["jobs"])
         plain: dict[str, Any] = {"response_class": Response}
-        router.add_api_route("", self.submit, methods=["POST"], responses=_ACCEPTED, openapi_extra=_BODY, **plain)
+        router.add_api_route(
+            "", self.submit, methods=["POST"], status_code=202, responses=_ACCEPTED, openapi_extra=_BODY, **plain
+        )
         router.add_api_route("", self.page, methods=["GET"], responses=_LIST, openapi_extra=_PAGE, **plain)
         router.add_api_route("/{id}", self.show, methods=["GET"], responses=_SHOWN, openapi_extra=_USER, **plain)
         router.add_api_route("/{id}", self.cancel, methods=["DELETE"], responses=_ENDED, openapi_extra=_USER, **plain)
@@ -264,6 +266,7 @@ _BODY = {
 _GONE: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorAnswer, "description": "there is no such job for this caller"},
     410: {"model": ErrorAnswer, "description": "the job is kept no more"},
+    422: ERRORS[422],
     503: ERRORS[503],
 }
 
@@ -278,7 +281,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     507: {"model": ErrorAnswer, "description": "the disk does not take it"},
     **ERRORS,
 }
-_LIST: dict[int | str, dict[str, Any]] = {200: {"description": "the jobs", **_of("JobList")}, 422: ERRORS[422], **_GONE}
+_LIST: dict[int | str, dict[str, Any]] = {200: {"description": "the jobs", **_of("JobList")}, **_GONE}
 _SHOWN: dict[int | str, dict[str, Any]] = {200: {"description": "the job", **_of("JobAnswer")}, **_GONE}
 _ENDED: dict[int | str, dict[str, Any]] = {
     200: {"description": "the job, which is cancelled", **_of("JobAnswer")},

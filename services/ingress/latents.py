@@ -52,7 +52,7 @@ class DecodeBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
 
-    components: DecodeComponents | None = None
+    components: DecodeComponents | None = Field(None, description="versions other than those of the latents")
     output_format: PictureFormat | None = Field(None, description="png if left out")
     output_compression: int | None = Field(
         None, description="0 to 100, for jpeg and webp: the quality, 100 if left out"
@@ -64,17 +64,17 @@ class ComparedImage(BaseModel):
     """One version's picture."""
 
     b64_json: str = Field(description="the PNG file, in base64")
-    vae_decoder: ComponentPin
+    vae_decoder: ComponentPin = Field(description="what made it")
 
 
 class ComparisonAnswer(BaseModel):
     """Two versions' pictures of the same latents, and how they differ."""
 
     created: int = Field(description="seconds since 1970")
-    identical: bool
+    identical: bool = Field(description="whether all pixels are equal")
     psnr_db: float | None = Field(description="null where the two are identical")
     max_difference: int = Field(description="0 to 255, of any channel of any pixel")
-    seed: int
+    seed: int = Field(description="the latents' own")
     data: list[ComparedImage] = Field(description="in the order in which they were asked for")
     components: dict[str, ComponentPin] = Field(description="what made the latents, by kind")
 
@@ -125,7 +125,9 @@ class LatentsFace:
         )
         return router
 
-    async def decode_one(self, request: Request, latents: Annotated[str, Path(alias="id")]) -> Response:
+    async def decode_one(
+        self, request: Request, latents: Annotated[str, Path(alias="id", description="of the latents")]
+    ) -> Response:
         """Decode kept latents by the VAE decoder that is named."""
         accept = wanted(request.headers.get("accept"))
         require_json_type(request.headers.get("content-type"))
@@ -151,7 +153,9 @@ class LatentsFace:
         answer = answer_of(order, drawn, decoder.name.split(".")[0])
         return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=headers)
 
-    async def compare_two(self, request: Request, latents: Annotated[str, Path(alias="id")]) -> Response:
+    async def compare_two(
+        self, request: Request, latents: Annotated[str, Path(alias="id", description="of the latents")]
+    ) -> Response:
         """Show what two VAE decoders make of the same latents, and where they differ."""
         as_json = _asks_for_json(request.headers.get("accept"))
         query = one_of_each(request.query_params.multi_items(), _COMPARED)

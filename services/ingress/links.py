@@ -102,7 +102,7 @@ class LinksFace:
             ) from None
         return [url_of(link, self.address.of(request)) for link in links]
 
-    async def show(self, request: Request, name: Annotated[str, Path()]) -> Response:
+    async def show(self, request: Request, name: Annotated[str, Path(description="as the link has it")]) -> Response:
         """Show the picture of a link."""
         expires, signature = (request.query_params.get(part, "") for part in ("expires", "signature"))
         format_ = next((known for known in MEDIA_TYPES if name.endswith(f".{known}")), None)

@@ -51,7 +51,9 @@ class GenerationBody(BaseModel):
         description="where steps is left out: low is half of the default steps; auto, if left out, standard and medium "
         "are the default; high and hd are twice, xhigh three and max four times as many",
     )
-    style: Annotated[None, _EMPTY] = None
+    style: Annotated[None, _EMPTY] = Field(
+        None, description="pictures have the style that the prompt asks for: null alone"
+    )
     background: Annotated[Literal["auto", "opaque"] | None, _EMPTY] = Field(None, description="pictures are opaque")
     moderation: Annotated[Literal["auto", "low"] | None, _EMPTY] = Field(None, description="nothing is filtered")
     stream: bool | None = Field(None, description="answer with server-sent events; false if left out")
@@ -141,9 +143,9 @@ class VariationBody(EditBody):
 class ComponentPin(BaseModel):
     """One exact version of a component."""
 
-    name: str
-    version: int
-    sha256: str
+    name: str = Field(description="`BUNDLE.KIND`")
+    version: int = Field(description="its number in the registry")
+    sha256: str = Field(description="the digest of all its files")
 
 
 class GeneratedImage(BaseModel):
@@ -162,15 +164,15 @@ class GeneratedImage(BaseModel):
 class InputTokens(BaseModel):
     """What the input's tokens were."""
 
-    text_tokens: int
-    image_tokens: int
+    text_tokens: int = Field(description="of both prompts")
+    image_tokens: int = Field(description="always 0: a picture to start from is not read as tokens")
 
 
 class OutputTokens(BaseModel):
     """What the output's tokens are."""
 
-    image_tokens: int
-    text_tokens: int = 0
+    image_tokens: int = Field(description="one for each latent pixel")
+    text_tokens: int = Field(0, description="always 0")
 
 
 class Usage(BaseModel):
@@ -178,38 +180,38 @@ class Usage(BaseModel):
 
     input_tokens: int = Field(description="of the prompt and the negative prompt, as far as the model read them")
     output_tokens: int = Field(description="one for each latent pixel of every picture, however many steps")
-    total_tokens: int
-    input_tokens_details: InputTokens
-    output_tokens_details: OutputTokens
+    total_tokens: int = Field(description="both together")
+    input_tokens_details: InputTokens = Field(description="what they are of")
+    output_tokens_details: OutputTokens = Field(description="what they are of")
 
 
 class GenerationAnswer(BaseModel):
     """The pictures and what made them."""
 
     created: int = Field(description="seconds since 1970")
-    data: list[GeneratedImage]
-    model: str
-    output_format: PictureFormat
-    size: str
+    data: list[GeneratedImage] = Field(description="the pictures, in the order of their seeds")
+    model: str = Field(description="the bundle")
+    output_format: PictureFormat = Field(description="of every picture")
+    size: str = Field(description="`WIDTHxHEIGHT` in pixels")
     quality: ToldQuality | None = Field(None, description="null where the request's steps decided")
-    background: Literal["opaque"] = "opaque"
+    background: Literal["opaque"] = Field("opaque", description="pictures are opaque")
     usage: Usage | None = Field(None, description="null for pictures of kept latents, which read no text")
     seed: int = Field(description="the first picture's")
     prompt_truncated: bool = Field(description="whether the prompt was longer than the model reads, and was cut")
-    negative_prompt_truncated: bool
+    negative_prompt_truncated: bool = Field(description="the same of the negative prompt")
     components: dict[str, ComponentPin] = Field(description="by kind")
 
 
 class ImageEvent(BaseModel):
     """What every event with a picture in it says; `image_index` is ours."""
 
-    type: str
+    type: str = Field(description="names the event")
     b64_json: str = Field(description="the file, in base64")
     created_at: int = Field(description="seconds since 1970")
-    size: str
+    size: str = Field(description="`WIDTHxHEIGHT` in pixels")
     quality: ToldQuality | Literal["auto"] = Field(description="auto where the request's steps decided")
-    background: Literal["opaque"] = "opaque"
-    output_format: PictureFormat
+    background: Literal["opaque"] = Field("opaque", description="pictures are opaque")
+    output_format: PictureFormat = Field(description="of the file")
     image_index: int = Field(description="which of the n pictures, from 0")
 
 
@@ -223,50 +225,52 @@ class CompletedEvent(ImageEvent):
     """A finished picture; what stands after its usage is ours."""
 
     usage: Usage = Field(description="this picture's; the text counts with the first one")
-    seed: int
-    subseed: int | None
-    fallback: ComponentPin | None
-    latents: str | None
-    prompt_truncated: bool
-    negative_prompt_truncated: bool
+    seed: int = Field(description="alone, this seed, with the subseed if there is one, gives this picture")
+    subseed: int | None = Field(description="null where subseed_strength is 0")
+    fallback: ComponentPin | None = Field(
+        description="the VAE decoder that made it, where the pinned one gave no picture; else null"
+    )
+    latents: str | None = Field(description="the id of its latents, where they were stored")
+    prompt_truncated: bool = Field(description="whether the prompt was longer than the model reads, and was cut")
+    negative_prompt_truncated: bool = Field(description="the same of the negative prompt")
 
 
 class ProgressEvent(BaseModel):
     """How far a picture is: sent where the request asks for `progress`, as OpenAI has no such event."""
 
-    type: str
+    type: str = Field(description="names the event")
     created_at: int = Field(description="seconds since 1970")
-    image_index: int
-    step: int
-    steps: int
+    image_index: int = Field(description="which of the n pictures, from 0")
+    step: int = Field(description="how many steps are done")
+    steps: int = Field(description="how many there are")
 
 
 class ErrorDetail(BaseModel):
     """What went wrong; `param` is the field at fault."""
 
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+    message: str = Field(description="what went wrong, in words")
+    type: str = Field(description="its kind, as OpenAI names kinds")
+    param: str | None = Field(description="the field at fault, if it is one")
+    code: str | None = Field(description="tells errors of one type apart")
 
 
 class ErrorAnswer(BaseModel):
     """Every answer that is no success."""
 
-    error: ErrorDetail
+    error: ErrorDetail = Field(description="what went wrong")
 
 
 class Model(BaseModel):
     """A served bundle, as OpenAI lists models."""
 
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: Literal["latentworks"] = "latentworks"
+    id: str = Field(description="the name to ask for")
+    object: Literal["model"] = Field("model", description="always `model`")
+    created: int = Field(description="seconds since 1970")
+    owned_by: Literal["latentworks"] = Field("latentworks", description="always `latentworks`")
 
 
 class ModelList(BaseModel):
     """All served bundles."""
 
-    object: Literal["list"] = "list"
-    data: list[Model]
+    object: Literal["list"] = Field("list", description="always `list`")
+    data: list[Model] = Field(description="the bundles")

@@ -36,7 +36,11 @@ from services.ingress.sources import IMAGE, MASK, Brought
 from services.messages import Order, Picture, PictureFormat
 
 SOURCE = "source"
-_FILES = (IMAGE, SOURCE, MASK)
+_FILES = {
+    IMAGE: "the picture that is verified",
+    SOURCE: "the picture that it was made from, if it was made from one",
+    MASK: "the mask that it was made with, if there was one",
+}
 # of a source and its mask together, as for an edit
 _SOURCE_BYTES = 64 * 2**20
 _MOST_FILES = 16
@@ -57,22 +61,22 @@ class VerificationBody(BaseModel):
 class VerifiedComponent(BaseModel):
     """One component: the version that the story names, and the one that drew the picture again."""
 
-    kind: str
-    asked: ComponentPin
-    present: ComponentPin
+    kind: str = Field(description="of which kind it is")
+    asked: ComponentPin = Field(description="what the story names")
+    present: ComponentPin = Field(description="what drew the picture again")
 
 
 class Verification(BaseModel):
     """Whether a picture is what its story makes."""
 
-    object: Literal["image.verification"] = "image.verification"
+    object: Literal["image.verification"] = Field("image.verification", description="always `image.verification`")
     equal: bool = Field(description="whether all pixels are, once the new picture was written as the old one")
     largest_difference: int | None = Field(
         description="0 to 255, of any channel of any pixel; null where the file has another size than its story tells"
     )
     differing_pixels: int | None = Field(description="how many differ in any channel; null likewise")
     output_format: PictureFormat = Field(description="how the new picture was written before the two were compared")
-    output_compression: int
+    output_compression: int = Field(description="likewise")
     components: list[VerifiedComponent] = Field(description="those that take part in the picture")
     made_from: MadeFrom | None = Field(description="the picture that it was made from, where it was made from one")
     request: dict[str, JsonValue] = Field(description="what was drawn, as of `/v1/inspect`")
@@ -228,7 +232,7 @@ _BODY = {
                     "type": "object",
                     "required": [IMAGE],
                     "properties": {
-                        **dict.fromkeys(_FILES, PICTURE["schema"]),
+                        **{name: {**PICTURE["schema"], "description": said} for name, said in _FILES.items()},
                         **VerificationBody.model_json_schema()["properties"],
                     },
                 }

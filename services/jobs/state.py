@@ -13,43 +13,43 @@ PATH = "/v1/jobs"
 class PictureProgress(BaseModel):
     """How far one picture of a job is."""
 
-    image_index: int
-    step: int
-    steps: int
+    image_index: int = Field(description="which of the n pictures, from 0")
+    step: int = Field(description="how many steps are done")
+    steps: int = Field(description="how many there are")
 
 
 class Timings(BaseModel):
     """How long a job has waited, and was drawn, in seconds so far."""
 
-    queued_s: float
+    queued_s: float = Field(description="until it was begun")
     generating_s: float | None = Field(description="null before it was begun")
 
 
 class Delivered(BaseModel):
     """How far the telling of a job's end to its webhook is."""
 
-    state: DeliveryState
-    attempts: int
+    state: DeliveryState = Field(description="`pending`, `delivered`, or `given_up`")
+    attempts: int = Field(description="how often it was tried")
     status: int | None = Field(description="the receiver's last answer; null where there was none")
 
 
 class JobState(BaseModel):
     """A job without its pictures. Times are seconds since 1970."""
 
-    id: str
-    object: Literal["job"] = "job"
-    kind: Literal["image_generation"] = "image_generation"
-    status: JobStatus
-    created: int
+    id: str = Field(description="what the job is asked for by")
+    object: Literal["job"] = Field("job", description="always `job`")
+    kind: Literal["image_generation"] = Field("image_generation", description="always `image_generation`")
+    status: JobStatus = Field(description="queued, generating, or how it ended")
+    created: int = Field(description="when it was accepted")
     started: int | None = Field(description="when it was begun last; null while it waits")
-    ended: int | None
+    ended: int | None = Field(description="when it ended; null before")
     expires: int | None = Field(description="until when it is kept; null before it has ended")
     url: str = Field(description="where it is to be seen")
-    model: str
+    model: str = Field(description="the bundle")
     seed: int = Field(description="the first picture's")
     position: int | None = Field(description="in the queue, 1 for the next one; null for a job that does not wait")
     progress: list[PictureProgress] = Field(description="of each picture that was begun, while it is being drawn")
-    timings: Timings
+    timings: Timings = Field(description="how long it waited and was drawn")
     error: ErrorDetail | None = Field(description="why it failed; else null")
     webhook: Delivered | None = Field(description="null without one")
 

@@ -39,7 +39,7 @@ _MOST_SIDE = 2**16
 class ExtraAnswer(BaseModel):
     """An enlarged picture."""
 
-    html_info: str
+    html_info: str = Field(description="how it was enlarged, in words")
     image: str = Field(description="a PNG file in base64")
 
 

@@ -24,14 +24,14 @@ _YES, _NO = ("true", "1", "True"), ("false", "0", "False")
 class State(BaseModel):
     """What A1111 tells of the task that it is at."""
 
-    skipped: bool
-    interrupted: bool
-    job: str
+    skipped: bool = Field(description="whether a batch was skipped")
+    interrupted: bool = Field(description="whether it was interrupted")
+    job: str = Field(description="the task's id")
     job_count: int = Field(description="how many batches it has; 0 where nothing is under way")
-    job_timestamp: str
+    job_timestamp: str = Field(description="when it began, as YYYYMMDDhhmmss")
     job_no: int = Field(description="which batch is drawn, from 0")
-    sampling_step: int
-    sampling_steps: int
+    sampling_step: int = Field(description="how many steps of the batch are done")
+    sampling_steps: int = Field(description="how many the batch has")
 
 
 class ProgressAnswer(BaseModel):
@@ -39,9 +39,9 @@ class ProgressAnswer(BaseModel):
 
     progress: float = Field(description="0 to 1")
     eta_relative: float = Field(description="seconds that it may take still")
-    state: State
+    state: State = Field(description="the task itself")
     current_image: str | None = Field(description="the newest preview, a PNG file in base64")
-    textinfo: str | None = None
+    textinfo: str | None = Field(None, description="always null")
 
 
 _IDLE = ProgressAnswer(

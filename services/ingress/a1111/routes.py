@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.ingress.body import JSON_TYPE
 
@@ -14,10 +14,10 @@ _PARTS = "#/$defs/"
 class A1111Error(BaseModel):
     """Every answer that is no success."""
 
-    error: str
-    detail: str
-    body: str
-    errors: str
+    error: str = Field(description="always `HTTPException`")
+    detail: str = Field(description="what went wrong, in words")
+    body: str = Field(description="always empty")
+    errors: str = Field(description="the same in words of ours")
 
 
 # as a schema: of a model FastAPI would make a validator for every status of every route

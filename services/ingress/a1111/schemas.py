@@ -31,10 +31,14 @@ def _switch(given: Any) -> Any:
     return bool(given) if isinstance(given, int) and given in (0, 1) else given
 
 
-_Off = Annotated[None, _inert(False)]
-_Zero = Annotated[None, _inert(0)]
-_Empty = Annotated[None, _inert("", "None")]
+_Off = Annotated[None, _inert(False), Field(description="false alone: there is no such thing here")]
+_Zero = Annotated[None, _inert(0), Field(description="0 alone: there is no such thing here")]
+_Empty = Annotated[None, _inert("", "None"), Field(description="empty alone: there is no such thing here")]
 _Text = Annotated[str | None, _inert("")]
+_SECOND_PASS = Field(description="does nothing without a second pass, which there is none of")
+_SecondText = Annotated[str | None, _SECOND_PASS]
+_SecondWhole = Annotated[int | None, _SECOND_PASS]
+_SecondNumber = Annotated[float | None, _SECOND_PASS]
 _Switch = Annotated[bool | None, BeforeValidator(_switch)]
 
 
@@ -51,8 +55,10 @@ class OptionsBody(BaseModel):
     )
     emphasis: _Text = Field(None, description="how signs in a prompt weigh: Original as A1111 has it, None, Compel")
     randn_source: _Text = Field(None, description="whose noise a seed gives: CPU, NV")
-    samples_format: Annotated[Literal["png"] | None, _inert("")] = None
-    eta_noise_seed_delta: Annotated[Literal[0] | None, _inert("")] = None
+    samples_format: Annotated[Literal["png"] | None, _inert("")] = Field(
+        None, description="`png` alone: `send_images` sends PNG"
+    )
+    eta_noise_seed_delta: Annotated[Literal[0] | None, _inert("")] = Field(None, description="0 alone")
 
 
 class DrawingBody(BaseModel):
@@ -62,12 +68,12 @@ class DrawingBody(BaseModel):
 
     prompt: str | None = Field("", description="what to draw")
     negative_prompt: str | None = Field("", description="what to keep away from")
-    styles: Annotated[None, _inert([])] = None
+    styles: Annotated[None, _inert([])] = Field(None, description="an empty list alone: there are none")
     seed: int | None = Field(-1, description="-1: drawn afresh, and told in `info`")
     subseed: int | None = Field(-1, description="-1: drawn afresh, and told in `info`")
     subseed_strength: float | None = Field(0, description="how far to go from the noise of seed, 0, to subseed's, 1")
-    seed_resize_from_h: Annotated[None, _inert(-1, 0)] = None
-    seed_resize_from_w: Annotated[None, _inert(-1, 0)] = None
+    seed_resize_from_h: Annotated[None, _inert(-1, 0)] = Field(None, description="-1 or 0 alone: noise is of the size")
+    seed_resize_from_w: Annotated[None, _inert(-1, 0)] = Field(None, description="-1 or 0 alone: noise is of the size")
     sampler_name: str | None = Field(None, description="as GET samplers names it, perhaps with a schedule after it")
     sampler_index: str | None = Field(None, description="the sampler's name where sampler_name is null")
     scheduler: str | None = Field(None, description="as GET schedulers names it; null: automatic")
@@ -82,19 +88,21 @@ class DrawingBody(BaseModel):
     s_churn: _Zero = None
     s_tmin: _Zero = None
     s_tmax: _Zero = None
-    s_noise: Annotated[None, _inert(1)] = None
+    s_noise: Annotated[None, _inert(1)] = Field(None, description="1 alone: there is no such thing here")
     restore_faces: _Off = None
     tiling: _Off = None
     refiner_checkpoint: _Empty = None
     refiner_switch_at: float | None = Field(None, description="does nothing without a refiner")
     override_settings: OptionsBody | None = Field(None, description="options of this request alone")
-    override_settings_restore_afterwards: _Switch = True
+    override_settings_restore_afterwards: _Switch = Field(
+        True, description="true alone, where there are override_settings: POST options sets what stays"
+    )
     script_name: Annotated[str | None, _inert("", "None")] = Field(None, description="there are none")
     script_args: list[JsonValue] | None = Field(None, description="does nothing without a script")
     alwayson_scripts: dict[str, JsonValue] | None = Field(None, description="there are none")
-    comments: Annotated[None, _inert({})] = None
-    disable_extra_networks: _Switch = False
-    send_images: _Switch = True
+    comments: Annotated[None, _inert({})] = Field(None, description="an empty object alone")
+    disable_extra_networks: _Switch = Field(False, description="take `<lora:...>` and the like as words")
+    send_images: _Switch = Field(True, description="whether the answer holds the pictures")
     save_images: _Off = None
     do_not_save_samples: _Switch = Field(False, description="nothing is saved either way")
     do_not_save_grid: _Switch = Field(False, description="nothing is saved either way")
@@ -106,20 +114,20 @@ class Txt2ImgBody(DrawingBody):
     """A request for pictures of a prompt. What belongs to the second pass does nothing, as there is none."""
 
     enable_hr: _Off = None
-    denoising_strength: float | None = None
-    firstphase_width: int | None = None
-    firstphase_height: int | None = None
+    denoising_strength: _SecondNumber = None
+    firstphase_width: _SecondWhole = None
+    firstphase_height: _SecondWhole = None
     firstpass_image: _Empty = None
-    hr_scale: float | None = None
-    hr_upscaler: str | None = None
-    hr_second_pass_steps: int | None = None
-    hr_resize_x: int | None = None
-    hr_resize_y: int | None = None
-    hr_checkpoint_name: str | None = None
-    hr_sampler_name: str | None = None
-    hr_scheduler: str | None = None
-    hr_prompt: str | None = None
-    hr_negative_prompt: str | None = None
+    hr_scale: _SecondNumber = None
+    hr_upscaler: _SecondText = None
+    hr_second_pass_steps: _SecondWhole = None
+    hr_resize_x: _SecondWhole = None
+    hr_resize_y: _SecondWhole = None
+    hr_checkpoint_name: _SecondText = None
+    hr_sampler_name: _SecondText = None
+    hr_scheduler: _SecondText = None
+    hr_prompt: _SecondText = None
+    hr_negative_prompt: _SecondText = None
 
 
 class Img2ImgBody(DrawingBody):
@@ -137,7 +145,7 @@ class Img2ImgBody(DrawingBody):
     inpaint_full_res: _Switch = Field(True, description="draw what is masked alone, in the whole size")
     inpaint_full_res_padding: int | None = Field(0, description="pixels around what is masked that are drawn too")
     inpainting_mask_invert: _Switch = Field(False, description="draw what is not masked")
-    initial_noise_multiplier: Annotated[None, _inert(1)] = None
+    initial_noise_multiplier: Annotated[None, _inert(1)] = Field(None, description="1 alone")
     latent_mask: _Empty = None
     include_init_images: _Switch = Field(False, description="whether the answer's parameters hold the pictures")
 
@@ -149,17 +157,17 @@ class ExtraBody(BaseModel):
 
     image: str = Field(description="in base64")
     resize_mode: Literal[0, 1] | None = Field(0, description="0: by upscaling_resize; 1: to a width and height")
-    show_extras_results: _Switch = True
+    show_extras_results: _Switch = Field(True, description="the picture is in the answer either way")
     gfpgan_visibility: _Zero = None
     codeformer_visibility: _Zero = None
     codeformer_weight: float | None = Field(None, description="does nothing without CodeFormer")
-    upscaling_resize: float | None = 2
-    upscaling_resize_w: int | None = 512
-    upscaling_resize_h: int | None = 512
-    upscaling_crop: _Switch = True
-    upscaler_1: str | None = "None"
-    upscaler_2: str | None = "None"
-    extras_upscaler_2_visibility: float | None = 0
+    upscaling_resize: float | None = Field(2, description="how many times as wide and high")
+    upscaling_resize_w: int | None = Field(512, description="in pixels")
+    upscaling_resize_h: int | None = Field(512, description="in pixels")
+    upscaling_crop: _Switch = Field(True, description="cut what is over the width or height")
+    upscaler_1: str | None = Field("None", description="as GET upscalers names it")
+    upscaler_2: str | None = Field("None", description="another one, whose picture is blended in")
+    extras_upscaler_2_visibility: float | None = Field(0, description="0 to 1: how much of it")
     upscale_first: _Switch = Field(False, description="does nothing without a restorer of faces")
 
 

@@ -41,7 +41,7 @@ from services.errors import (
     StartError,
     UnavailableError,
 )
-from services.ingress.errors import answer
+from services.ingress.errors import answer, shape_at
 from services.keys.records import KeyLineError
 
 SECRET = "/root/.latentworks/components cannot be written"
@@ -183,3 +183,21 @@ def test_a_stage_that_failed_is_named() -> None:
     response = answer(across(ServingError("denoiser: something went wrong in this stage")), 7)
     assert (response.status_code, json.loads(text_of(response))["error"]["code"]) == (500, "internal_error")
     assert "denoiser" in text_of(response)
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "theirs"),
+    [
+        ("", "/sdapi/v1/txt2img", True),
+        ("/below", "/below/sdapi/v1/txt2img", True),
+        ("/below", "/sdapi/v1/txt2img", True),
+        ("/sdapi", "/sdapi/v1/images/generations", False),
+        ("", "/sdapis", False),
+        ("", "/v1/sdapi/x", False),
+    ],
+)
+def test_a_faces_own_shape_is_that_of_its_paths_below_a_root_too(root: str, path: str, theirs: bool) -> None:
+    def own(_: ServingError) -> dict[str, str]:
+        return {}
+
+    assert (shape_at({"path": path, "root_path": root}, {"/sdapi": own}) is own) is theirs

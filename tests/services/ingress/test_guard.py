@@ -20,7 +20,8 @@ from services.errors import StartError
 from services.ingress import deployment
 from services.ingress.access import Access, caller
 from services.ingress.app import Face, create_app
-from services.ingress.deployment import IngressDeployment, IngressSettings
+from services.ingress.deployment import IngressDeployment
+from services.ingress.faces import IngressSettings
 from services.keys.keyring import Caller, Keyring
 from services.keys.records import KeyRecord, Role, digest_of, line_of
 from services.keys.settings import KeyLimits, KeySettings

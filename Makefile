@@ -34,7 +34,7 @@ check: lint quick ## what to run before every commit
 lint: .venv/.complete ## format, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 quick: .venv/.complete ## the quick tests, on all cores

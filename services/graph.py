@@ -3,8 +3,9 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import ObjectLostError
@@ -19,10 +20,12 @@ from services.errors import DeadlineExceededError
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
-from services.messages import Drawn, Order, Picture, Progress, WalkOrder, WalkReport
+from services.messages import Drawn, Order, Picture, Progress, Queued, StageTimes, WalkOrder, WalkReport
 from services.metrics import GraphMetrics
 from services.retries import LOST, Losses, again_where_lost
 from services.shadows import Shadows, Shown
+
+Result = TypeVar("Result")
 
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
@@ -46,7 +49,7 @@ class GraphSettings(BaseModel):
 class _Watch:
     """Who wants to hear of an order's progress: after every step, and every `preview_every` steps with a preview."""
 
-    tell: Callable[[Progress], object]
+    tell: Callable[[Progress | Queued], object]
     preview_every: int
 
 
@@ -67,12 +70,17 @@ class _Drawing:
     encoded: _Encoded
     truncated: tuple[bool, bool]
     origin: Origin
+    encoder_s: tuple[float, float | None]
     arrived: float
     watch: _Watch | None
 
     def tell(self, image: int, report: WalkReport) -> None:
         """Pass on what a walk reports, but that it is about to risk something."""
-        if self.watch is not None and (report.progress.estimates or report.latents is not None):
+        if self.watch is None:
+            return
+        if report.position:
+            self.watch.tell(Queued(image, report.position))
+        elif report.progress.estimates or report.latents is not None:
             self.watch.tell(Progress(image, report.step, report.steps, report.preview))
 
     def require_time(self) -> None:
@@ -121,12 +129,13 @@ class GraphDeployment:
         """Draw all pictures of an order, each as `ImageRequest.picture` gives it alone."""
         return await self._draw(order, None)
 
-    async def watch(self, order: Order, preview_every: int = 0) -> AsyncIterator[Progress | Drawn]:
+    async def watch(self, order: Order, preview_every: int = 0) -> AsyncIterator[Progress | Queued | Drawn]:
         """Draw an order and tell of every step; with a preview every `preview_every` steps unless that is 0.
 
-        The last that comes is what `draw` gives.
+        Before, it is told which place in the queue a picture has, if it waits. The last that comes is what `draw`
+        gives.
         """
-        news: asyncio.Queue[Progress | None] = asyncio.Queue()
+        news: asyncio.Queue[Progress | Queued | None] = asyncio.Queue()
         drawing = asyncio.create_task(self._draw(order, _Watch(news.put_nowait, preview_every)))
         drawing.add_done_callback(lambda _: news.put_nowait(None))
         try:
@@ -146,10 +155,10 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
         arrived = time.monotonic()
-        encoded, texts = await self._encode(order)
+        encoded, texts, encoder_s = await self._encode(order)
         origin = await asyncio.to_thread(origin_of, order.source)
         truncated = (texts.truncated[0], any(texts.truncated[1:]))
-        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, origin, arrived, watch)
+        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, origin, encoder_s, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -161,13 +170,13 @@ class GraphDeployment:
             self._shadows.start(order.shadow, [shown for _, shown in drawn])
         return Drawn(tuple(picture for picture, _ in drawn), *truncated, text_tokens=sum(texts.tokens))
 
-    async def _encode(self, order: Order) -> tuple[_Encoded, EncodedText]:
+    async def _encode(self, order: Order) -> tuple[_Encoded, EncodedText, tuple[float, float | None]]:
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        texts, source = await asyncio.gather(
-            again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order)),
-            again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order)),
+        (texts, texts_s), (source, source_s) = await asyncio.gather(
+            _timed(again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order))),
+            _timed(again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order))),
         )
-        return _Encoded(texts[0], source), texts[1]
+        return _Encoded(texts[0], source), texts[1], (texts_s, None if source is None else source_s)
 
     async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
         request = order.request
@@ -190,18 +199,28 @@ class GraphDeployment:
     async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
         order = drawing.order
         request = order.request.picture(image)
-        latents = await self._walk(drawing, image)
+        (latents, queued_s), walk_s = await _timed(self._walk(drawing, image))
         drawing.require_time()
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
-            made = await self._decoder.picture(latents, order.pins, order.fallback)
+            made, decoder_s = await _timed(self._decoder.picture(latents, order.pins, order.fallback))
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
-            data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
-            picture = Picture(data, request.seed, request.subseed, made.decoder, await keeping)
+            data, file_s = await _timed(asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata))
+            kept = await keeping
         finally:
             keeping.cancel()
+        times = StageTimes(
+            text_encoder_s=drawing.encoder_s[0],
+            vae_encoder_s=drawing.encoder_s[1],
+            queued_s=queued_s,
+            denoiser_s=max(0.0, walk_s - queued_s),
+            vae_decoder_s=decoder_s,
+            file_s=file_s,
+            total_s=drawing.waited_s(),
+        )
+        picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
         return picture, Shown(latents, made)
 
     async def _keep(self, drawing: _Drawing, request: ImageRequest, latents: FloatArray) -> str | None:
@@ -219,8 +238,11 @@ class GraphDeployment:
         terms = order.terms
         return await self._keeper.keep(kept, terms.tenant if terms.owner is None else terms.owner)
 
-    async def _walk(self, drawing: _Drawing, image: int) -> FloatArray:
-        """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off."""
+    async def _walk(self, drawing: _Drawing, image: int) -> tuple[FloatArray, float]:
+        """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off.
+
+        Beside them come the seconds that it waited for its first step at the last of these replicas.
+        """
         losses = Losses(Kind.DENOISER, self._metrics)
         order = self._walk_order(drawing, image)
         while True:
@@ -233,7 +255,7 @@ class GraphDeployment:
                         losses.cleared()
                     drawing.tell(image, report)
                     if report.latents is not None:
-                        return report.latents
+                        return report.latents, report.queued_s
                 losses.count()
             except LOST as error:
                 # a replica that only seemed to be gone must not go on with it too
@@ -244,7 +266,7 @@ class GraphDeployment:
                 losses.count()
                 if encoded_lost:
                     # it went with the machine that kept it, and every other denoiser would miss it too
-                    drawing.encoded, _ = await self._encode(drawing.order)
+                    drawing.encoded, *_ = await self._encode(drawing.order)
             except BaseException:
                 # whoever leaves before the end wants no more of it
                 reports.cancel()
@@ -263,5 +285,12 @@ class GraphDeployment:
             waited_s=drawing.waited_s(),
             report_every=self._settings.snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
+            tell_position=watch is not None,
             mask=None if order.source is None else order.source.mask,
         )
+
+
+async def _timed(work: Awaitable[Result]) -> tuple[Result, float]:
+    """What comes of some work, and the seconds until it came."""
+    begun = time.monotonic()
+    return await work, time.monotonic() - begun

@@ -149,7 +149,8 @@ class WalkOrder:
     The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere, where
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
-    steps one comes with a preview. `mask` is that of the order's source.
+    steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` is
+    that of the order's source.
     """
 
     order: str
@@ -162,6 +163,7 @@ class WalkOrder:
     alone_until: int = 0
     report_every: int
     preview_every: int = 0
+    tell_position: bool = False
     mask: Mask | None = None
 
 
@@ -170,7 +172,9 @@ class WalkReport:
     """How far a walk is; the last one holds the latents [1, channels, height, width], in the denoiser's scale.
 
     `progress` is what came since the report before. `preview` is one pixel for each latent pixel, [height, width, 3].
-    Of a walk that shares no run one comes when it has arrived, and one that is `at_risk` before each of its runs.
+    Of a walk that shares no run one comes when it has arrived, and one that is `at_risk` before each of its runs. Where
+    `position` is not 0 it waits for its first run, and position - 1 others came before it; the last report tells in
+    `queued_s` how long it did.
     """
 
     step: int
@@ -179,6 +183,8 @@ class WalkReport:
     preview: Pixels | None = None
     latents: FloatArray | None = None
     at_risk: bool = False
+    position: int = 0
+    queued_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,11 +198,36 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Queued:
+    """Picture `image` of an order waits for its first step, as number `position` in its denoiser's queue, from 1."""
+
+    image: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """Where the time of one picture went, in seconds.
+
+    The encoders work side by side; `vae_encoder_s` is None where the picture starts from noise alone. `queued_s` is
+    what it waited for its first step, `denoiser_s` the rest of the walk, `file_s` the writing of the file.
+    """
+
+    text_encoder_s: float
+    vae_encoder_s: float | None
+    queued_s: float
+    denoiser_s: float
+    vae_decoder_s: float
+    file_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """One encoded picture and the seeds that made it; `subseed` is None where nothing varied the noise.
 
     `decoder` made it: the pinned one, or the fallback where the pinned one gave no picture. `latents` is the id under
-    which its latents are kept, None where nobody asked for that.
+    which its latents are kept, None where nobody asked for that, `times` None where it was decoded alone.
     """
 
     data: bytes
@@ -204,6 +235,7 @@ class Picture:
     subseed: int | None = None
     decoder: ComponentRef | None = None
     latents: str | None = None
+    times: StageTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -131,6 +131,8 @@ class StepLoop:
             walk.timer = asyncio.get_running_loop().call_later(left_s, self._expire, walk)
         self._metrics.admitted(pin)
         self._show_queue()
+        if not walk.found_free_row:
+            self._tell_positions()
         if self._driver is None or self._driver.done():
             self._driver = asyncio.create_task(self._drive())
             self._driver.add_done_callback(self._driven)
@@ -167,7 +169,16 @@ class StepLoop:
     def _forget(self, walk: ActiveWalk) -> bool:
         if walk.timer is not None:
             walk.timer.cancel()
-        return self._active.pop(walk.ticket.id, None) is not None
+        known = self._active.pop(walk.ticket.id, None) is not None
+        if known and not walk.begun:
+            self._tell_positions()
+        return known
+
+    def _tell_positions(self) -> None:
+        """Tell those that have not begun how many of them came before."""
+        waiting = [walk for walk in self._active.values() if not walk.begun]
+        for position, walk in enumerate(waiting, 1):
+            walk.waits_at(position)
 
     async def _drive(self) -> None:
         while run := self._batcher.schedule():
@@ -194,14 +205,18 @@ class StepLoop:
     def _start(self, run: Run) -> UnderWay:
         walks = tuple(self._active[ticket.id] for ticket in run.tickets)
         first_of = tuple(walk for walk in walks if not walk.begun)
+        started = self._clock()
         for walk in first_of:
             walk.begun = True
+            walk.queued_s = started - walk.arrival.seconds
+        if first_of:
+            self._tell_positions()
         pause_s = RISK_PAUSE_S if run.tickets[0].apart else 0.0
         if pause_s:
             # in this order: what it tells last decides whether it stopped the replica
             self._tell()
             walks[0].news.put_nowait(WalkReport(walks[0].track.step, walks[0].track.steps, at_risk=True))
-        started, broken_off = self._clock(), Break()
+        broken_off = Break()
         tracks = [walk.track for walk in walks]
         outcome = asyncio.get_running_loop().run_in_executor(
             self._thread, advance, walks[0].stage, tracks, broken_off, pause_s

@@ -39,6 +39,8 @@ class ActiveWalk:
     found_free_row: bool
     step: int
     begun: bool = False
+    queued_s: float = 0.0
+    position: int = 0
     timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
     _previewed: int = 0
@@ -51,12 +53,18 @@ class ActiveWalk:
         """Whether it shares no run, because it may be what stopped another replica."""
         return self.track.evaluation < self.order.alone_until
 
+    def waits_at(self, position: int) -> None:
+        """Tell how many wait before it, if that is less than it was told, and somebody wants to know."""
+        if self.order.tell_position and position != self.position:
+            self.position = position
+            self.news.put_nowait(WalkReport(self.track.step, self.track.steps, position=position))
+
     def moved(self) -> None:
         """Take note of the evaluation that was just answered."""
         track = self.track
         self.step = track.step
         if track.done:
-            self._report = WalkReport(track.steps, track.steps, latents=track.latents)
+            self._report = WalkReport(track.steps, track.steps, latents=track.latents, queued_s=self.queued_s)
             return
         assert track.estimate is not None, "an evaluation was answered"
         first = track.evaluation == 1 + len(self.order.snapshot.estimates)

@@ -32,11 +32,23 @@ class Usage(Answer):
     total_tokens: int
 
 
+class Timings(Answer):
+    """Where the time of one picture went, in seconds: the encoders work side by side, the rest one after the other."""
+
+    text_encoder_s: float
+    vae_encoder_s: float | None
+    queued_s: float
+    denoiser_s: float
+    vae_decoder_s: float
+    file_s: float
+    total_s: float
+
+
 class Picture(Answer):
     """One picture: `data` is the file as the server wrote it, with its story.
 
     `fallback` is the VAE decoder that made it where the pinned one gave no picture, `latents` the id of its latents
-    where they were kept.
+    where they were kept, `timings` None where the server does not say.
     """
 
     data: Annotated[Base64Bytes, Field(validation_alias="b64_json", repr=False)]
@@ -44,6 +56,7 @@ class Picture(Answer):
     subseed: int | None
     fallback: ComponentPin | None
     latents: str | None
+    timings: Timings | None = None
 
 
 class Drawing(Answer):

@@ -1,4 +1,4 @@
-"""What comes while pictures are drawn: steps, previews, and the finished pictures."""
+"""What comes while pictures are drawn: places in the queue, steps, previews, and the finished pictures."""
 
 import re
 from collections.abc import Mapping
@@ -12,6 +12,13 @@ from services.client.errors import ServerRefused, Unreachable, UnreadableAnswer
 
 _OBJECT = TypeAdapter(dict[str, Any])
 _PIN = re.compile(r"(\w+)=([^/\s]+)/([0-9]{1,9});sha256=([0-9a-f]{64})")
+
+
+class Queued(Answer):
+    """A picture waits for its first step, as number `position` of those that wait, 1 for the next one."""
+
+    image: int = Field(validation_alias="image_index")
+    position: int
 
 
 class Step(Answer):
@@ -43,7 +50,7 @@ class Finished(Answer):
     request_id: str | None
 
 
-Event: TypeAlias = Step | Preview | Finished
+Event: TypeAlias = Queued | Step | Preview | Finished
 
 
 @dataclass(slots=True)
@@ -65,6 +72,8 @@ class EventReader:
         kind = type_.rpartition(".")[2]
         try:
             match kind:
+                case "queued":
+                    return Queued.model_validate_json(data)
                 case "progress":
                     return Step.model_validate_json(data)
                 case "partial_image":

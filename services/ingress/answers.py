@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from time import time
 from typing import Any
 
@@ -19,6 +20,8 @@ from services.ingress.schemas import (
     OutputTokens,
     PartialImageEvent,
     ProgressEvent,
+    QueuedEvent,
+    StageTimings,
     Usage,
 )
 from services.messages import Drawn, Order, Picture
@@ -44,7 +47,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     **ERRORS,
 }
-EVENTS = (PartialImageEvent, CompletedEvent, ProgressEvent, ErrorAnswer)
+EVENTS = (PartialImageEvent, CompletedEvent, ProgressEvent, QueuedEvent, ErrorAnswer)
 STREAMED = {
     EVENTS_TYPE: {"schema": {"oneOf": [{"$ref": f"#/components/schemas/{one.__name__}"} for one in EVENTS]}},
 }
@@ -62,7 +65,13 @@ def headers_of(order: Order, drawn: Drawn) -> dict[str, str]:
     fallback = {"x-fallback": ", ".join(fallbacks)} if fallbacks else {}
     kept = [one.latents for one in drawn.pictures if one.latents is not None]
     latents = {"x-latents": ", ".join(kept)} if kept else {}
-    return {**first_headers_of(order), **fallback, **latents, "x-truncated": "true" if truncated else "false"}
+    return {
+        **first_headers_of(order),
+        **fallback,
+        **latents,
+        **_server_timing(drawn),
+        "x-truncated": "true" if truncated else "false",
+    }
 
 
 def first_headers_of(order: Order) -> dict[str, str]:
@@ -73,6 +82,22 @@ def first_headers_of(order: Order) -> dict[str, str]:
         **varied,
         "x-component-versions": pins_text(order.pins.items()),
     }
+
+
+def timings_of(picture: Picture) -> StageTimings | None:
+    """Where a picture's time went, as JSON has it."""
+    return None if picture.times is None else StageTimings(**asdict(picture.times))
+
+
+def _server_timing(drawn: Drawn) -> dict[str, str]:
+    """The stages of the picture that came last, as browsers show them (W3C Server Timing, milliseconds)."""
+    times = max(
+        (one.times for one in drawn.pictures if one.times is not None), key=lambda one: one.total_s, default=None
+    )
+    if times is None:
+        return {}
+    told = {name.removesuffix("_s"): seconds for name, seconds in asdict(times).items() if seconds is not None}
+    return {"server-timing": ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in told.items())}
 
 
 def answer_of(
@@ -92,6 +117,7 @@ def answer_of(
             subseed=one.subseed,
             fallback=None if (ref := fallback_of(order, one)) is None else pin_of(ref),
             latents=one.latents,
+            timings=timings_of(one),
         )
         for index, one in enumerate(drawn.pictures)
     ]

@@ -16,7 +16,7 @@ from services.ingress.faces import Foundation, IngressSettings, faces_of
 from services.ingress.pinning import Pinning
 from services.keys.exposure import require_keys
 from services.keys.source import KeySource
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, Order, Progress, Queued
 from services.metrics import IngressMetrics
 
 _POLL_S = 0.05
@@ -107,7 +107,7 @@ class IngressDeployment:
         drawn: Drawn = await self._graph.draw.remote(order)
         return drawn
 
-    async def _watch(self, order: Order, preview_every: int) -> AsyncIterator[Progress | Drawn]:
+    async def _watch(self, order: Order, preview_every: int) -> AsyncIterator[Progress | Queued | Drawn]:
         news = self._watched.watch.remote(order, preview_every)
         try:
             async for one in news:

@@ -19,10 +19,10 @@ from services.ingress.outcomes import outcomes_of
 from services.ingress.pinning import Pinning
 from services.ingress.schemas import EventPrefix
 from services.ingress.streaming import HEARTBEAT, HEARTBEAT_S, EventStream, Paced, error_event, event
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, Order, Progress, Queued
 from services.metrics import IngressMetrics
 
-News: TypeAlias = Progress | Drawn
+News: TypeAlias = Progress | Queued | Drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,8 @@ class Drawings:
         async for one in self.watch(order, preview_every):
             if isinstance(one, Drawn):
                 return one
-            told(one)
+            if isinstance(one, Progress):
+                told(one)
         raise UnavailableError("the drawing was broken off; try again")
 
     async def _news(self, order: Order, streaming: Streaming) -> AsyncIterator[News]:
@@ -112,8 +113,14 @@ class Drawings:
         one = first
         try:
             while not isinstance(one, Drawn):
-                for told in [None] if one is None else await events.of_step(one):
-                    yield HEARTBEAT if told is None else event(told.type, told)
+                if one is None:
+                    yield HEARTBEAT
+                elif isinstance(one, Queued):
+                    for place in events.of_queued(one):
+                        yield event(place.type, place)
+                else:
+                    for told in await events.of_step(one):
+                        yield event(told.type, told)
                 one = await anext(news)
         except Exception as error:  # noqa: BLE001 - the status is out already
             self._ended(asked, error)

@@ -13,11 +13,11 @@ from PIL import Image
 
 from components.messages import ImageRequest, Pixels
 from services.encoding import encode_picture
-from services.ingress.answers import fallback_of, pin_of, size_of, usage_of
+from services.ingress.answers import fallback_of, pin_of, size_of, timings_of, usage_of
 from services.ingress.fields import Streaming
 from services.ingress.quality import ToldQuality
-from services.ingress.schemas import CompletedEvent, EventPrefix, PartialImageEvent, ProgressEvent
-from services.messages import Drawn, Order, Progress
+from services.ingress.schemas import CompletedEvent, EventPrefix, PartialImageEvent, ProgressEvent, QueuedEvent
+from services.messages import Drawn, Order, Progress, Queued
 
 
 @dataclass(slots=True)
@@ -41,6 +41,13 @@ class Events:
             self._previews[progress.image] += 1
             told.append(await self.partial(progress, progress.preview, index))
         return told
+
+    def of_queued(self, queued: Queued) -> list[QueuedEvent]:
+        """The event of a picture's place in the queue, where steps are told."""
+        if not self.streaming.progress:
+            return []
+        type_ = f"{self.prefix}.queued"
+        return [QueuedEvent(type=type_, created_at=int(time()), image_index=queued.image, position=queued.position)]
 
     def step(self, progress: Progress) -> ProgressEvent:
         """The event of a step alone."""
@@ -74,6 +81,7 @@ class Events:
                 subseed=picture.subseed,
                 fallback=None if fallback is None else pin_of(fallback),
                 latents=picture.latents,
+                timings=timings_of(picture),
                 prompt_truncated=drawn.prompt_truncated,
                 negative_prompt_truncated=drawn.negative_prompt_truncated,
             )

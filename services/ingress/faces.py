@@ -29,7 +29,7 @@ from services.ingress.pinning import Pinning
 from services.ingress.rollout import RolloutFace
 from services.ingress.verify import VerifyFace
 from services.keys.settings import KeySettings
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, Order, Progress, Queued
 from services.metrics import IngressMetrics
 
 
@@ -62,7 +62,7 @@ class Foundation:
     latents: Any
     jobs: Any
     draw: Callable[[Order], Awaitable[Drawn]]
-    watch: Callable[[Order, int], AsyncIterator[Progress | Drawn]]
+    watch: Callable[[Order, int], AsyncIterator[Progress | Queued | Drawn]]
     status: Callable[[], Awaitable[dict[str, Any]]]
     hint: Callable[[], Awaitable[None]]
     away_s: Callable[[], float | None]

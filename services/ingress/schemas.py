@@ -148,6 +148,18 @@ class ComponentPin(BaseModel):
     sha256: str = Field(description="the digest of all its files")
 
 
+class StageTimings(BaseModel):
+    """Where the time of one picture went, in seconds; the two encoders work side by side."""
+
+    text_encoder_s: float = Field(description="until both texts were encoded")
+    vae_encoder_s: float | None = Field(description="until the picture to start from was encoded; null without one")
+    queued_s: float = Field(description="what it waited for its first step")
+    denoiser_s: float = Field(description="from its first step to the last, beside whatever else is drawn")
+    vae_decoder_s: float = Field(description="until its pixels were there")
+    file_s: float = Field(description="the writing of the file")
+    total_s: float = Field(description="from when the request was admitted; what lies between the stages counts too")
+
+
 class GeneratedImage(BaseModel):
     """One picture."""
 
@@ -159,6 +171,7 @@ class GeneratedImage(BaseModel):
         None, description="the VAE decoder that made it, where the pinned one gave no picture; else null"
     )
     latents: str | None = Field(None, description="the id of its latents, where they were stored")
+    timings: StageTimings | None = Field(None, description="where the time went; null for a job and for kept latents")
 
 
 class InputTokens(BaseModel):
@@ -231,6 +244,7 @@ class CompletedEvent(ImageEvent):
         description="the VAE decoder that made it, where the pinned one gave no picture; else null"
     )
     latents: str | None = Field(description="the id of its latents, where they were stored")
+    timings: StageTimings | None = Field(description="where the time went")
     prompt_truncated: bool = Field(description="whether the prompt was longer than the model reads, and was cut")
     negative_prompt_truncated: bool = Field(description="the same of the negative prompt")
 
@@ -243,6 +257,15 @@ class ProgressEvent(BaseModel):
     image_index: int = Field(description="which of the n pictures, from 0")
     step: int = Field(description="how many steps are done")
     steps: int = Field(description="how many there are")
+
+
+class QueuedEvent(BaseModel):
+    """Which place in the queue a picture has, where it waits: sent with `progress`, as it comes nearer to its turn."""
+
+    type: str = Field(description="names the event")
+    created_at: int = Field(description="seconds since 1970")
+    image_index: int = Field(description="which of the n pictures, from 0")
+    position: int = Field(description="1 for the next one; those before it came earlier")
 
 
 class ErrorDetail(BaseModel):

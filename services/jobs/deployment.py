@@ -24,7 +24,7 @@ from services.jobs.store import JobStore
 from services.jobs.tables import open_database
 from services.jobs.webhooks import HttpSender, Webhooks
 from services.jobs.work import Work
-from services.messages import Drawn, Order, Outcome, PictureFormat, Progress
+from services.messages import Drawn, Order, Outcome, PictureFormat, Progress, Queued
 from services.metrics import JobMetrics
 
 _log = logging.getLogger("ray.serve")
@@ -104,7 +104,9 @@ class JobsDeployment:
         news = self._watched.watch.remote(order, preview_every)
         try:
             async for one in news:
-                yield one
+                # a job's position is in the queue of jobs
+                if not isinstance(one, Queued):
+                    yield one
         except BaseException:
             # whoever leaves before the end wants no more of it
             news.cancel()

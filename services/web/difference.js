@@ -21,7 +21,7 @@ export function differenceOf(a, b) {
     largest = Math.max(largest, levels[pixel]);
   }
   // the largest that keeps every difference apart from the others
-  const factor = largest === 0 ? 1 : 2 ** Math.floor(Math.log2(128 / largest));
+  const factor = largest === 0 ? 1 : 2 ** Math.floor(Math.log2(255 / largest));
   const image = new ImageData(a.width, a.height);
   const colours = Array.from({ length: 256 }, (_, level) => [...colourOf(level), 255]);
   levels.forEach((level, pixel) => image.data.set(colours[level * factor], 4 * pixel));

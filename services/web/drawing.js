@@ -58,7 +58,8 @@ export class Drawing {
   async #follow(run) {
     const { settings, stage, gallery } = this.#parts;
     for await (const news of run.news()) {
-      if (news.type === "step") this.#tell(run);
+      if (news.type === "queued") this.#wait(run);
+      else if (news.type === "step") this.#tell(run);
       else if (news.type === "preview") stage.preview(news.index, news.blob);
       else {
         const entry = await gallery.add(news.entry);
@@ -85,6 +86,11 @@ export class Drawing {
     show(find("progress"));
     swap("draw", "cancel");
     announce("Drawing.");
+  }
+
+  #wait(run) {
+    // pictures of one drawing may wait while others of it are drawn
+    if (run.share === 0) find("progress-said").textContent = `Position ${run.position} in the queue`;
   }
 
   #tell(run) {

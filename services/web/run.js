@@ -12,6 +12,7 @@ export class Run {
   #previews;
   #stop = new AbortController();
   #steps;
+  #places = new Map();
   #brought = null;
 
   /** `settings` are a request's fields; `source` gives what an edit starts from, or null, when it is read. */
@@ -43,7 +44,12 @@ export class Run {
     return Math.min(...this.#steps);
   }
 
-  /** `step` and `preview` news while it goes, and an `entry` for each picture. */
+  /** The place in the queue of the picture that is next. */
+  get position() {
+    return Math.min(...this.#places.values());
+  }
+
+  /** `queued`, `step` and `preview` news while it goes, and an `entry` for each picture. */
   async *news() {
     const started = performance.now();
     this.#brought = await this.#source.read();
@@ -51,7 +57,10 @@ export class Run {
     let entries = 0;
     for await (const event of this.#asked()) {
       if (event.type === "pinned") ({ versions } = event);
-      else if (event.type === "progress") {
+      else if (event.type === "queued") {
+        this.#places.set(event.image_index, event.position);
+        yield { type: "queued" };
+      } else if (event.type === "progress") {
         this.total = event.steps;
         this.#steps[event.image_index] = event.step;
         yield { type: "step" };
@@ -89,6 +98,7 @@ export class Run {
       fellBack: fallback !== null,
       edited: brought === null ? null : { strength: brought.strength, masked: brought.mask !== null },
       milliseconds,
+      timings: event.timings,
       created: Date.now(),
     };
   }

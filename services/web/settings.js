@@ -110,7 +110,9 @@ export class Settings {
     this.#lock(fields.seed !== undefined);
     find("count").value = fields.n ?? 1;
     this.#versions.write(fields.components ?? {});
-    const rest = Object.entries(fields).filter(([name]) => !PLAIN.includes(name) && !NOT_SENT.includes(name));
+    const { defaults } = this.#said;
+    const told = ([name, value]) => !PLAIN.includes(name) && !NOT_SENT.includes(name) && value !== defaults[name];
+    const rest = Object.entries(fields).filter(told);
     this.#further = Object.fromEntries(rest);
     this.#showFurther();
   }

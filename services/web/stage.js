@@ -2,6 +2,7 @@
 
 import { find, make, show } from "./dom.js";
 import { addressOf, letGo } from "./pictures.js";
+import { showTimings } from "./timings.js";
 
 const FACTS = {
   prompt: "Prompt",
@@ -128,6 +129,7 @@ function tell(entry) {
   const link = find("download");
   link.href = addressOf(entry.blob);
   link.download = `latentworks-${entry.seed}.${entry.blob.type.split("/")[1]}`;
+  showTimings(entry.timings);
   find("told").textContent = remarks(entry).join(" ");
   show(find("told"), find("told").textContent !== "");
   find("facts").replaceChildren(

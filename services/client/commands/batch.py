@@ -36,8 +36,8 @@ def batch(
     orders = read_orders(file)
     screen = Screen.of(False, as_json=as_json)
     try:
-        with Journal.opened(out, resume=resume) as journal, screen.bar("requests") as bar:
-            task = bar.add_task("", total=len(orders))
+        with Journal.opened(out, resume=resume) as journal, screen.bar() as bar:
+            task = bar.add_task("requests", total=len(orders))
 
             def ended(order: Order, error: ClientError | None) -> None:
                 if error is not None:

@@ -17,7 +17,7 @@ from services.client.commands.picturing import show
 from services.client.commands.printing import say, write
 from services.client.commands.terminal import Graphics, graphics_of
 from services.client.errors import InputError
-from services.client.events import Event, Finished, Preview, Step
+from services.client.events import Event, Finished, Preview, Queued, Step
 
 PREVIEWS = 2
 
@@ -49,9 +49,9 @@ class Screen:
         """How many previews of each picture are worth asking for."""
         return 0 if self.graphics is None else PREVIEWS
 
-    def bar(self, what: str) -> Progress:
-        """A bar of steps, gone at its end; none where there is no terminal."""
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def bar(self) -> Progress:
+        """A bar with its task's description, gone at its end; none where there is no terminal."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
 
@@ -65,13 +65,16 @@ def follow(
     """
     made: list[tuple[Path, Finished]] = []
     walked: dict[int, int] = {}
-    with closing(events), screen.bar("steps") as bar:
-        task = bar.add_task("", total=None)
+    with closing(events), screen.bar() as bar:
+        task = bar.add_task("steps", total=None)
         for event in events:
             match event:
+                case Queued(position=position) if not walked:
+                    bar.update(task, description=f"number {position} in the queue")
                 case Step():
                     walked[event.image] = event.step
-                    bar.update(task, total=event.steps * len(walked), completed=sum(walked.values()))
+                    total, done = event.steps * len(walked), sum(walked.values())
+                    bar.update(task, description="steps", total=total, completed=done)
                 case Preview():
                     _picture(screen, bar, event.data)
                 case Finished(picture=picture):

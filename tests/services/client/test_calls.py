@@ -101,6 +101,8 @@ def test_options_are_the_servers_fields(ours: Any, theirs: type[BaseModel]) -> N
         (answers.ComponentPin, schemas.ComponentPin, {}),
         (answers.Inspection, inspect.Inspection, {}),
         (answers.Readiness, health.Readiness, {}),
+        (answers.Timings, schemas.StageTimings, {}),
+        (events.Queued, schemas.QueuedEvent, {}),
         (events.Step, schemas.ProgressEvent, {"image_index": "image"}),
         (events.Preview, schemas.PartialImageEvent, {"b64_json": "data"}),
     ],

@@ -1,5 +1,6 @@
 """Pictures in a terminal: what it says that it shows, and what is written to it then."""
 
+import asyncio
 import base64
 import io
 import os
@@ -8,6 +9,7 @@ import select
 import subprocess
 import sys
 import termios
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ import pytest
 from PIL import Image
 
 from services.client.commands.picturing import blocks, sixel
+from services.messages import Drawn, Order, Progress, Queued
 from tests.services.client.conftest import surroundings
+from tests.services.ingress.conftest import Server, watch_at_once
 
 # takes the terminal of its input for its own, as a shell does
 _WITHIN = (
@@ -153,6 +157,19 @@ def read_sixel(text: str) -> Image.Image:
                         picture.putpixel((column, top + bit), colours[colour])
             x = end
     return picture
+
+
+def test_the_place_in_the_queue_is_told(server: Server, url: str, tmp_path: Path) -> None:
+    async def watch(order: Order, every: int) -> AsyncIterator[Progress | Queued | Drawn]:
+        yield Queued(0, 3)
+        await asyncio.sleep(0.5)
+        async for news in watch_at_once(order, every):
+            yield news
+
+    server.watch = watch
+    status, written = in_terminal(PLAIN, *draw(url, tmp_path / "a.png"))
+    assert status == 0
+    assert b"number 3 in the queue" in written
 
 
 def test_sixels_hold_the_picture() -> None:

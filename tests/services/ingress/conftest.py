@@ -36,7 +36,7 @@ from services.ingress.orders import Orders
 from services.ingress.pinning import Pinning
 from services.ingress.rollout import RolloutFace
 from services.ingress.verify import VerifyFace
-from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress
+from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress, Queued
 from services.metrics import IngressMetrics
 from tests.services.conftest import record_of
 
@@ -87,7 +87,7 @@ class Server:
     away_s: float | None = None
     orders: list[Order] = field(default_factory=list)
     draw: Callable[[Order], Awaitable[Drawn]] | None = None
-    watch: Callable[[Order, int], AsyncIterator[Progress | Drawn]] | None = None
+    watch: Callable[[Order, int], AsyncIterator[Progress | Queued | Drawn]] | None = None
     keep: Callable[[bytes, PictureFormat], Link] | None = None
     now: float = field(default_factory=time.time)
     replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEPLOYMENTS, 1))
@@ -173,7 +173,7 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
         made.orders.append(order)
         return await (draw_at_once if made.draw is None else made.draw)(order)
 
-    async def watch(order: Order, preview_every: int) -> AsyncIterator[Progress | Drawn]:
+    async def watch(order: Order, preview_every: int) -> AsyncIterator[Progress | Queued | Drawn]:
         made.orders.append(order)
         async for news in (watch_at_once if made.watch is None else made.watch)(order, preview_every):
             yield news

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _PROMPTS = (("a red apple, 3d style", 1), ("hamster, flat style", 7), ("tropical drink, 3d style", 40))
-_WIDE = {"width": 1280, "height": 1090}
+_WIDE = {"width": 1280, "height": 1220}
 _COLOURS = 256
 
 

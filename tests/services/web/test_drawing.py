@@ -1,6 +1,8 @@
 """Drawing in the page: what is sent, what is seen on the way, how it is left, and what goes wrong in words."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -8,7 +10,7 @@ import pytest
 
 from components.contract import Kind
 from services.errors import OverloadedError, ServingError
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, Order, Progress, Queued, StageTimes
 from tests.services.ingress.conftest import GENERATIONS, RETRY_AFTER_S, watch_at_once
 from tests.services.web.browser import Visit
 from tests.services.web.conftest import Studio, second_decoder
@@ -145,6 +147,52 @@ def test_what_the_server_refuses_is_said_in_its_words(page: "Page", visit: Visit
     expect(page.locator("#gallery li")).to_have_count(1)
     expect(page.locator("#problem")).to_be_hidden()
     assert RETRY_AFTER_S > 1, "there is something to count"
+
+
+def test_its_place_in_the_queue_and_then_where_the_time_went(page: "Page", studio: Studio) -> None:
+    times = StageTimes(
+        text_encoder_s=0.05,
+        vae_encoder_s=None,
+        queued_s=0.2,
+        denoiser_s=0.7,
+        vae_decoder_s=0.04,
+        file_s=0.0104,
+        total_s=1.01,
+    )
+
+    async def waits(order: Order, every: int) -> AsyncIterator[Progress | Queued | Drawn]:
+        yield Queued(0, 3)
+        while not studio.go_on.is_set():
+            await asyncio.sleep(0.01)
+        async for news in watch_at_once(order, every):
+            if isinstance(news, Drawn):
+                news = replace(news, pictures=tuple(replace(one, times=times) for one in news.pictures))
+            yield news
+
+    studio.server.watch = waits
+    page.fill("#prompt", "a boat")
+    page.click("#draw")
+    expect(page.locator("#progress-said")).to_have_text("Position 3 in the queue")
+    studio.go_on.set()
+    expect(page.locator("#timings")).to_be_visible()
+    told = page.locator("#stages li").all_inner_texts()
+    assert [one.split() for one in told] == [
+        ["Text", "encoder", "50", "ms"],
+        ["Queue", "200", "ms"],
+        ["Denoiser", "700", "ms"],
+        ["VAE", "decoder", "40", "ms"],
+        ["File", "10", "ms"],
+    ]
+    boxes = [bar.bounding_box() for bar in page.locator("#stages .span").all()]
+    lefts = [box["x"] for box in boxes if box is not None]
+    widths = [box["width"] for box in boxes if box is not None]
+    assert lefts == sorted(lefts), "one after the other"
+    assert widths[2] / widths[1] == pytest.approx(0.7 / 0.2, rel=0.05)
+    # a picture of before, or of a server that does not say
+    studio.server.watch = studio.watch
+    page.click("#draw")
+    expect(page.locator("#gallery li")).to_have_count(2)
+    expect(page.locator("#timings")).to_be_hidden()
 
 
 def test_an_error_on_the_way_is_said_too(page: "Page", studio: Studio) -> None:

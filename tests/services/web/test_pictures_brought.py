@@ -107,14 +107,12 @@ def test_a_dropped_picture_gives_its_settings_back(page: "Page", studio: Studio,
 
 def test_an_infotext_of_another_program_is_read(page: "Page") -> None:
     texts = PngInfo()
-    texts.add_text(
-        "parameters", "an owl\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, Clip skip: 2"
-    )
+    texts.add_text("parameters", "an owl\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, Wildness: 2")
     out = io.BytesIO()
     Image.fromarray(colours()).save(out, "PNG", pnginfo=texts)
     drop(page, out.getvalue())
     expect(page.locator("#brought-story")).to_contain_text("writes as A1111 does: “an owl”")
-    expect(page.locator("#brought-unknown")).to_contain_text(re.compile("Not understood: clip skip: 2", re.IGNORECASE))
+    expect(page.locator("#brought-unknown")).to_contain_text(re.compile("Not understood: wildness: 2", re.IGNORECASE))
     page.click("#brought-load")
     assert page.input_value("#sampler") == "euler_ancestral"
     assert (page.input_value("#steps"), page.input_value("#guidance")) == ("20", "7")

@@ -1,0 +1,149 @@
+"""Where a picture's time goes, and its place in the queue: from the denoiser's replica to the answer."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services import step_loop
+from services.joint_runs import advance
+from services.messages import (
+    Drawn,
+    Encoding,
+    LiveModel,
+    Order,
+    Progress,
+    Queued,
+    Source,
+    StageTimes,
+    WalkOrder,
+    WalkReport,
+)
+from tests.services.test_denoiser import House, Published, in_house, request, until
+from tests.services.test_graph import Stages, Walks
+
+
+async def heard(house: House, reports: list[WalkReport], **order: Any) -> None:
+    async for report in house.reports(request(3), **order):
+        reports.append(report)
+
+
+def test_those_that_wait_hear_their_place_until_their_first_step(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def advance_later(*arguments: Any) -> Any:
+        go_on.wait()
+        return advance(*arguments)
+
+    monkeypatch.setattr(step_loop, "advance", advance_later)
+
+    async def work(house: House) -> None:
+        batcher = house.deployment._loop._batcher
+        full = [asyncio.create_task(house.latents(request(9, seed=seed))) for seed in range(4)]
+        await until(lambda: batcher.admitted == 4, *full)
+        told: list[list[WalkReport]] = [[] for _ in range(4)]
+        late = [asyncio.create_task(heard(house, one, tell_position=True, report_every=1)) for one in told]
+        await until(lambda: all(told), *full, *late)
+        assert [[report.position for report in reports] for reports in told] == [[1], [2], [3], [4]]
+        # who leaves makes room
+        late[1].cancel()
+        await until(lambda: len(told[3]) == 2, *full, late[0], *late[2:])
+        assert [[report.position for report in reports] for reports in told] == [[1], [2], [3, 2], [4, 3]]
+        go_on.set()
+        await asyncio.gather(*full, *late, return_exceptions=True)
+        for reports in (told[0], *told[2:]):
+            places = [report.position for report in reports if report.position]
+            assert places == sorted(set(places), reverse=True), "it never grows, and each is told once"
+            assert [report.position == 0 for report in reports] == [False] * len(places) + [True] * 3
+            assert reports[-1].latents is not None
+
+    try:
+        in_house(published, work, queued_pictures=1000)
+    finally:
+        go_on.set()
+
+
+def test_who_does_not_ask_hears_of_no_place(published: Published) -> None:
+    async def work(house: House) -> None:
+        reports: list[WalkReport] = []
+        full = [asyncio.create_task(house.latents(request(30, seed=seed))) for seed in range(4)]
+        await until(lambda: house.deployment._loop._batcher.admitted == 4, *full)
+        await asyncio.gather(heard(house, reports), *full)
+        assert [report.position for report in reports] == [0] * len(reports)
+
+    in_house(published, work, queued_pictures=1000)
+
+
+def test_the_last_report_tells_how_long_it_waited(published: Published) -> None:
+    async def work(house: House) -> None:
+        full = [asyncio.create_task(house.latents(request(60, seed=seed))) for seed in range(4)]
+        await until(lambda: house.deployment._loop._batcher.admitted == 4, *full)
+        reports: list[WalkReport] = []
+        begun = time.monotonic()
+        await heard(house, reports, report_every=1)
+        took = time.monotonic() - begun
+        assert 0 < reports[-1].queued_s < took
+        await asyncio.gather(*full)
+
+    in_house(published, work, queued_pictures=1000)
+
+
+class Waiting(Walks):
+    """Walks that wait before their first step."""
+
+    async def _reports(self, order: WalkOrder, dies_at: int | None) -> AsyncIterator[WalkReport]:
+        for position in (2, 1):
+            yield WalkReport(0, self._total, position=position)
+        await asyncio.sleep(0.02)
+        async for report in super()._reports(order, dies_at):
+            last = report.latents is not None
+            yield WalkReport(
+                report.step, report.steps, report.progress, latents=report.latents, queued_s=0.015 if last else 0.0
+            )
+
+
+def check(times: StageTimes | None) -> StageTimes:
+    assert times is not None
+    encoded = max(times.text_encoder_s, times.vae_encoder_s or 0.0)
+    after = [times.queued_s, times.denoiser_s, times.vae_decoder_s, times.file_s]
+    assert min(encoded, *after) >= 0
+    assert encoded + sum(after) <= times.total_s
+    return times
+
+
+def test_the_graph_tells_places_and_times_of_each_stage(live: LiveModel) -> None:
+    stages = Stages(Waiting())
+
+    async def watch(order: Order) -> list[Any]:
+        return [news async for news in stages.graph.watch(order)]
+
+    begun = time.monotonic()
+    *news, drawn = asyncio.run(watch(Order(request(10), live.pins, Encoding())))
+    took = time.monotonic() - begun
+    assert [(one.image, one.position) for one in news if isinstance(one, Queued)] == [(0, 2), (0, 1)]
+    assert isinstance(news[2], Progress), "steps come after"
+    assert isinstance(drawn, Drawn)
+    times = check(drawn.pictures[0].times)
+    assert times.vae_encoder_s is None
+    assert times.queued_s == 0.015
+    assert 0.005 <= times.denoiser_s <= times.total_s <= took
+
+
+def test_without_somebody_who_watches_no_place_is_asked_for(live: LiveModel) -> None:
+    stages = Stages(Walks())
+    drawn = stages.draw(Order(request(10), live.pins, Encoding()))
+    check(drawn.pictures[0].times)
+    assert not stages.walks.orders[0].tell_position
+
+
+def test_the_encoding_of_a_source_counts(live: LiveModel) -> None:
+    source = Source(np.zeros((1, 64, 64, 3), np.float32))
+    drawn = Stages(Walks()).draw(Order(request(10), live.pins, Encoding(), source=source))
+    times = check(drawn.pictures[0].times)
+    assert times.vae_encoder_s is not None

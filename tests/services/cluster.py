@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,11 +93,14 @@ class Application:
         samples = (line for line in page.splitlines() if line.startswith(f"ray_{name}{{"))
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples if all(label in line for label in labels))
 
-    def processes(self, name: str) -> int:
-        """How many processes of the node have a metric."""
+    def by_process(self, name: str) -> Counter[str]:
+        """A metric's samples added up for each process of the node; those that ended stay in it for a time."""
         page = httpx.get(self.url + "/metrics", timeout=30).text
-        samples = [line for line in page.splitlines() if line.startswith(f"ray_{name}{{")]
-        return len({worker for line in samples for worker in re.findall(r'WorkerId="(\w+)"', line)})
+        found: Counter[str] = Counter()
+        for line in page.splitlines():
+            if line.startswith(f"ray_{name}{{") and (worker := re.search(r'WorkerId="(\w+)"', line)):
+                found[worker[1]] += int(float(line.rsplit(" ", 1)[1]))
+        return found
 
     def metric_reaches(self, least: float, name: str, *labels: str) -> bool:
         return comes_true(lambda: self.metric(name, *labels) >= least)

@@ -143,19 +143,21 @@ def events(text: str) -> list[tuple[str, str | None]]:
 
 
 def test_who_follows_a_job_follows_it_past_a_replica_that_is_killed(one: Application) -> None:
-    job = submit(one, **LONG, partial_images=2)
-    followed: list[str] = []
+    job = submit(one, **LONGER, partial_images=2)
+    lines: list[str] = []
 
     def follow() -> None:
-        address = f"{one.url}/v1/jobs/{job['id']}/events"
-        followed.append(httpx.get(address, timeout=MOST_SECONDS).text)
+        with httpx.stream("GET", f"{one.url}/v1/jobs/{job['id']}/events", timeout=MOST_SECONDS) as response:
+            for line in response.iter_lines():
+                lines.append(line)
 
     following = threading.Thread(target=follow)
     following.start()
-    assert comes_true(lambda: show(one, job["id"])["progress"])
+    # a step was told: the replica that tells of it is killed then
+    assert comes_true(lambda: "event: image_generation.progress" in lines)
     killed = one.kill("jobs")
     following.join()
-    told = events(followed[0])
+    told = events("\n".join(lines))
     assert [kind for kind, _ in told][-2:] == ["image_generation.completed", "job.completed"]
     assert "error" not in {kind for kind, _ in told}
     # of two runners

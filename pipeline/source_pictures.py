@@ -61,7 +61,8 @@ def turned_size(picture: Image.Image, field: str = "image") -> tuple[int, int]:
     """
     width, height = picture.size
     try:
-        lies = picture.getexif().get(ExifTags.Base.Orientation) in _LYING
+        # not the PNG class's own, which decodes the picture to look behind it
+        lies = Image.Image.getexif(picture).get(ExifTags.Base.Orientation) in _LYING
     except _DAMAGES as error:
         raise RequestError(field, f"{field}: cannot be read as a picture") from error
     return (height, width) if lies else (width, height)

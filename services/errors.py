@@ -49,6 +49,13 @@ class UnreadableBodyError(CallerError):
     code = "invalid_json"
 
 
+class BodyTimeoutError(CallerError):
+    """The body did not come in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "request_timeout"
+
+
 class BodyTooLargeError(CallerError):
     """The body is longer than this server reads."""
 

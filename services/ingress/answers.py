@@ -30,6 +30,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "the body is no JSON object"},
     404: {"model": ErrorAnswer, "description": "no such model, or no such latents"},
     406: {"model": ErrorAnswer, "description": "accept names nothing that can be given"},
+    408: {"model": ErrorAnswer, "description": "the body did not come in time"},
     413: {"model": ErrorAnswer, "description": "the body is too long"},
     415: {"model": ErrorAnswer, "description": "the body is not application/json"},
     422: {"model": ErrorAnswer, "description": "a field is unknown or outside its limits"},

@@ -21,11 +21,11 @@ from services.metrics import IngressMetrics
 _DESCRIPTION = """Text becomes pictures by latent diffusion, each network its own service.
 
 Status codes: 400 for a body that is no JSON object, 401 for a webhook that is not signed with our secret, 403 for a
-link that is not ours, 404 for an unknown route, model or job, or latents that are not kept, 405, 406, 409 for a job
-that has ended and for an idempotency key of another request, 410 for a link whose time is over and a job that is kept
-no more, 413, 415, 422 for a field that is unknown or outside its limits, 429 and 503 with `retry-after`, 500 where
-something failed on our side, 504 where `deadline_s` has passed or would, 507 where there is no room for a picture or a
-job. Errors have OpenAI's shape, under /sdapi/ A1111's."""
+link that is not ours, 404 for an unknown route, model or job, or latents that are not kept, 405, 406, 408 for a body
+that does not come in time, 409 for a job that has ended and for an idempotency key of another request, 410 for a link
+whose time is over and a job that is kept no more, 413, 415, 422 for a field that is unknown or outside its limits,
+429 and 503 with `retry-after`, 500 where something failed on our side, 504 where `deadline_s` has passed or would,
+507 where there is no room for a picture or a job. Errors have OpenAI's shape, under /sdapi/ A1111's."""
 
 
 class Face(Protocol):

@@ -1,12 +1,14 @@
 """Reading a request's JSON body: bounded while it arrives, and strict about what JSON is."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
-from services.errors import BodyTooLargeError, ContentTypeError, UnreadableBodyError
+from services.errors import BodyTimeoutError, BodyTooLargeError, ContentTypeError, UnreadableBodyError
 
 MAX_BODY_BYTES = 2**20
+MOST_S = 60.0
 JSON_TYPE = "application/json"
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -24,6 +26,7 @@ async def read_body(chunks: AsyncIterable[bytes], announced: str | None, limit: 
 
     Raises:
         BodyTooLargeError: it is, or says that it will be, longer.
+        BodyTimeoutError: it does not come in time.
     """
     body = bytearray()
     async for chunk in bounded(chunks, announced, limit):
@@ -35,15 +38,24 @@ async def bounded(chunks: AsyncIterable[bytes], announced: str | None, limit: in
     """Pass on a body of at most `limit` bytes as it arrives; `announced` as in `read_body`.
 
     Raises:
-        BodyTooLargeError: as `read_body`.
+        BodyTooLargeError, BodyTimeoutError: as `read_body`.
     """
     if announced is not None and announced.isdecimal():
         # Python reads no number of more than 4,300 digits
         digits = announced.lstrip("0")
         if len(digits) > len(str(limit)) or int(announced) > limit:
             raise _too_large(limit)
-    size = 0
-    async for chunk in chunks:
+    size, arriving = 0, aiter(chunks)
+    until = asyncio.get_running_loop().time() + MOST_S
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(arriving)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            # whoever sends a little at a time would keep the place of others
+            raise BodyTimeoutError(f"the body must come within {MOST_S:g} seconds") from None
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)

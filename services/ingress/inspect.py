@@ -136,7 +136,7 @@ _BODY = {
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Inspection, "description": "what was found, which may be nothing"},
-    **{status: ERRORS[status] for status in (413, 429, 500)},
+    **{status: ERRORS[status] for status in (408, 413, 429, 500)},
     400: {**ERRORS[400], "description": "the body is no multipart form with one file"},
     415: {**ERRORS[415], "description": "the body is neither a picture nor a multipart form"},
     422: {**ERRORS[422], "description": "the picture is no PNG, JPEG or WebP file"},

@@ -70,6 +70,7 @@ async def read_multipart(request: Request, file_bytes: int, most_files: int) -> 
     Raises:
         UnreadableBodyError: the body is no such form.
         BodyTooLargeError: it is longer.
+        BodyTimeoutError: it does not come in time.
     """
     limit = file_bytes + _AROUND_BYTES
     parser = MultiPartParser(

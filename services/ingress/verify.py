@@ -242,7 +242,7 @@ _BODY = {
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Verification, "description": "whether the pixels are equal"},
-    **{status: ERRORS[status] for status in (413, 429, 500, 503, 504)},
+    **{status: ERRORS[status] for status in (408, 413, 429, 500, 503, 504)},
     400: {**ERRORS[400], "description": "the body is no multipart form"},
     415: {**ERRORS[415], "description": "the body is neither a picture nor a multipart form"},
     422: {

@@ -9,7 +9,7 @@ from services.errors import FileNotKeptError
 from services.jobs.settings import JobsArgs
 from services.jobs.tables import DELIVERIES, GONE, JOBS, PICTURES
 
-Dropped: TypeAlias = Literal["expired", "full"]
+Dropped: TypeAlias = Literal["expired", "full", "unreadable"]
 
 
 class Room:
@@ -43,6 +43,10 @@ class Room:
             return False
         self._drop(connection, leaving, "full")
         return True
+
+    def clear(self, connection: Connection, numbers: Sequence[int]) -> None:
+        """Drop jobs that cannot be read."""
+        self._drop(connection, numbers, "unreadable")
 
     def refusal(self, size: int) -> FileNotKeptError:
         """The error of pictures of so many bytes for which there is no room."""

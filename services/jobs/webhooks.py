@@ -159,8 +159,14 @@ class Webhooks:
             self._under_way[due.number] = task
             task.add_done_callback(partial(self._left, due.number))
 
-    def _left(self, number: int, _task: asyncio.Task[None]) -> None:
+    def _left(self, number: int, task: asyncio.Task[None]) -> None:
         del self._under_way[number]
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            # a fault of ours, which at once would only come again
+            _log.error("webhooks: a message failed: %s", type(error).__name__)
+            return
         self.look()
 
     async def _deliver(self, due: DueDelivery) -> None:
@@ -178,9 +184,15 @@ class Webhooks:
         # by 410 a receiver says that it wants no more
         over = delivered or status == HTTPStatus.GONE
         again_s = None if over else again_in(due.attempt, self._attempts)
+        while not await self._noted(due.number, status, delivered, again_s):
+            # until then it counts as under way: it would be sent again otherwise
+            await asyncio.sleep(_LOOK_S)
+        self._told("delivered" if delivered else "given_up" if again_s is None else "failed")
+
+    async def _noted(self, number: int, status: int | None, delivered: bool, again_s: float | None) -> bool:
         try:
-            await asyncio.to_thread(self._work.told, due.number, status, delivered=delivered, again_s=again_s)
+            await asyncio.to_thread(self._work.told, number, status, delivered=delivered, again_s=again_s)
         except DBAPIError as error:
             _log.error("webhooks: the store does not take an attempt: %s", type(error.orig).__name__)
-            return
-        self._told("delivered" if delivered else "given_up" if again_s is None else "failed")
+            return False
+        return True

@@ -1,8 +1,10 @@
 """The store of jobs as its runner sees it: whose turn it is, and how what was begun has ended."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from zipfile import BadZipFile
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
@@ -28,6 +30,9 @@ _GIVEN_UP = JobFailure(
     code="given_up",
     should_retry=False,
 )
+
+
+_log = logging.getLogger("ray.serve")
 
 
 class Work:
@@ -148,6 +153,11 @@ class Work:
     def _take_over(self, connection: Connection) -> int:
         now = self._clock()
         connection.execute(update(RUNNER).values(epoch=RUNNER.c.epoch + 1, seen=now))
+        # one that another release wrote would hold up all others, and nobody could be told of it
+        unreadable = [row.number for row in connection.execute(select(JOBS)) if not _readable(connection, row)]
+        if unreadable:
+            _log.error("jobs: %d of the store cannot be read by this release, and are dropped", len(unreadable))
+            self._room.clear(connection, unreadable)
         for row in connection.execute(select(JOBS).where(JOBS.c.status == "generating")).all():
             if row.begun >= MOST_BEGUN:
                 end(connection, row, "failed", now, written_failure(_GIVEN_UP))
@@ -182,3 +192,12 @@ class Work:
     @staticmethod
     def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
         connection.execute(update(JOBS).where(JOBS.c.number == row.number).values(values))
+
+
+def _readable(connection: Connection, row: Row[Any]) -> bool:
+    try:
+        read(row.ordered, row.source)
+        job_of(connection, row, 0.0, pictures=False)
+    except (ValueError, LookupError, OSError, BadZipFile):
+        return False
+    return True

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline.errors import RequestError
-from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture
+from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture, turned_size
 
 MOST = 10**6
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
@@ -161,3 +161,22 @@ def test_a_mask_shrinks_to_the_first_pixel_of_each_square() -> None:
     small = latent_mask(mask, 4)
     assert small.tolist() == [[False, False, False], [False, False, True]]
     assert small.flags.c_contiguous
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (40, 30)), (3, (40, 30)), (6, (30, 40)), (8, (30, 40))])
+def test_a_size_is_told_before_anything_is_decoded(
+    kind: str, orientation: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture = through_a_file(RGB, kind, exif=exif)
+    plain = through_a_file(RGB, kind)
+
+    def decoded(_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    for made in (picture, plain):
+        monkeypatch.setattr(type(made), "load", decoded)
+    assert turned_size(picture) == size
+    assert turned_size(plain) == (40, 30)

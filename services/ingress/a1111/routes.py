@@ -29,6 +29,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (401, "no key, or one that is not known"),
         (403, "the key may not do this"),
         (404, "no such sampler, checkpoint or task, or no picture to start from"),
+        (408, "the body did not come in time"),
         (413, "the body is too long"),
         (415, "the body is not application/json"),
         (422, "a field is unknown, outside its limits, no picture, or asks for what is not here"),

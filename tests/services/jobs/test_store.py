@@ -1,5 +1,6 @@
 """The store of jobs: who sees what, whose turn it is, what survives, and what makes room."""
 
+import json
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import select, update
 
 from components.contract import Kind
 from services.errors import FileNotKeptError, StartError
@@ -21,7 +23,7 @@ from services.jobs.errors import (
 )
 from services.jobs.records import JobFailure
 from services.jobs.store import JobStore
-from services.jobs.tables import open_database
+from services.jobs.tables import JOBS, open_database
 from services.jobs.work import MOST_BEGUN, Work
 from services.messages import Drawn, Picture, Source, Terms
 from tests.services.jobs.conftest import ANN, BEN, House, hook, with_settings
@@ -170,6 +172,30 @@ def test_what_was_being_drawn_is_next_after_a_restart_in_its_order(house: House)
     assert view.drawn is not None
     assert view.drawn.pictures[0].data == b"drawn again"
     assert ids(again) == mine[1:]
+
+
+@pytest.mark.parametrize("status", ["queued", "generating", "completed"])
+def test_what_another_release_wrote_holds_up_nobody(house: House, status: str) -> None:
+    store, work = house.open()
+    strange, _ = store.submit(house.submission())
+    if status != "queued":
+        claimed = work.claim()
+        assert claimed is not None
+        if status == "completed":
+            work.complete(claimed.number, drawn(b"a file"), ())
+    good, _ = store.submit(house.submission(owner=BEN))
+    with house.engines[-1].begin() as connection:
+        row = connection.execute(select(JOBS).where(JOBS.c.id == strange.id)).one()
+        newer = json.dumps({**json.loads(row.ordered), "of_a_newer_release": 1})
+        connection.execute(update(JOBS).where(JOBS.c.id == strange.id).values(ordered=newer))
+    store, work = house.open()
+    assert house.dropped == [("unreadable", 1)]
+    claimed = work.claim()
+    assert claimed is not None
+    assert claimed.id == good.id
+    assert [job.id for job in store.page(ANN, 10, None, None).jobs] == []
+    with pytest.raises(JobExpiredError):
+        store.view(strange.id, ANN)
 
 
 def test_a_job_that_never_comes_to_an_end_is_given_up(house: House) -> None:

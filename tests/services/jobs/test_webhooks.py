@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import json
 import socket
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -15,10 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from services.jobs import webhooks
 from services.jobs.addresses import AddressRefusedError, CheckedResolver, allowed, check_url
 from services.jobs.records import Delivery
 from services.jobs.webhooks import HttpSender, Webhooks, again_in, key_of, signature
+from services.jobs.work import Work
 from tests.services.jobs.conftest import ANN, House, hook, with_settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -66,10 +70,10 @@ async def telling(house: House, send: Any = None) -> AsyncIterator[tuple[Webhook
     outcomes: list[str] = []
     _, work = house.open()
     sender = HttpSender(http=True, private=True) if send is None else send
-    webhooks = Webhooks(work, sender, house.settings.webhook_attempts, outcomes.append, house.clock)
-    task = asyncio.create_task(webhooks.run())
+    teller = Webhooks(work, sender, house.settings.webhook_attempts, outcomes.append, house.clock)
+    task = asyncio.create_task(teller.run())
     try:
-        yield webhooks, outcomes
+        yield teller, outcomes
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -203,6 +207,47 @@ def test_410_ends_it(house: House) -> None:
         id_ = cancelled(house, receiver.url)
         assert asyncio.run(scenario()) == ["given_up"]
     assert delivery(house, id_) == Delivery("given_up", 1, 410)
+
+
+def test_a_store_that_takes_nothing_lets_nobody_be_told_twice(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted, failures = Work.told, iter(range(2))
+
+    def locked(work: Work, *arguments: Any, **named: Any) -> None:
+        if next(failures, None) is not None:
+            raise OperationalError("update", {}, sqlite3.OperationalError("database is locked"))
+        noted(work, *arguments, **named)
+
+    monkeypatch.setattr(Work, "told", locked)
+    monkeypatch.setattr(webhooks, "_LOOK_S", 0.02)
+
+    async def scenario() -> list[str]:
+        async with telling(house) as (_, outcomes):
+            await until(lambda: outcomes)
+            return outcomes
+
+    with receiving() as receiver:
+        id_ = cancelled(house, receiver.url)
+        assert asyncio.run(scenario()) == ["delivered"]
+    assert next(failures, None) is None, "the store was asked until it took it"
+    assert len(receiver.got) == 1
+    assert delivery(house, id_).state == "delivered"
+
+
+def test_a_fault_of_ours_is_no_flood(house: House) -> None:
+    sent: list[str] = []
+
+    async def breaks(url: str, _headers: Any, _body: bytes) -> int:
+        sent.append(url)
+        raise AssertionError("a fault of ours")
+
+    async def scenario() -> None:
+        async with telling(house, breaks):
+            await until(lambda: sent)
+            await asyncio.sleep(0.3)
+
+    cancelled(house, "http://127.0.0.1/hook")
+    asyncio.run(scenario())
+    assert len(sent) == 1, "it is looked at again after a second"
 
 
 def test_by_default_nothing_is_sent_to_this_machine(house: House) -> None:

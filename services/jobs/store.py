@@ -2,13 +2,15 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from services.errors import UnavailableError
 from services.jobs.endings import end
 from services.jobs.errors import (
     IdempotencyConflictError,
@@ -23,7 +25,7 @@ from services.jobs.records import ENDED, JobPage, JobStatus, JobView, Submission
 from services.jobs.room import Room
 from services.jobs.rows import job_of, written_terms
 from services.jobs.settings import JobsArgs
-from services.jobs.tables import DELIVERIES, GONE, JOBS, RUNNER
+from services.jobs.tables import DELIVERIES, GONE, JOBS, RUNNER, is_busy, reading
 
 _SECRET_BYTES = 16
 _PREFIX = "job-"
@@ -57,15 +59,13 @@ class JobStore:
             IdempotencyConflictError: the key came with another request.
             JobsFullError: as many wait as may, or there is no room.
             JobNotKeptError: the disk does not take it.
+            UnavailableError: the store does not answer, as in all that follow.
         """
-        try:
-            with self._engine.begin() as connection:
-                known = self._of_key(connection, given.owner, given.key, given.fingerprint)
-                if known is not None:
-                    return self._view(connection, known), False
-                return self._view(connection, self._insert(connection, given)), True
-        except DBAPIError:
-            raise JobNotKeptError("the job cannot be kept just now; try again later") from None
+        with self._asked() as connection:
+            known = self._of_key(connection, given.owner, given.key, given.fingerprint)
+            if known is not None:
+                return self._view(connection, known), False
+            return self._view(connection, self._insert(connection, given)), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
         """The job that came with an idempotency key, None where none did.
@@ -73,7 +73,7 @@ class JobStore:
         Raises:
             IdempotencyConflictError: the key came with another request.
         """
-        with self._engine.begin() as connection:
+        with self._asked(reads=True) as connection:
             known = self._of_key(connection, owner, key, fingerprint)
             return None if known is None else self._view(connection, known)
 
@@ -84,7 +84,7 @@ class JobStore:
             JobNotFoundError: there is none of that id, or it is another's.
             JobExpiredError: it is kept no more.
         """
-        with self._engine.begin() as connection:
+        with self._asked(reads=True) as connection:
             return self._view(connection, self._row(connection, id_, owner))
 
     def page(self, owner: str, limit: int, after: str | None = None, status: JobStatus | None = None) -> JobPage:
@@ -97,7 +97,7 @@ class JobStore:
         asked = select(JOBS).where(JOBS.c.owner == digest(owner)).order_by(JOBS.c.number.desc()).limit(limit + 1)
         if status is not None:
             asked = asked.where(JOBS.c.status == status)
-        with self._engine.begin() as connection:
+        with self._asked(reads=True) as connection:
             if after is not None:
                 asked = asked.where(JOBS.c.number < self._row(connection, after, owner).number)
             rows = connection.execute(asked).all()
@@ -113,7 +113,7 @@ class JobStore:
             JobExpiredError: it is kept no more.
             JobEndedError: it is completed or has failed.
         """
-        with self._engine.begin() as connection:
+        with self._asked() as connection:
             row = self._row(connection, id_, owner)
             if row.status in ("completed", "failed"):
                 raise JobEndedError(f"the job is {row.status}, and cannot be cancelled any more")
@@ -141,6 +141,22 @@ class JobStore:
             found: dict[JobStatus, int] = dict(counted.all())
             size = connection.execute(select(func.sum(JOBS.c.size))).scalar() or 0
         return {status: found.get(status, 0) for status in ("queued", "generating", *ENDED)}, size
+
+    @contextmanager
+    def _asked(self, *, reads: bool = False) -> Iterator[Connection]:
+        """A transaction for a caller, who is told where the store cannot do it.
+
+        Raises:
+            UnavailableError: others have it for too long, or nothing can be read.
+            JobNotKeptError: it takes no changes.
+        """
+        try:
+            with (self._engine if not reads else reading(self._engine)).begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            if reads or is_busy(error):
+                raise UnavailableError("the store of jobs does not answer just now; try again later") from None
+            raise JobNotKeptError("the store of jobs takes no changes just now; try again later") from None
 
     def _insert(self, connection: Connection, given: Submission) -> Row[Any]:
         owner, order = digest(given.owner), given.order

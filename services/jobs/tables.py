@@ -1,5 +1,6 @@
 """The tables of the store of jobs, and the one way to its database."""
 
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import (
@@ -29,7 +30,8 @@ from services.errors import StartError
 # of the tables below; another one is another release's
 _SCHEMA = 1
 # how long a call waits for another one's transaction
-_BUSY_S = 30
+_BUSY_S = 10
+_READS = "latentworks_reads"
 
 METADATA = MetaData()
 
@@ -135,6 +137,16 @@ def open_database(address: str) -> Engine:
     return engine
 
 
+def reading(engine: Engine) -> Engine:
+    """The same database for transactions that only read, which wait for nobody (SQLite's write-ahead log)."""
+    return engine.execution_options(**{_READS: True})
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Whether a transaction could not be begun or ended since others had the database for too long."""
+    return getattr(error.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def _url(address: str) -> URL:
     try:
         url = make_url(address)
@@ -165,5 +177,6 @@ def _connected(connection: object, _record: object) -> None:
 
 
 def _begun(connection: Connection) -> None:
-    # what is read decides what is written: nobody else may write in between
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # where what is read decides what is written nobody else may write in between
+    reads = connection.get_execution_options().get(_READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

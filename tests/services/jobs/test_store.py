@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from components.contract import Kind
-from services.errors import FileNotKeptError, StartError
+from services.errors import FileNotKeptError, StartError, UnavailableError
 from services.files.pictures import Link
+from services.jobs import tables
 from services.jobs.errors import (
     IdempotencyConflictError,
     JobEndedError,
     JobExpiredError,
     JobNotFoundError,
+    JobNotKeptError,
     JobsFullError,
     SupersededError,
 )
@@ -462,3 +464,39 @@ def test_nobody_else_reads_the_database(house: House) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in house.folder.iterdir()}
     assert modes["jobs.sqlite3"] == 0o600
     assert set(modes.values()) == {0o600}
+
+
+def test_who_reads_waits_for_nobody_and_who_writes_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_BUSY_S", 0.05)
+    store, _ = house.open()
+    submission = house.submission(key="a key", fingerprint="f")
+    job, _ = store.submit(submission)
+    with sqlite3.connect(house.folder / "jobs.sqlite3", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store.view(job.id, ANN).id == job.id
+        assert [one.id for one in store.page(ANN, 10).jobs] == [job.id]
+        found = store.find(ANN, "a key", "f")
+        assert found is not None
+        assert found.id == job.id
+        with pytest.raises(UnavailableError, match="does not answer just now"):
+            store.submit(house.submission())
+        with pytest.raises(UnavailableError, match="does not answer just now"):
+            store.cancel(job.id, ANN)
+        other.execute("ROLLBACK")
+    assert store.cancel(job.id, ANN)[1]
+
+
+def test_a_disk_that_takes_nothing_is_told_and_read_all_the_same(house: House) -> None:
+    store, _ = house.open()
+    job, _ = store.submit(house.submission())
+    with house.engines[-1].begin() as connection:
+        most = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def full(connection: object, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={most}")  # type: ignore[attr-defined]
+
+    event.listen(house.engines[-1], "connect", full)
+    house.engines[-1].dispose()
+    with pytest.raises(JobNotKeptError, match="takes no changes just now"):
+        submitted(store, house, count=100)
+    assert store.view(job.id, ANN).id == job.id

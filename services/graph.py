@@ -172,10 +172,15 @@ class GraphDeployment:
 
     async def _encode(self, order: Order) -> tuple[_Encoded, EncodedText, tuple[float, float | None]]:
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        (texts, texts_s), (source, source_s) = await asyncio.gather(
-            _timed(again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order))),
-            _timed(again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order))),
-        )
+        encode_texts = _timed(again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order)))
+        encode_source = _timed(again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order)))
+        ours, theirs = asyncio.create_task(encode_texts), asyncio.create_task(encode_source)
+        try:
+            (texts, texts_s), (source, source_s) = await asyncio.gather(ours, theirs)
+        finally:
+            # where one fails nobody wants the other
+            ours.cancel()
+            theirs.cancel()
         return _Encoded(texts[0], source), texts[1], (texts_s, None if source is None else source_s)
 
     async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:

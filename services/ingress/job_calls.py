@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from ray.serve.handle import DeploymentHandle
 
 from services.errors import UnavailableError
+from services.jobs.desk import END
 from services.jobs.records import JobNews, JobPage, JobStatus, JobView, Submission
 from services.retries import LOST
 
@@ -73,15 +74,18 @@ class JobCalls:
 
     async def follow(self, id_: str, owner: str, after: str = "") -> AsyncIterator[JobNews]:
         """What happens to a job, also where the replica that tells of it stops and another one starts."""
-        lost = 0
+        lost, ended = 0, False
         while True:
             news = self._followed.follow.remote(id_, owner, after)
             try:
                 async for one in news:
-                    after, lost = one.id, 0
+                    after, lost, ended = one.id, 0, one.id == END
                     yield one
             except LOST:
                 news.cancel()
+                if ended:
+                    # nothing comes after it, and it must not come twice
+                    return
                 lost += 1
                 if lost > _MOST_LOST:
                     raise

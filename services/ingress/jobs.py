@@ -111,6 +111,8 @@ class JobsFace:
             news = Paced(self.jobs.jobs.follow(_id(job), owner, after), self.heartbeat_s)
             held.callback(news.close)
             first = await anext(news)
+            while after == END and first is None:
+                first = await anext(news)
             if after == END and first is not None and first.id == END:
                 # by this status a browser learns that it need not ask again
                 return Response(status_code=HTTPStatus.NO_CONTENT)

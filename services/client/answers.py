@@ -125,6 +125,31 @@ class Inspection(Answer):
     unknown: tuple[str, ...]
 
 
+class VerifiedComponent(Answer):
+    """One component: the version that the story names, and the one that drew the picture again."""
+
+    kind: str
+    asked: ComponentPin
+    present: ComponentPin
+
+
+class Verification(Answer):
+    """Whether a picture is what its story makes, once the new one was written as the old one was.
+
+    `largest_difference` is 0..255, of any channel of any pixel; it and `differing_pixels` are None where the file has
+    another size than its story tells.
+    """
+
+    equal: bool
+    largest_difference: int | None
+    differing_pixels: int | None
+    output_format: PictureFormat
+    output_compression: int
+    components: tuple[VerifiedComponent, ...]
+    made_from: MadeFrom | None
+    request: dict[str, JsonValue]
+
+
 class Model(Answer):
     """A served bundle; `created` is when its server started, in seconds since 1970."""
 

@@ -12,7 +12,7 @@ from httpx_sse import EventSource
 from registry.commands.server_status import ServerStatus
 from services.client import calls
 from services.client.address import Address
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
 from services.client.blocking import CONNECT_S, TIMEOUT_S
 from services.client.calls import Call, Source, Telling
 from services.client.errors import ClientError
@@ -109,6 +109,10 @@ class AsyncClient:
     async def inspect(self, picture: Source) -> Inspection:
         """As `Client.inspect`."""
         return await self._ask(calls.inspection(picture))
+
+    async def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+        """As `Client.verify`."""
+        return await self._ask(calls.verification(picture, source, mask))
 
     async def models(self) -> tuple[Model, ...]:
         """As `Client.models`."""

@@ -12,7 +12,7 @@ from httpx_sse import EventSource
 from registry.commands.server_status import ServerStatus
 from services.client import calls
 from services.client.address import Address
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
 from services.client.calls import Call, Source, Telling
 from services.client.errors import ClientError
 from services.client.events import Event, EventReader
@@ -114,6 +114,13 @@ class Client:
     def inspect(self, picture: Source) -> Inspection:
         """Read what a picture's file says of how it was made."""
         return self._ask(calls.inspection(picture))
+
+    def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+        """Have a picture drawn again by the versions of its story, and tell whether the pixels are equal.
+
+        An edit needs the picture that it was made from, and its mask if it had one.
+        """
+        return self._ask(calls.verification(picture, source, mask))
 
     def models(self) -> tuple[Model, ...]:
         """List the served bundles."""

@@ -13,7 +13,7 @@ import httpx
 from registry.commands.server_status import PATH as ROLLOUT_PATH
 from registry.commands.server_status import ServerStatus
 from services.client import replies
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
 from services.client.options import DecodeOptions, EditOptions, Options
 from services.client.retries import Repeat
 
@@ -115,6 +115,17 @@ def inspection(picture: Source) -> Call[Inspection]:
         OSError: the file cannot be read.
     """
     return Call("POST", "/v1/inspect", replies.inspection, files={"image": _read(picture)})
+
+
+def verification(picture: Source, source: Source | None, mask: Source | None) -> Call[Verification]:
+    """Whether a picture is what its story makes; an edit needs the picture and the mask that it was made from.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    given = {"image": picture, "source": source, "mask": mask}
+    files = {name: _read(one) for name, one in given.items() if one is not None}
+    return Call("POST", "/v1/verify", replies.verification, files=files)
 
 
 def models() -> Call[tuple[Model, ...]]:

@@ -9,7 +9,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from registry.commands.server_status import ServerStatus
-from services.client.answers import Comparison, Drawing, Failed, Inspection, Model, Models, Readiness
+from services.client.answers import Comparison, Drawing, Failed, Inspection, Model, Models, Readiness, Verification
 from services.client.errors import ClientError, ServerRefused, TimedOut, Unreachable, UnreadableAnswer
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -44,6 +44,11 @@ def comparison(response: httpx.Response) -> Comparison:
 def inspection(response: httpx.Response) -> Inspection:
     """What a picture's file says."""
     return _read(response, Inspection.model_validate)
+
+
+def verification(response: httpx.Response) -> Verification:
+    """Whether a picture is what its story makes."""
+    return _read(response, Verification.model_validate)
 
 
 def models(response: httpx.Response) -> tuple[Model, ...]:

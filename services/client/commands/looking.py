@@ -1,4 +1,4 @@
-"""`inspect`, `compare`, `models` and `status`: what a picture, kept latents and a server tell."""
+"""`inspect`, `verify`, `compare`, `models` and `status`: what a picture, kept latents and a server tell."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from registry.commands.server_status import ServerStatus
 from services.client.answers import Readiness, public
 from services.client.blocking import Client
 from services.client.commands.destination import Destination, Force
-from services.client.commands.printing import Json, KeyFile, Url, connected, read_file, say, write
+from services.client.commands.printing import Exit, Json, KeyFile, Url, connected, read_file, say, write
 from services.client.errors import InputError, ServerRefused
 
 app = typer.Typer()
@@ -35,6 +35,35 @@ def inspect(
     facts += [("fallback for", str(found.fallback_for))] if found.fallback_for is not None else []
     facts += [("not understood", part) for part in found.unknown]
     write(public(found), facts, as_json)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file.")],
+    source: Annotated[Path | None, typer.Option(help="The picture that it was made from.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="The mask that it was made with.")] = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a picture again by the versions of its story, and say whether the pixels are equal; status 1 if not."""
+    data = read_file("FILE", file)
+    brought = [None if one is None else read_file(name, one) for name, one in (("--source", source), ("--mask", mask))]
+    with connected(url, key_file) as client:
+        found = client.verify(data, *brought)
+    facts = [("equal", "yes" if found.equal else "no")]
+    if not found.equal:
+        size = "another than its story tells" if found.differing_pixels is None else "the same"
+        facts += [("size", size)]
+    if found.differing_pixels:
+        facts += [
+            ("differing pixels", str(found.differing_pixels)),
+            ("by at most", f"{found.largest_difference} of 255"),
+        ]
+    facts += [(one.kind, str(one.present)) for one in found.components]
+    write(public(found), facts, as_json)
+    if not found.equal:
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command()

@@ -55,7 +55,9 @@ def latents(live: LiveModel) -> Latents:
 
 
 @pytest.fixture
-def url(server: Server, latents: Latents) -> Iterator[str]:
+def url(server: Server, latents: Latents, live: LiveModel) -> Iterator[str]:
+    for kind, pin in live.pins.items():
+        server.controller.versions[str(pin)] = (pin, live.contracts[kind])
     face = LatentsFace(latents, latents.read, latents.decode, latents.compare, server.admission, server.metrics)
     server.faces += [InspectFace(server.uploads), face]
     server.app = create_app(server.faces, server.metrics, RETRY_AFTER_S)

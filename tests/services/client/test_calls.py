@@ -13,7 +13,7 @@ from services.client import answers, events
 from services.client.answers import Drawing, Usage
 from services.client.errors import ServerRefused, UnreadableAnswer
 from services.client.options import EditOptions, Options
-from services.ingress import health, inspect, schemas
+from services.ingress import health, inspect, schemas, verify
 from services.ingress.errors import SignatureError
 from services.messages import Drawn, LiveModel, Order
 from tests.services.client.conftest import Caller
@@ -100,6 +100,8 @@ def test_options_are_the_servers_fields(ours: Any, theirs: type[BaseModel]) -> N
         (answers.Usage, schemas.Usage, {}),
         (answers.ComponentPin, schemas.ComponentPin, {}),
         (answers.Inspection, inspect.Inspection, {}),
+        (answers.Verification, verify.Verification, {}),
+        (answers.VerifiedComponent, verify.VerifiedComponent, {}),
         (answers.Readiness, health.Readiness, {}),
         (answers.Timings, schemas.StageTimings, {}),
         (events.Queued, schemas.QueuedEvent, {}),
@@ -112,7 +114,7 @@ def test_answers_hold_what_the_server_tells(ours: type[BaseModel], theirs: type[
     told = {renamed.get(name, name) for name in theirs.model_fields}
     # the client's own, and what says nothing that is not elsewhere in the answer
     assert ours.model_fields.keys() - told <= {"request_id"}
-    left = {"seed", "background", "url", "input_tokens_details", "output_tokens_details"}
+    left = {"object", "seed", "background", "url", "input_tokens_details", "output_tokens_details"}
     told_by_all = {"type", "created_at", "size", "quality", "output_format"} if "image" in told else set()
     assert told - ours.model_fields.keys() <= left | told_by_all
 

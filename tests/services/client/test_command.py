@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from services.errors import OverloadedError
 from services.messages import Drawn, Order, Progress
 from tests.services.client.conftest import ROOT, command, run, surroundings
-from tests.services.ingress.conftest import Server, listening
+from tests.services.ingress.conftest import Server, draw_at_once, listening
 from tests.services.ingress.test_latents import ID
 from tests.services.ingress.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.server import free_port
@@ -54,11 +55,11 @@ def test_a_picture_goes_to_a_file_as_the_server_wrote_it(server: Server, url: st
 
 
 def test_a_folder_has_files_by_seed_and_json_tells_them(url: str, tmp_path: Path) -> None:
-    settings = ["--n", "2", "--seed", "250", "--component", "denoiser=toy.denoiser/1"]
+    settings = ["--n", "2", "--seed", "250", "--component", "denoiser=toy.denoiser/9"]
     out = tmp_path / "made" / "here"
     refused = run("draw", "a", "--out", str(out), *settings, "--json", "--url", url)
     assert (refused.returncode, refused.stdout) == (4, "")
-    assert refused.stderr.startswith("client: components.denoiser: toy.denoiser/1 is not in the registry (request ")
+    assert refused.stderr.startswith("client: components.denoiser: toy.denoiser/9 is not in the registry (request ")
     done = run("draw", "one two three four five six", "--out", str(out), *settings[:4], "--json", "--url", url)
     told = json.loads(done.stdout)
     assert done.stderr == "client: the prompt is longer than the model reads; its end has no effect\n"
@@ -174,6 +175,23 @@ def test_interrupted_it_stops_the_drawing_and_leaves_nothing(server: Server, url
     assert not (tmp_path / "a.png").exists()
 
 
+def test_a_picture_that_is_not_what_its_story_makes(server: Server, url: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    assert run("draw", "a boat", "--seed", "9", "--out", str(path), "--url", url).returncode == 0
+    told = run("verify", str(path), "--url", url)
+    assert told.returncode == 0
+    assert "yes" in told.stdout
+
+    async def lighter(order: Order) -> Drawn:
+        return await draw_at_once(replace(order, request=replace(order.request, seed=12)))
+
+    server.draw = lighter
+    told = run("verify", str(path), "--url", url)
+    assert told.returncode == 1
+    assert "3 of 255" in told.stdout
+    assert "toy.denoiser/1" in told.stdout
+
+
 def test_pictures_are_edited_varied_inspected_and_compared(server: Server, url: str, tmp_path: Path) -> None:
     photo, hole = tmp_path / "photo.png", tmp_path / "hole.png"
     Image.new("RGB", (64, 64), "red").save(photo)
@@ -191,6 +209,10 @@ def test_pictures_are_edited_varied_inspected_and_compared(server: Server, url: 
     told = run("inspect", str(edited), "--json", "--url", url)
     assert json.loads(told.stdout)["request"]["prompt"] == "a boat"
     assert "a boat" in run("inspect", str(edited), "--url", url).stdout
+    again = run("verify", str(edited), "--source", str(photo), "--mask", str(hole), "--json", "--url", url)
+    verified = json.loads(again.stdout)
+    assert (verified["equal"], verified["differing_pixels"], again.returncode) == (True, 0, 0)
+    assert run("verify", str(edited), "--url", url).returncode == 4
     sheet = tmp_path / "sheet.png"
     compared = run(
         "compare", ID, "toy.vae_decoder/1", "toy.vae_decoder/2", "--out", str(sheet), "--user", "me", "--url", url

@@ -24,7 +24,18 @@ from benchmarks.processes import family
 from components.contract import Kind
 from components.messages import ImageRequest
 from pipeline.request import RequestFields, RequestRules, check_request
-from services.messages import Drawn, Encoding, LiveModel, LiveRecord, Order, Progress, Terms, WalkOrder, WalkReport
+from services.messages import (
+    Drawn,
+    Encoding,
+    LiveModel,
+    LiveRecord,
+    Order,
+    Progress,
+    Queued,
+    Terms,
+    WalkOrder,
+    WalkReport,
+)
 from tests.services.server import free_port, temporary_home
 
 MOST_SECONDS = 120
@@ -52,7 +63,7 @@ class Application:
         drawn: Drawn = await self.handle("graph").draw.remote(self.order(request, terms))
         return drawn.pictures[0].data
 
-    async def watch(self, request: ImageRequest, preview_every: int = 0) -> AsyncIterator[Progress | Drawn]:
+    async def watch(self, request: ImageRequest, preview_every: int = 0) -> AsyncIterator[Progress | Queued | Drawn]:
         graph = self.handle("graph").options(stream=True)
         async for news in graph.watch.remote(self.order(request), preview_every):
             yield news

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -236,10 +237,16 @@ async def _left(socket: WebSocket) -> None:
         pass
 
 
-def _query(**fields: str) -> dict[str, Any]:
+def _query(types: Mapping[str, Any] = MappingProxyType({}), **fields: str) -> dict[str, Any]:
     return {
         "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": said}
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": types.get(name, {"type": "string"}),
+                "description": said,
+            }
             for name, said in fields.items()
         ]
     }
@@ -248,9 +255,13 @@ def _query(**fields: str) -> dict[str, Any]:
 _NAMED = "without keys: whose job it is"
 _USER = _query(user=_NAMED)
 _PAGE = _query(
+    {
+        "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_LISTED},
+        "status": {"type": "string", "enum": list(STATUSES)},
+    },
     after="the id of a job, older ones than which are listed",
-    limit=f"how many, 1 to {_MOST_LISTED}, {_LISTED} if left out",
-    status=f"only those: {', '.join(STATUSES)}",
+    limit=f"how many, {_LISTED} if left out",
+    status="only those",
     user=_NAMED,
 )
 _BODY = {

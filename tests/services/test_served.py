@@ -255,6 +255,10 @@ def test_image_k_of_n_is_the_picture_of_its_seeds_alone(served: Served, noise: d
     seeds = [(11, 7), (11, 8), (11, 9)] if "subseed" in noise else [(11, None), (12, None), (13, None)]
     assert [(one["seed"], one["subseed"]) for one in together] == seeds
     alone = [served.generate(**{**body, "seed": seed, "subseed": subseed}).json()["data"][0] for seed, subseed in seeds]
+    for one in (*together, *alone):
+        times = one.pop("timings")
+        # the encoders work side by side, the rest one after the other
+        assert 0 < sum(seconds for name, seconds in times.items() if seconds and name != "total_s") <= times["total_s"]
     assert together == alone
     assert len({one["b64_json"] for one in together}) == 3
 
@@ -329,7 +333,8 @@ def test_a_client_that_leaves_a_stream_stops_the_walk(served: Served, long_reque
     before = served.metric(abandoned, 'stage="denoiser"')
     body = {**long_request, "stream": True, "progress": True}
     with httpx.stream("POST", served.url + GENERATIONS, json=body, timeout=60) as response:
-        assert next(response.iter_lines()) == "event: image_generation.progress"
+        # its place in the queue may come before
+        assert "event: image_generation.progress" in response.iter_lines()
     assert served.metric_reaches(before + 1, abandoned, 'stage="denoiser"')
 
 

@@ -48,6 +48,11 @@ class TrialReport(Record):
     compared: str | None = None
 
 
+def needs_more_memory(order: TrialOrder) -> str:
+    """The reason of a trial that met its memory limit."""
+    return f"memory: needs more than the limit of {order.memory_bytes} bytes"
+
+
 def onnxruntime_version() -> str:
     """The version of the installed ONNX Runtime, which is not imported for that; "none" where there is none."""
     for package in _ONNX_RUNTIMES:

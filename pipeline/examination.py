@@ -13,7 +13,7 @@ from components.contract import Kind
 from components.errors import ComponentError
 from components.messages import FloatArray, Pixels
 from components.pictures import contact_sheet, to_pictures
-from components.trial import DRAWN, TrialOrder, TrialReport
+from components.trial import DRAWN, TrialOrder, TrialReport, needs_more_memory
 from diffusion.latents import to_model
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
@@ -247,7 +247,7 @@ def _hold_to_tolerance(order: TrialOrder, findings: _Findings) -> None:
 
 def _sentence(error: BaseException, order: TrialOrder) -> str:
     if _is_for_memory(error):
-        return f"memory: needs more than the limit of {order.memory_bytes} bytes"
+        return needs_more_memory(order)
     sentence = str(error)
     # folders in the cache have digests for names, which say nothing
     for path in (order.candidate, order.current, *order.beside.values()):

@@ -1,15 +1,17 @@
 """`python -m pipeline.trial`: try one component and say whether it may serve; one order on stdin, one report on stdout.
 
-The candidate is somebody else's file, so its graph runs in a process of its own that is ended with it. The limits are
-set before ONNX Runtime is even imported.
+The candidate is somebody else's file, so its graph runs in a process of its own that is ended with it. The limits stand
+before the candidate is looked at. The memory limit comes after the libraries are loaded: a library or Python itself
+that finds no memory while it loads ends in ways that nobody can tell from a crash.
 """
 
 import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
-from components.trial import TrialOrder, TrialReport
+from components.trial import TrialOrder, TrialReport, needs_more_memory
 
 _NICENESS = 10
 
@@ -23,24 +25,29 @@ def main() -> None:
     # what a library prints must not come into the report
     answer = os.dup(1)
     os.dup2(2, 1)
-    _confine(order)
     report = _tried(order)
     with os.fdopen(answer, "w", encoding="utf-8") as stream:
         stream.write(report.model_dump_json())
 
 
-def _confine(order: TrialOrder) -> None:
+def _tried(order: TrialOrder) -> TrialReport:
     os.nice(_NICENESS)
-    # Private memory alone: RLIMIT_AS would also count the weight files that ONNX Runtime maps, which cost nothing.
-    resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(order.time_s + _GRACE_S)
-
-
-def _tried(order: TrialOrder) -> TrialReport:
     from pipeline.examination import try_component
 
+    if _private_bytes() > order.memory_bytes:
+        return TrialReport(reasons=(needs_more_memory(order),))
+    # Private memory alone: RLIMIT_AS would also count the weight files that ONNX Runtime maps, which cost nothing.
+    resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     return try_component(order)
+
+
+def _private_bytes() -> int:
+    """What counts towards RLIMIT_DATA; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("VmData:")]
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from components.trial import TrialOrder, TrialReport
+from components.trial import TrialOrder, TrialReport, needs_more_memory
 from runtime.child import child
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _report(status: int, answer: bytes, order: TrialOrder, log: IO[bytes]) -> Tr
     said = log.read().decode(errors="replace").strip()
     _log.error("a trial ended with status %d: %s", status, said[-2000:])
     if any(words in said for words in _NO_MEMORY):
-        return TrialReport(reasons=(f"memory: needs more than the limit of {order.memory_bytes} bytes",))
+        return TrialReport(reasons=(needs_more_memory(order),))
     if status == -signal.SIGKILL:
         return TrialReport(reasons=("memory: the system ended the trial, as it does where memory runs out",))
     if status < 0:

@@ -70,10 +70,10 @@ def test_every_kind_passes_against_itself(tried: dict[Kind, Path], kind: Kind) -
     assert report.figures["peak_memory_mb"] > 50
 
 
-def test_the_limits_are_set_before_anything_is_opened(tried: dict[Kind, Path]) -> None:
+def test_the_limits_are_set_before_the_candidate_is_looked_at(tried: dict[Kind, Path]) -> None:
     code = """
 import json, os, resource, signal, sys
-import pipeline.trial
+import pipeline.examination, pipeline.trial
 def seen(order):
     import threading
     limits = [resource.getrlimit(each) for each in (resource.RLIMIT_DATA, resource.RLIMIT_CORE)]
@@ -81,7 +81,7 @@ def seen(order):
     print("what a library prints")
     os.write(1, b"and what one writes")
     os._exit(0)
-pipeline.trial._tried = seen
+pipeline.examination.try_component = seen
 """
     done = in_a_child(order_of(tried, Kind.VAE_DECODER, time_s=50), code)
     found = json.loads(done.stderr.split(b"}")[0] + b"}")

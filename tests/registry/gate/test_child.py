@@ -67,7 +67,7 @@ def test_no_credentials_are_beside_a_candidate(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_trial_that_cannot_even_start_for_lack_of_memory_says_so() -> None:
-    for memory_bytes in (1 << 20, 60 << 20, 100 << 20):
+    for memory_bytes in (1 << 20, 20 << 20, 60 << 20):
         [reason] = run_trial(ORDER.model_copy(update={"memory_bytes": memory_bytes})).reasons
         assert reason == f"memory: needs more than the limit of {memory_bytes} bytes"
 

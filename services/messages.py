@@ -13,7 +13,11 @@ from registry.rollout.state import Canary, Shadow
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
 PassesWith: TypeAlias = Literal["registry", "room"]
+# what an answer says of `quality`, as OpenAI has it
+ToldQuality: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
 
+# of the stages that a picture goes through: a request may ask for other versions than the live ones
+OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
 _NOTHING = Snapshot()
 
 

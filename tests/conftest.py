@@ -6,11 +6,16 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 # Collecting makes millions of objects that all stay: looking among them for garbage took two fifths of its time.
 gc.disable()
+
+# a test has no time limit: the machine may be busy with something else
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_collection_finish() -> None:

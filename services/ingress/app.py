@@ -7,14 +7,14 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from services.errors import ServingError
-from services.ingress.access import OPEN, GuardedRoute, access_of, add_security
-from services.ingress.edits import add_form_schemas
-from services.ingress.envelope import Envelope
-from services.ingress.errors import answer, shape_at, shapes_of
-from services.ingress.guard import Guard
-from services.ingress.jobs import add_job_schemas
-from services.ingress.latents import add_body_schemas
-from services.ingress.openai import add_body_schema
+from services.ingress.access.callers import OPEN, GuardedRoute, access_of, add_security
+from services.ingress.access.guard import Guard
+from services.ingress.http.envelope import Envelope
+from services.ingress.http.errors import answer, shape_at, shapes_of
+from services.ingress.jobs.face import add_job_schemas
+from services.ingress.latents.face import add_body_schemas
+from services.ingress.openai.edits import add_form_schemas
+from services.ingress.openai.generations import add_body_schema
 from services.keys.keyring import Keyring
 from services.metrics import IngressMetrics
 

@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from services.ingress.admission import Admission
 from services.ingress.app import create_app
 from services.ingress.cluster import RunningReplicas, listening_host
 from services.ingress.faces import Foundation, IngressSettings, faces_of
-from services.ingress.pinning import Pinning
+from services.ingress.orders.admission import Admission
+from services.ingress.orders.pinning import Pinning
 from services.keys.exposure import require_keys
 from services.keys.source import KeySource
 from services.messages import Drawn, Order, Progress, Queued

@@ -8,26 +8,27 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pipeline.request import RequestRules
 from services.ingress.a1111.face import A1111Face
-from services.ingress.admission import Admission
 from services.ingress.app import Face
-from services.ingress.capabilities import CapabilitiesFace
 from services.ingress.cluster import node_metrics, request_id
-from services.ingress.drawings import Drawings
-from services.ingress.edits import EditsFace
-from services.ingress.health import HealthFace
-from services.ingress.inspect import InspectFace
-from services.ingress.job_calls import JobCalls
-from services.ingress.job_orders import JobOrders
-from services.ingress.jobs import JobsFace
-from services.ingress.latents import LatentsFace
-from services.ingress.links import LinksFace, PublicAddress
-from services.ingress.multipart import Uploads
-from services.ingress.openai import ImagesFace
-from services.ingress.orders import Orders
-from services.ingress.page import PageFace
-from services.ingress.pinning import Pinning
-from services.ingress.rollout import RolloutFace
-from services.ingress.verify import VerifyFace
+from services.ingress.http.addresses import PublicAddress
+from services.ingress.http.multipart import Uploads
+from services.ingress.jobs.calls import JobCalls
+from services.ingress.jobs.face import JobsFace
+from services.ingress.jobs.orders import JobOrders
+from services.ingress.latents.face import LatentsFace
+from services.ingress.openai.edits import EditsFace
+from services.ingress.openai.generations import ImagesFace
+from services.ingress.operations.health import HealthFace
+from services.ingress.operations.page import PageFace
+from services.ingress.operations.rollout import RolloutFace
+from services.ingress.orders.admission import Admission
+from services.ingress.orders.capabilities import CapabilitiesFace
+from services.ingress.orders.drawings import Drawings
+from services.ingress.orders.links import LinksFace
+from services.ingress.orders.orders import Orders
+from services.ingress.orders.pinning import Pinning
+from services.ingress.stories.inspect import InspectFace
+from services.ingress.stories.verify import VerifyFace
 from services.keys.settings import KeySettings
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics import IngressMetrics

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIWebSocketRoute
 
 from pipeline.request import RequestRules
-from services.ingress.access import access_of
-from services.ingress.admission import Admission
+from services.ingress.access.callers import access_of
 from services.ingress.app import Face, create_app
-from services.ingress.body import JSON_TYPE
 from services.ingress.faces import Foundation, IngressSettings, faces_of
+from services.ingress.http.body import JSON_TYPE
+from services.ingress.orders.admission import Admission
 from services.keys.keyring import Keyring
 from services.metrics import IngressMetrics
 

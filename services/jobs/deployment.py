@@ -13,7 +13,6 @@ from sqlalchemy.exc import DBAPIError
 
 from components.reference import kind_of
 from services.files.pictures import Link
-from services.ingress.outcomes import outcomes_of
 from services.jobs.desk import JobDesk
 from services.jobs.feeds import Feeds
 from services.jobs.records import JobNews, JobPage, JobStatus, JobTerms, JobView, Submission
@@ -26,6 +25,7 @@ from services.jobs.webhooks import HttpSender, Webhooks
 from services.jobs.work import Work
 from services.messages import Drawn, Order, Outcome, PictureFormat, Progress, Queued
 from services.metrics import JobMetrics
+from services.outcomes import outcomes_of
 
 _log = logging.getLogger("ray.serve")
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from services.files.pictures import Link
-from services.ingress.quality import ToldQuality
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, Order, Progress, ToldQuality
 
 JobStatus: TypeAlias = Literal["queued", "generating", "completed", "failed", "cancelled"]
 DeliveryState: TypeAlias = Literal["pending", "delivered", "given_up"]

@@ -18,8 +18,8 @@ from services.errors import (
     ServingError,
     UnavailableError,
 )
+from services.failures import known
 from services.files.pictures import Link
-from services.ingress.errors import known
 from services.jobs.errors import SupersededError
 from services.jobs.feeds import Feeds
 from services.jobs.records import ClaimedJob, JobFailure, JobStatus, JobTerms

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from services.ingress.schemas import ErrorDetail
+from services.failures import ErrorDetail
 from services.jobs.records import DeliveryState, JobStatus, JobView
 
 PATH = "/v1/jobs"

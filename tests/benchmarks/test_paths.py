@@ -20,7 +20,7 @@ from pipeline.text_to_image import TextToImage
 from runtime.feeds import Feeds
 from runtime.interrupt import Interrupt
 from runtime.session import Session
-from services.ingress.schemas import GenerationBody
+from services.ingress.wire.requests import GenerationBody
 
 Runs = list[tuple[Kind, dict[str, tuple[int, ...]]]]
 

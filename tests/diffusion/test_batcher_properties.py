@@ -165,7 +165,7 @@ class Batching(RuleBasedStateMachine):
 
 
 TestBatching = Batching.TestCase
-TestBatching.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestBatching.settings = settings(max_examples=100, stateful_step_count=50)
 
 
 def advance(batcher: StepBatcher, data: st.DataObject, limits: Limits = LIMITS) -> Run:
@@ -190,7 +190,7 @@ def passers_by(draw: st.DrawFn, least: int = 0, most: int = 6) -> list[Ticket]:
     return tickets
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data(), SIGNATURE, SIGNATURE, passers_by(), st.sampled_from(PRIORITIES))
 def test_two_backlogged_tenants_are_served_alike(
     data: st.DataObject, first: str, second: str, others: list[Ticket], priority: Priority
@@ -215,7 +215,7 @@ def test_two_backlogged_tenants_are_served_alike(
         assert max(ahead) - min(ahead) < 6 * limits.pixels
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(TENANTS), st.sampled_from(PRIORITIES)), min_size=1, max_size=12))
 def test_a_run_of_the_only_signature_is_never_left_with_room(waiting: list[tuple[str, Priority]]) -> None:
     batcher = StepBatcher(LIMITS)
@@ -261,7 +261,7 @@ def bounds_of(tickets: list[Ticket], limits: Limits) -> dict[str, int]:
     return bounds
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(standing(Limits(rows=2, pixels=4, queued=10**9)))
 def test_nothing_starves(tickets: list[Ticket]) -> None:
     limits = Limits(rows=2, pixels=4, queued=10**9)
@@ -277,7 +277,7 @@ def test_nothing_starves(tickets: list[Ticket]) -> None:
         assert all(number - since[name] <= bound for name, bound in bounds.items())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(passers_by(least=1, most=18))
 def test_a_class_that_waits_leads_again_after_twice_the_weights_of_the_others(tickets: list[Ticket]) -> None:
     batcher = StepBatcher(replace(LIMITS, queued=10**9))

@@ -199,7 +199,7 @@ def test_a_seed_of_diffusers_gives_its_picture_by_dpmpp_2m_karras(checkpoint: Pa
     assert np.asarray(image).std() > 1, "an empty picture equals any other"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=120))
 def test_the_tokenizer_is_that_of_transformers(checkpoint: Path, bundle: Path, text: str) -> None:
     theirs = CLIPTokenizer.from_pretrained(checkpoint / "tokenizer")

@@ -87,7 +87,7 @@ def test_jobs_differ(alone: list[bytes]) -> None:
     assert len(set(alone)) == len(JOBS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_mixture_gives_the_bytes_of_the_track_alone(
     denoiser: Denoiser, alone: list[bytes], data: st.DataObject

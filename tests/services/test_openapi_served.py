@@ -44,7 +44,6 @@ def test_what_the_document_says_holds(served: Application, schema: Any, method: 
     @given(case=st.one_of(*wanted))
     @settings(
         max_examples=30,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

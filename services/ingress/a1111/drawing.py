@@ -27,14 +27,14 @@ from services.ingress.a1111.translation import (
     generation_of,
     renamed,
 )
-from services.ingress.access import caller
-from services.ingress.answers import headers_of
-from services.ingress.bodies import typed
-from services.ingress.body import JSON_TYPE, MAX_BODY_BYTES, parse_object, read_body, require_json_type
-from services.ingress.drawings import Asked
-from services.ingress.events import preview_every, walked
-from services.ingress.multipart import Uploads
-from services.ingress.orders import Orders
+from services.ingress.access.callers import caller
+from services.ingress.http.body import JSON_TYPE, MAX_BODY_BYTES, parse_object, read_body, require_json_type
+from services.ingress.http.multipart import Uploads
+from services.ingress.orders.drawings import Asked
+from services.ingress.orders.events import preview_every, walked
+from services.ingress.orders.orders import Orders
+from services.ingress.wire.answers import headers_of
+from services.ingress.wire.bodies import typed
 from services.keys.keyring import Caller
 from services.messages import Drawn, Order, Picture
 

@@ -23,9 +23,9 @@ from services.ingress.a1111.pictures import MOST_BODY_BYTES, as_png, encoded_pic
 from services.ingress.a1111.routes import json_body
 from services.ingress.a1111.schemas import CHOICES, SECRET, ExtraBody, PngInfoBody
 from services.ingress.a1111.stories import fields_of
-from services.ingress.bodies import Body, typed
-from services.ingress.body import parse_object, read_body, require_json_type
-from services.ingress.multipart import Uploads
+from services.ingress.http.body import parse_object, read_body, require_json_type
+from services.ingress.http.multipart import Uploads
+from services.ingress.wire.bodies import Body, typed
 
 _NO_UPSCALER = "None"
 _FILTERS: Mapping[str, Image.Resampling] = MappingProxyType(

@@ -14,9 +14,9 @@ from services.ingress.a1111.options import Options
 from services.ingress.a1111.routes import ERRORS
 from services.ingress.a1111.settings import OptionsRoutes
 from services.ingress.a1111.tasks import Tasks
-from services.ingress.access import Access
-from services.ingress.multipart import Uploads
-from services.ingress.orders import Orders
+from services.ingress.access.callers import Access
+from services.ingress.http.multipart import Uploads
+from services.ingress.orders.orders import Orders
 
 _PREFIX = "/sdapi/v1"
 # its clients know no tokens

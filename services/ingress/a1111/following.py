@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field
 from services.errors import FieldError
 from services.ingress.a1111.errors import TaskNotFoundError
 from services.ingress.a1111.tasks import Task, Tasks
-from services.ingress.access import caller
-from services.ingress.bodies import one_of_each
-from services.ingress.events import unfinished
+from services.ingress.access.callers import caller
+from services.ingress.orders.events import unfinished
+from services.ingress.wire.bodies import one_of_each
 
 _ID = "id_task"
 _SKIP = "skip_current_image"

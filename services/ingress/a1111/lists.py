@@ -15,8 +15,8 @@ from pipeline.request import RequestRules
 from services.errors import PermissionDeniedError
 from services.ingress.a1111.enlarging import UPSCALERS
 from services.ingress.a1111.options import title_of
-from services.ingress.capabilities import Capabilities, SamplerChoice, ScheduleChoice, capabilities
-from services.ingress.pinning import Pinning
+from services.ingress.orders.capabilities import Capabilities, SamplerChoice, ScheduleChoice, capabilities
+from services.ingress.orders.pinning import Pinning
 
 _HASH_DIGITS = 10
 _NO_RHO = -1.0

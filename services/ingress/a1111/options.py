@@ -12,7 +12,7 @@ from pipeline.errors import RequestError, refuse
 from pipeline.story.infotext import EMPHASIS_LABELS, RNG_LABELS
 from services.errors import FieldError, UnknownModelError
 from services.ingress.a1111.schemas import OptionsBody
-from services.ingress.pinning import check_selector
+from services.ingress.orders.pinning import check_selector
 from services.keys.keyring import Caller
 from services.messages import LiveModel
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from services.ingress.body import JSON_TYPE
+from services.ingress.http.body import JSON_TYPE
 
 _PARTS = "#/$defs/"
 

@@ -9,10 +9,10 @@ from services.ingress.a1111.options import Options, shown_options
 from services.ingress.a1111.routes import json_body
 from services.ingress.a1111.schemas import SECRET, OptionsBody
 from services.ingress.a1111.translation import renamed
-from services.ingress.access import caller
-from services.ingress.bodies import typed
-from services.ingress.body import parse_object, read_body, require_json_type
-from services.ingress.pinning import Pinning
+from services.ingress.access.callers import caller
+from services.ingress.http.body import parse_object, read_body, require_json_type
+from services.ingress.orders.pinning import Pinning
+from services.ingress.wire.bodies import typed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from services.errors import FieldError
 from services.ingress.a1111.errors import SamplerNotFoundError
 from services.ingress.a1111.options import Settings
 from services.ingress.a1111.schemas import DrawingBody, Img2ImgBody
-from services.ingress.schemas import EditBody
+from services.ingress.wire.requests import EditBody
 
 _DEFAULT_SAMPLER = "Euler"
 _MOST_BATCHES = 1000

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from compel.prompt_parser import PromptParser  # type: ignore[import-untyped]
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.errors import RequestError
@@ -73,13 +73,11 @@ def test_text_means_what_compel_says(text: str, fragments: list[tuple[str, float
     assert ours(text) == fragments == theirs(text)
 
 
-@settings(deadline=None)
 @given(PHRASES)
 def test_weighed_phrases_are_read_as_compel_reads_them(text: str) -> None:
     assert ours(text) == theirs(text)
 
 
-@settings(deadline=None)
 @given(ODD)
 def test_odd_text_is_read_as_compel_reads_it(text: str) -> None:
     # weights beyond our limits; and an empty quote, which parts two phrases in Compel, and is nothing here

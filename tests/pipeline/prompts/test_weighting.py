@@ -112,7 +112,7 @@ def test_a_part_that_fills_a_chunk_of_its_own_leaves_an_empty_one(encoder: TextE
     np.testing.assert_allclose(ours, np.concatenate([hidden(encoder, short, 1, "none"), empty], axis=1), atol=1e-3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(words=st.lists(PLAIN_WORDS, max_size=70).map(" ".join), weighting=st.sampled_from(sorted(WEIGHTINGS)))
 def test_weights_of_1_change_no_bit(encoder: TextEncoder, words: str, weighting: str) -> None:
     plain, weighed = (encoder.encode([words], 2, name) for name in ("none", weighting))

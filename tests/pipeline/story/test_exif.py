@@ -6,7 +6,7 @@ import tracemalloc
 import piexif  # type: ignore[import-untyped]
 import piexif.helper  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -17,7 +17,6 @@ from tests.pipeline.story.stories import HARD, prompts
 INFOTEXT = f"{HARD[0]}\nSteps: 3"
 
 
-@settings(deadline=None)
 @given(prompts)
 def test_piexif_and_pillow_read_what_is_written(comment: str) -> None:
     data = exif_of(ExifTexts('{"a": 1}', comment))
@@ -81,7 +80,6 @@ def test_latin_1_and_empty_texts() -> None:
     assert read_exif(b"") == read_exif(b"Exif\0\0") == read_exif(b"Exif\0\0MM\0*") == ExifTexts()
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_damaged_bytes_never_fail(data: st.DataObject) -> None:
     whole = bytearray(exif_of(ExifTexts("a description", "a comment")))

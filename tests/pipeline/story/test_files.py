@@ -33,7 +33,7 @@ def exif_texts(data: bytes) -> tuple[str, str]:
     return image.getexif()[Base.ImageDescription], piexif.helper.UserComment.load(comment)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(prompts, prompts)
 def test_a_png_holds_both_texts(prompt: str, negative: str) -> None:
     told = story(prompt=prompt, negative_prompt=negative)
@@ -44,7 +44,7 @@ def test_a_png_holds_both_texts(prompt: str, negative: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(prompts, prompts)
 def test_exif_holds_both_texts(form: str, prompt: str, negative: str) -> None:
     told = story(prompt=prompt, negative_prompt=negative)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffusion.samplers import SAMPLERS
@@ -226,7 +226,6 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES | st.text(max_size=3), max_size=40).map("".join))
 @example("\n".join(HARD))
 @example('Steps: "\\ud800", Model: "\\ud800"')

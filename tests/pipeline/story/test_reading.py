@@ -55,7 +55,7 @@ def a1111_of(reading: Reading) -> tuple[object, ...]:
     return reading.source, reading.parameters, told["prompt"], told["negative_prompt"], told["sampler"], told["seed"]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(prompts, prompts | st.just(""), st.sampled_from(FORMATS))
 def test_a_story_comes_back_from_every_format(prompt: str, negative: str, form: str) -> None:
     told = story(prompt=prompt, negative_prompt=negative)
@@ -138,7 +138,6 @@ def test_a_cut_file_tells_all_or_nothing(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@settings(deadline=None)
 @given(st.data())
 def test_damaged_files_never_fail(form: str, data: st.DataObject) -> None:
     whole = bytearray(picture(TOLD, form))
@@ -147,7 +146,6 @@ def test_damaged_files_never_fail(form: str, data: st.DataObject) -> None:
     read_story(bytes(whole))
 
 
-@settings(deadline=None)
 @given(st.sampled_from([SIGNATURE, b"\xff\xd8", b"RIFF\0\0\0\0WEBP"]), st.binary(max_size=200))
 def test_no_bytes_fail(start: bytes, rest: bytes) -> None:
     read_story(start + rest)

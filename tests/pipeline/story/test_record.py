@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contract import Kind
@@ -77,7 +77,6 @@ def test_a_story_is_frozen() -> None:
         TOLD.components[Kind.DENOISER] = PINS[Kind.VAE_DECODER]  # type: ignore[index]
 
 
-@settings(deadline=None)
 @given(prompts, prompts, st.integers(0, 2**63 - 1), st.floats(0, 50))
 def test_json_gives_the_story_again(prompt: str, negative: str, seed: int, guidance: float) -> None:
     told = story(PINS[Kind.VAE_DECODER], prompt=prompt, negative_prompt=negative, seed=seed, guidance=guidance)
@@ -147,14 +146,12 @@ def test_what_is_none_of_ours_is_none(text: str) -> None:
     assert read_json(text) is None
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_no_value_of_any_member_fails(value: Any) -> None:
     for name in (*SETTINGS, "format", "model", "fallback_for", "source", "mask", "file", "other"):
         read_json(json.dumps({"components": {"denoiser": value}, name: value}))
 
 
-@settings(deadline=None)
 @given(prompts, prompts | st.just(""))
 def test_texts_may_be_left_to_the_infotext(prompt: str, negative: str) -> None:
     told = story(prompt=prompt, negative_prompt=negative)

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, reject, settings
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
@@ -46,13 +46,12 @@ WALKED = [row for row in SAMPLERS.values() if not row.flow]
 
 
 def fields_of(request: dict[str, Any]) -> RequestFields:
-    """As services/ingress/fields.py reads a body."""
+    """As services/ingress/orders/fields.py reads a body."""
     given = {name: value for name, value in request.items() if name not in ("components", "size")}
     width, height = (int(side) for side in request["size"].split("x"))
     return RequestFields(**given, width=width, height=height)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_it_is_the_request_that_made_the_picture(data: st.DataObject) -> None:
     draw = data.draw

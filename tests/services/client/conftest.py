@@ -17,13 +17,13 @@ from services.client.blocking import Client
 from services.client.commands.main import main
 from services.client.errors import ClientError
 from services.ingress.app import create_app
-from services.ingress.inspect import InspectFace
-from services.ingress.latents import LatentsFace
+from services.ingress.latents.face import LatentsFace
+from services.ingress.stories.inspect import InspectFace
 from services.messages import LiveModel
 from tests.services.ingress.conftest import RETRY_AFTER_S, Server, listening
 from tests.services.ingress.conftest import further_faces as further_faces
 from tests.services.ingress.conftest import server as server
-from tests.services.ingress.test_latents import Server as Latents
+from tests.services.ingress.latents.test_face import Server as Latents
 
 ROOT = Path(__file__).parents[3]
 PIN = {"name": "toy.denoiser", "version": 1, "sha256": f"{1:064x}"}

@@ -18,8 +18,8 @@ from services.client.batch.orders import OrdersError, read_orders
 from services.errors import OverloadedError
 from services.messages import Drawn, Order
 from tests.services.client.conftest import Done, command, run, surroundings
+from tests.services.ingress.access.test_tenants import with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
-from tests.services.ingress.test_tenants import with_keys
 from tests.services.server import free_port
 
 REQUESTS = [

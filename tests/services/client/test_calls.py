@@ -13,13 +13,15 @@ from services.client import answers, events
 from services.client.answers import Drawing, Usage
 from services.client.errors import ServerRefused, UnreadableAnswer
 from services.client.options import EditOptions, Options
-from services.ingress import health, inspect, schemas, verify
-from services.ingress.errors import SignatureError
+from services.ingress.http.errors import SignatureError
+from services.ingress.operations import health
+from services.ingress.stories import schemas as stories
+from services.ingress.wire import requests, schemas
 from services.messages import Drawn, LiveModel, Order
 from tests.services.client.conftest import Caller
+from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
-from tests.services.ingress.test_latents import ID
-from tests.services.ingress.test_tenants import ANN, OPERATOR, with_keys
+from tests.services.ingress.latents.test_face import ID
 
 # what the client says itself, what does nothing here, and jobs, which it has no calls for
 NOT_SETTINGS = {"prompt", "response_format", "stream", "partial_images", "progress", "style", "background"} | {
@@ -77,7 +79,7 @@ def test_every_setting_reaches_the_server(server: Server, url: str, caller: Call
     assert (order.terms.priority, order.store_latents) == ("low", True)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(Options, schemas.GenerationBody), (EditOptions, schemas.EditBody)])
+@pytest.mark.parametrize(("ours", "theirs"), [(Options, requests.GenerationBody), (EditOptions, requests.EditBody)])
 def test_options_are_the_servers_fields(ours: Any, theirs: type[BaseModel]) -> None:
     hints = get_type_hints(ours)
     assert hints.keys() == theirs.model_fields.keys() - NOT_SETTINGS
@@ -99,9 +101,9 @@ def test_options_are_the_servers_fields(ours: Any, theirs: type[BaseModel]) -> N
         (answers.Picture, schemas.GeneratedImage, {"b64_json": "data"}),
         (answers.Usage, schemas.Usage, {}),
         (answers.ComponentPin, schemas.ComponentPin, {}),
-        (answers.Inspection, inspect.Inspection, {}),
-        (answers.Verification, verify.Verification, {}),
-        (answers.VerifiedComponent, verify.VerifiedComponent, {}),
+        (answers.Inspection, stories.Inspection, {}),
+        (answers.Verification, stories.Verification, {}),
+        (answers.VerifiedComponent, stories.VerifiedComponent, {}),
         (answers.Readiness, health.Readiness, {}),
         (answers.Timings, schemas.StageTimings, {}),
         (events.Queued, schemas.QueuedEvent, {}),

@@ -18,9 +18,9 @@ from PIL import Image
 from services.errors import OverloadedError
 from services.messages import Drawn, Order, Progress
 from tests.services.client.conftest import ROOT, command, run, surroundings
+from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
-from tests.services.ingress.test_latents import ID
-from tests.services.ingress.test_tenants import ANN, OPERATOR, with_keys
+from tests.services.ingress.latents.test_face import ID
 from tests.services.server import free_port
 
 HEAVY = ("ray", "fastapi", "starlette", "mlflow", "numpy", "onnxruntime", "PIL", "torch")

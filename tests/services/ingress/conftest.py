@@ -24,18 +24,19 @@ from services.encoding import describe, encode_picture, origin_of
 from services.errors import FieldError
 from services.files.pictures import Link, PictureStore
 from services.files.store import StoreSettings
-from services.ingress.admission import Admission
 from services.ingress.app import Face, create_app
-from services.ingress.drawings import Drawings
-from services.ingress.edits import EditsFace
-from services.ingress.health import HealthFace
-from services.ingress.links import LinksFace, PublicAddress
-from services.ingress.multipart import Uploads
-from services.ingress.openai import ImagesFace
-from services.ingress.orders import Orders
-from services.ingress.pinning import Pinning
-from services.ingress.rollout import RolloutFace
-from services.ingress.verify import VerifyFace
+from services.ingress.http.addresses import PublicAddress
+from services.ingress.http.multipart import Uploads
+from services.ingress.openai.edits import EditsFace
+from services.ingress.openai.generations import ImagesFace
+from services.ingress.operations.health import HealthFace
+from services.ingress.operations.rollout import RolloutFace
+from services.ingress.orders.admission import Admission
+from services.ingress.orders.drawings import Drawings
+from services.ingress.orders.links import LinksFace
+from services.ingress.orders.orders import Orders
+from services.ingress.orders.pinning import Pinning
+from services.ingress.stories.verify import VerifyFace
 from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress, Queued
 from services.metrics import IngressMetrics
 from tests.services.conftest import record_of

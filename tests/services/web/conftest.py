@@ -17,10 +17,10 @@ from services.comparison import difference
 from services.encoding import encode_picture
 from services.errors import LatentsNotFoundError
 from services.ingress.app import Face, create_app
-from services.ingress.capabilities import CapabilitiesFace
-from services.ingress.inspect import InspectFace
-from services.ingress.latents import LatentsFace
-from services.ingress.page import PageFace
+from services.ingress.latents.face import LatentsFace
+from services.ingress.operations.page import PageFace
+from services.ingress.orders.capabilities import CapabilitiesFace
+from services.ingress.stories.inspect import InspectFace
 from services.keys.keyring import Keyring
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Drawn, Encoding, LiveModel, Order, Picture, Progress

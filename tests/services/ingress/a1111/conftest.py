@@ -12,8 +12,8 @@ from PIL import Image
 
 from services.ingress.a1111.face import A1111Face
 from services.ingress.app import Face
-from services.ingress.multipart import Uploads
-from services.ingress.orders import Orders
+from services.ingress.http.multipart import Uploads
+from services.ingress.orders.orders import Orders
 from services.messages import Order, Source
 from tests.services.ingress.conftest import listening
 

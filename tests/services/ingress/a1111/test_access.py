@@ -7,8 +7,8 @@ import pytest
 import webuiapi
 
 from tests.services.ingress.a1111.conftest import API, refused
+from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import listening
-from tests.services.ingress.test_tenants import ANN, OPERATOR, with_keys
 
 Server = Any
 

@@ -17,8 +17,8 @@ import webuiapi
 from components.contract import Kind
 from services.messages import Order, Progress
 from tests.services.ingress.a1111.conftest import API, get, opened, post, refused
+from tests.services.ingress.access.test_tenants import ANN, BEN, with_keys
 from tests.services.ingress.conftest import draw_at_once, listening
-from tests.services.ingress.test_tenants import ANN, BEN, with_keys
 
 Server = Any
 MOST_SECONDS = 30

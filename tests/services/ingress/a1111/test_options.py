@@ -10,8 +10,8 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from services.messages import Order
 from tests.services.ingress.a1111.conftest import API, get, post, refused
+from tests.services.ingress.access.test_tenants import ANN, BEN, with_keys
 from tests.services.ingress.conftest import draw_at_once
-from tests.services.ingress.test_tenants import ANN, BEN, with_keys
 
 Server = Any
 SECOND = "toy.vae_decoder/2"

@@ -1,0 +1,1 @@
+"""Who is asking: what a route lets in, and the guard before all of them."""

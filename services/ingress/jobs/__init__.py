@@ -1,0 +1,1 @@
+"""The face of jobs, which are drawn while nobody waits."""

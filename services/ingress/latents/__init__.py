@@ -1,0 +1,1 @@
+"""The face of latents that are kept."""

@@ -1,0 +1,1 @@
+"""OpenAI's face: `/v1/images/generations`, `edits` and `variations`."""

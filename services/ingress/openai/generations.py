@@ -1,0 +1,70 @@
+"""OpenAI's images face: pictures from prompts, and the list of models."""
+
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from services.ingress.http.body import JSON_TYPE, parse_object, read_body, require_json_type
+from services.ingress.orders.fields import typed_body
+from services.ingress.orders.orders import Orders
+from services.ingress.orders.pinning import Pinning
+from services.ingress.wire.answers import ANSWERS, EVENTS, STREAMED
+from services.ingress.wire.requests import GenerationBody
+from services.ingress.wire.schemas import Model, ModelList
+
+_SCHEMAS = "#/components/schemas/"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON_TYPE: {"schema": {"$ref": f"{_SCHEMAS}GenerationBody"}}},
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesFace:
+    """What the face needs of the rest of the server."""
+
+    pinning: Pinning
+    orders: Orders
+    started: int = field(default_factory=lambda: int(time()))
+
+    def router(self) -> APIRouter:
+        """The face's routes."""
+        router = APIRouter(prefix="/v1", tags=["OpenAI images"])
+        router.add_api_route(
+            "/images/generations",
+            self.generate,
+            methods=["POST"],
+            response_class=Response,
+            responses={**ANSWERS, 200: {**ANSWERS[200], "content": {**ANSWERS[200]["content"], **STREAMED}}},
+            openapi_extra=_BODY,
+        )
+        router.add_api_route("/models", self.models, methods=["GET"], response_model=ModelList)
+        return router
+
+    async def models(self) -> ModelList:
+        """List the served bundles."""
+        return ModelList(data=[Model(id=self.pinning.record.live.bundle, created=self.started)])
+
+    async def generate(self, request: Request) -> Response:
+        """Draw pictures from a prompt."""
+        require_json_type(request.headers.get("content-type"))
+        content = await read_body(request.stream(), request.headers.get("content-length"))
+        body = typed_body(parse_object(content))
+        return await self.orders.answer(body, request)
+
+
+def add_body_schema(schema: dict[str, Any]) -> None:
+    """Add the schemas of the request's body and of the events to an OpenAPI document.
+
+    The route reads the one and writes the others itself, so FastAPI has not.
+    """
+    schemas = schema["components"]["schemas"]
+    schemas["GenerationBody"] = GenerationBody.model_json_schema()
+    for model in EVENTS:
+        made = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+        schemas.update(made.pop("$defs", {}))
+        schemas[model.__name__] = made

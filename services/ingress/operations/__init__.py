@@ -1,0 +1,1 @@
+"""What operators look at: health, the rollout, and the web page."""

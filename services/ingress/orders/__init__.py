@@ -1,0 +1,1 @@
+"""From a typed request to its pictures: admission, pins, the walk, its events."""

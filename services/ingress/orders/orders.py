@@ -1,0 +1,102 @@
+"""From a typed body to its answer: pinned to versions, checked by them, admitted, and drawn."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from fastapi import Request, Response
+
+from components.contract import Kind
+from pipeline.errors import RequestError
+from pipeline.request import RequestRules
+from services.errors import FieldError
+from services.ingress.access.callers import caller
+from services.ingress.http.media_types import Wanted, wanted
+from services.ingress.orders.admission import Admission
+from services.ingress.orders.drawings import Asked, Drawings
+from services.ingress.orders.fields import check_form, order_of, require_model
+from services.ingress.orders.pinning import Pinning, choices
+from services.ingress.orders.sources import Undecoded
+from services.ingress.wire.requests import GenerationBody
+from services.ingress.wire.schemas import EventPrefix
+from services.keys.keyring import Caller
+from services.messages import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What an order takes on its way through the ingress; one that is to go on without its caller is `kept`."""
+
+    pinning: Pinning
+    rules: RequestRules
+    drawings: Drawings
+    request_id: Callable[[], str]
+    admission: Admission
+    kept: Callable[[Asked, GenerationBody, Request, ExitStack], Awaitable[Response]]
+
+    async def answer(
+        self,
+        body: GenerationBody,
+        request: Request,
+        brought: Undecoded | None = None,
+        events: EventPrefix = "image_generation",
+    ) -> Response:
+        """Draw what a body asks for, from the picture that was `brought` if one was; `events` names those of a stream.
+
+        Raises:
+            ServingError: a field is outside its limits, there is no room, or it could not be drawn.
+        """
+        accept = wanted(request.headers.get("accept"), stream=bool(body.stream))
+        with ExitStack() as held:
+            asked = await self.asked(body, accept, caller(request), held, brought=brought, events=events)
+            if body.on_disconnect == "keep":
+                return await self.kept(asked, body, request, held)
+            if asked.form.streaming is not None:
+                return await self.drawings.streamed(asked, asked.form.streaming, held)
+            return await self.drawings.whole(asked, request)
+
+    async def asked(
+        self,
+        body: GenerationBody,
+        accept: Wanted,
+        who: Caller,
+        held: ExitStack,
+        *,
+        brought: Undecoded | None = None,
+        events: EventPrefix = "image_generation",
+    ) -> Asked:
+        """What a caller's body asks for, checked and pinned; its place among those admitted is `held`.
+
+        Raises:
+            ServingError: a field is outside its limits, or there is no room.
+        """
+        bundle = self.pinning.record.live.bundle
+        require_model(body, bundle)
+        chosen = choices(body.components or {})
+        form = check_form(body, accept, self.rules, who)
+        order, request_id = None, self.request_id()
+        if Kind.DENOISER not in chosen:
+            # its limits are known here, so that what they refuse takes nobody's time or place
+            known = self.pinning.live(request_id) if chosen else self.pinning.pin(request_id, body.user or "")
+            order = order_of(body, form, known, self.rules, request_id, brought)
+        held.enter_context(self.admission.admitted(form.images, who))
+        if order is None or chosen:
+            pinned = await self.pinning.choose(request_id, chosen)
+            order = order_of(body, form, pinned, self.rules, request_id, brought)
+        if brought is not None:
+            order = await self.with_source(order, brought)
+        return Asked(order, form, bundle, bool(chosen), events)
+
+    async def with_source(self, order: Order, brought: Undecoded) -> Order:
+        """An order that starts from what was brought, which is let go of.
+
+        Raises:
+            FieldError: a picture has too many pixels, or cannot be read.
+        """
+        try:
+            source = await asyncio.to_thread(brought.source, order, self.rules.max_source_pixels)
+        except RequestError as error:
+            raise FieldError(error.message, error.field) from None
+        brought.let_go()
+        return replace(order, source=source)

@@ -1,0 +1,140 @@
+"""What a picture's file says it takes to make it again, checked as far as no version has a say in it."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from components.contract import Kind
+from components.messages import ImageRequest, Pixels
+from pipeline.errors import RequestError
+from pipeline.request import RequestRules
+from pipeline.source_pictures import image_pixels, open_picture, turned_size
+from pipeline.story.reading import read_story
+from pipeline.story.record import DEFAULTS, SETTINGS, Story
+from pipeline.story.request import request_of
+from services.ingress.orders.sources import IMAGE
+from services.messages import OVERRIDABLE, Encoding, Pins
+
+# texts of the caller's own are not repeated
+_SECRET = ("prompt", "negative_prompt")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retold:
+    """A picture's own word on how it was made.
+
+    `pins` are the versions that took part, `encoding` is how its file was written, and `pixels` [height, width, 3] are
+    what is in it, None where it has another size than the story tells of.
+    """
+
+    story: Story
+    request: ImageRequest
+    pins: Pins
+    encoding: Encoding
+    pixels: Pixels | None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a generation that asks for it; what it starts from, and how far from it, are not among them."""
+        asked = request_of(self.story)
+        return {name: value for name, value in asked.items() if name not in ("components", "strength")}
+
+    def rules(self, rules: RequestRules) -> RequestRules:
+        """The server's rules with the one setting that no field of a request can choose.
+
+        Raises:
+            RequestError: it is more than the server allows.
+        """
+        chunks, most = self.request.prompt_chunks, rules.max_prompt_chunks
+        if not 1 <= chunks <= most:
+            raise _refuse(f"prompt_chunks={chunks}: must be between 1 and {most}, the rules.max_prompt_chunks here")
+        return rules.model_copy(update={"max_prompt_chunks": chunks})
+
+    def require_same(self, request: ImageRequest) -> None:
+        """Refuse a request that is not the one that made the picture, as of a version that cannot be asked so.
+
+        Raises:
+            RequestError: it is another.
+        """
+        for field in fields(request):
+            told, asked = getattr(self.request, field.name), getattr(request, field.name)
+            if told != asked:
+                said = "" if field.name in _SECRET else f"={told!r}: would be {asked!r} here"
+                raise _refuse(f"{field.name}{said}")
+
+
+def retold(data: bytes, most_pixels: int) -> Retold:
+    """What the file of a picture of at most so many pixels says.
+
+    Raises:
+        RequestError: it tells no story of ours or not all of it, or not how it was compressed, or cannot be decoded.
+    """
+    reading = read_story(data)
+    story = reading.story
+    if story is None or reading.source != "latentworks":
+        raise RequestError(IMAGE, f"{IMAGE}: holds no story of ours, which alone tells the exact versions that made it")
+    if reading.unknown:
+        raise RequestError(IMAGE, f"{IMAGE}: its story has parts that are not understood here: {reading.unknown[0]}")
+    request = _request(story)
+    picture = open_picture(IMAGE, data)
+    encoding = _encoding(story, picture)
+    size = turned_size(picture)
+    pixels = image_pixels(picture, *size, most_pixels)[0] if size == (request.width, request.height) else None
+    # whose every setting is told, so that nothing is left to this server's own defaults
+    whole = replace(story, settings={name: getattr(request, name) for name in SETTINGS})
+    return Retold(whole, request, _pins(story), encoding, pixels)
+
+
+def _refuse(said: str) -> RequestError:
+    return RequestError(IMAGE, f"{IMAGE}: its story's {said}")
+
+
+def _request(story: Story) -> ImageRequest:
+    # a setting that a story is too old to tell of was at its default
+    told: dict[str, Any] = {
+        name: DEFAULTS.get(name) if value is None else value for name, value in story.settings.items()
+    }
+    for name, value in told.items():
+        if value is None and not _may_be_none(name):
+            raise RequestError(IMAGE, f"{IMAGE}: its story does not tell the {name}, without which it cannot be drawn")
+    source, mask = story.origin
+    if source is None and (mask is not None or told["strength"] != DEFAULTS["strength"]):
+        raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
+    return ImageRequest(**told, n=1)
+
+
+def _may_be_none(name: str) -> bool:
+    try:
+        SETTINGS[name].validate_python(None)
+    except ValidationError:
+        return False
+    return True
+
+
+def _pins(story: Story) -> Pins:
+    kinds = OVERRIDABLE if story.origin.source is None else (*OVERRIDABLE, Kind.VAE_ENCODER)
+    for kind in kinds:
+        if kind not in story.components:
+            raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")
+    return {kind: story.components[kind] for kind in kinds}
+
+
+def _encoding(story: Story, picture: Image.Image) -> Encoding:
+    form, found = story.file, str(picture.format).lower()
+    if form is None and found == "png":
+        return Encoding()
+    if form is None:
+        raise RequestError(
+            IMAGE,
+            f"{IMAGE}: is a {found} file, and its story does not tell how it was compressed: whether the pixels are "
+            "equal can be told of a png file alone",
+        )
+    if found not in ("png", form.output_format):
+        raise RequestError(
+            IMAGE,
+            f"{IMAGE}: is a {found} file, and was written as {form.output_format}: how it was compressed since cannot "
+            "be told, and so not whether the pixels are equal",
+        )
+    return Encoding(form.output_format, form.output_compression)

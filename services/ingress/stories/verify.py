@@ -1,0 +1,216 @@
+"""The verification face: a picture is made again by the very versions of its story, and compared pixel by pixel."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from PIL import Image
+
+from pipeline.errors import RequestError
+from pipeline.source_pictures import open_picture, turned_size
+from pipeline.story.containers import MAX_FILE_BYTES
+from pipeline.story.request import request_of
+from services.comparison import difference
+from services.encoding import origin_of
+from services.errors import FieldError
+from services.ingress.access.callers import caller
+from services.ingress.http.body import JSON_TYPE, read_body
+from services.ingress.http.media_types import MEDIA_TYPES
+from services.ingress.http.multipart import MULTIPART_TYPE, Uploads, picture_or_form, read_multipart
+from services.ingress.orders.drawings import Asked
+from services.ingress.orders.fields import check_form, order_of, typed_body
+from services.ingress.orders.orders import Orders
+from services.ingress.orders.sources import IMAGE, MASK, Brought
+from services.ingress.stories.inspect import made_from
+from services.ingress.stories.retold import Retold, retold
+from services.ingress.stories.schemas import Verification, VerificationBody, VerifiedComponent
+from services.ingress.wire.answers import ERRORS, PICTURE, first_headers_of, pin_of
+from services.ingress.wire.bodies import one_of_each, typed
+from services.messages import Order, Picture
+
+SOURCE = "source"
+_FILES = {
+    IMAGE: "the picture that is verified",
+    SOURCE: "the picture that it was made from, if it was made from one",
+    MASK: "the mask that it was made with, if there was one",
+}
+# of a source and its mask together, as for an edit
+_SOURCE_BYTES = 64 * 2**20
+_MOST_FILES = 16
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyFace:
+    """What the face needs of the rest of the server; `uploads` bounds how many requests' files are in memory."""
+
+    orders: Orders
+    uploads: Uploads
+
+    def router(self) -> APIRouter:
+        """The face's routes."""
+        router = APIRouter(prefix="/v1", tags=["pictures"])
+        router.add_api_route(
+            "/verify",
+            self.verify,
+            methods=["POST"],
+            response_class=Response,
+            responses=_ANSWERS,
+            openapi_extra=_BODY,
+        )
+        return router
+
+    async def verify(self, request: Request) -> Response:
+        """Draw a picture again by the versions of its story, and tell whether the pixels are equal."""
+        with ExitStack() as held:
+            uploads = held.enter_context(ExitStack())
+            uploads.enter_context(self.uploads.taken())
+            files, body = await self._read(request)
+            told, brought = await asyncio.to_thread(self._told, files, uploads)
+            del files
+            if brought is None:
+                uploads.close()
+            asked = await self._asked(told, body, brought, request, held)
+            drawn = await self.orders.drawings.drawn(asked)
+            answer = await asyncio.to_thread(_answer, told, asked.order, drawn.pictures[0])
+        return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=first_headers_of(asked.order))
+
+    async def _read(self, request: Request) -> tuple[dict[str, bytes], VerificationBody]:
+        if picture_or_form(request.headers.get("content-type")) != MULTIPART_TYPE:
+            data = await read_body(request.stream(), request.headers.get("content-length"), MAX_FILE_BYTES)
+            return {IMAGE: data}, VerificationBody()
+        form = await read_multipart(request, MAX_FILE_BYTES + _SOURCE_BYTES, _MOST_FILES)
+        for name, _ in form.fields:
+            if name in _FILES:
+                raise FieldError(f"{name}: must be a file", name)
+        body = typed(VerificationBody, dict(_once(form.fields)), ("user",), ("priority",), texts=True)
+        return _files(form.files), body
+
+    def _told(self, files: dict[str, bytes], held: ExitStack) -> tuple[Retold, Brought | None]:
+        rules = self.orders.rules
+        try:
+            told = retold(files[IMAGE], rules.max_pixels)
+            return told, _brought(told, files, held)
+        except RequestError as error:
+            raise FieldError(error.message, error.field) from None
+
+    async def _asked(
+        self, told: Retold, body: VerificationBody, brought: Brought | None, request: Request, held: ExitStack
+    ) -> Asked:
+        orders, who = self.orders, caller(request)
+        # a caller's own fields are refused by their names, those of the story as the picture's
+        form = check_form(typed_body({"prompt": "", **body.model_dump()}), "json", orders.rules, who)
+        form = replace(form, encoding=told.encoding)
+        held.enter_context(orders.admission.admitted(1, who))
+        try:
+            pinned = await orders.pinning.exact(told.pins)
+            rules = told.rules(orders.rules)
+            order = order_of(typed_body(told.fields), form, pinned, rules, orders.request_id(), brought)
+            told.require_same(order.request)
+        except FieldError as error:
+            raise FieldError(f"{IMAGE}: its story's {error.message}", IMAGE) from None
+        except RequestError as error:
+            raise FieldError(error.message, error.field) from None
+        if brought is not None:
+            order = await orders.with_source(order, brought)
+            await asyncio.to_thread(_require_origin, told, order)
+        return Asked(order, form, orders.pinning.record.live.bundle, chosen=True)
+
+
+def _once(fields: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    known = tuple(VerificationBody.model_fields)
+    return one_of_each(fields, known).items()
+
+
+def _files(given: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for name, data in given:
+        said = name[:_LONGEST_NAME]
+        if name not in _FILES:
+            raise FieldError(f"{said!r}: no such file; there are {', '.join(_FILES)}", said)
+        if name in files:
+            raise FieldError(f"{name}: is there twice", name)
+        files[name] = data
+    if IMAGE not in files:
+        raise FieldError(f"{IMAGE}: is required, and must be a file", IMAGE)
+    return files
+
+
+def _brought(told: Retold, files: dict[str, bytes], held: ExitStack) -> Brought | None:
+    """What the picture starts from, of which nothing but the size is known yet; what is missing or too much is refused.
+
+    Raises:
+        RequestError: it is, or is no picture.
+    """
+    for name, digest in zip((SOURCE, MASK), told.story.origin, strict=True):
+        if digest is None and name in files:
+            raise RequestError(name, f"{name}: must be left out: the picture was made without one")
+        if digest is not None and name not in files:
+            raise RequestError(name, f"{name}: is required, and must be a file: the picture was made from it")
+    if SOURCE not in files:
+        return None
+    source = open_picture(SOURCE, files[SOURCE])
+    mask = open_picture(MASK, files[MASK]) if MASK in files else None
+    return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE)
+
+
+def _require_origin(told: Retold, order: Order) -> None:
+    for name, digest, found in zip((SOURCE, MASK), told.story.origin, origin_of(order.source), strict=True):
+        if digest != found and digest is not None and found is not None:
+            size = f"{found.width}x{found.height}"
+            said = f"is another than the picture was made from: in {size} its sha256 is {found.sha256}"
+            raise FieldError(f"{name}: {said}, must be {digest.sha256}", name)
+
+
+def _answer(told: Retold, order: Order, drawn: Picture) -> Verification:
+    pixels = np.asarray(Image.open(BytesIO(drawn.data)).convert("RGB"))
+    found = None if told.pixels is None else difference(told.pixels, pixels)
+    return Verification(
+        equal=found is not None and found.largest == 0,
+        largest_difference=None if found is None else found.largest,
+        differing_pixels=None if found is None else int(np.count_nonzero(found.amplified)),
+        output_format=order.encoding.format,
+        output_compression=order.encoding.quality,
+        components=[
+            VerifiedComponent(kind=kind.value, asked=pin_of(pin), present=pin_of(order.pins[kind]))
+            for kind, pin in told.pins.items()
+        ],
+        made_from=made_from(told.story),
+        request=request_of(told.story),
+    )
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **dict.fromkeys(MEDIA_TYPES.values(), PICTURE),
+            MULTIPART_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": [IMAGE],
+                    "properties": {
+                        **{name: {**PICTURE["schema"], "description": said} for name, said in _FILES.items()},
+                        **VerificationBody.model_json_schema()["properties"],
+                    },
+                }
+            },
+        },
+    }
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": Verification, "description": "whether the pixels are equal"},
+    **{status: ERRORS[status] for status in (408, 413, 429, 500, 503, 504)},
+    400: {**ERRORS[400], "description": "the body is no multipart form"},
+    415: {**ERRORS[415], "description": "the body is neither a picture nor a multipart form"},
+    422: {
+        **ERRORS[422],
+        "description": "the picture tells no whole story of ours, a component of it is not to be had or is another, or "
+        "the picture that it was made from is missing or is another",
+    },
+}

@@ -1,0 +1,138 @@
+"""The bodies of the images face, as OpenAI names them; fields of ours stand beside them at the top level."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from diffusion.batcher_records import Priority
+from services.ingress.wire.quality import Quality
+from services.messages import PictureFormat
+
+# forms of clients send a field that nobody filled in as an empty text
+_EMPTY = BeforeValidator(lambda given: None if given == "" else given)
+
+_EXAMPLES: list[JsonValue] = [
+    {"prompt": "a red apple, 3d style"},
+    {"prompt": "a red apple, 3d style", "n": 2, "seed": 7, "steps": 25, "guidance": 5, "output_format": "webp"},
+]
+
+
+class GenerationBody(BaseModel):
+    """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
+
+    prompt: str = Field(description="what to draw")
+    model: Annotated[str | None, _EMPTY] = Field(
+        None, description="the name of a served bundle; left out: the only one"
+    )
+    n: int | None = Field(
+        None,
+        description="how many pictures, 1 if left out; picture k is drawn with seed + k, or, where subseed_strength "
+        "varies the picture of one seed, with subseed + k",
+    )
+    size: Annotated[str | None, _EMPTY] = Field(
+        None, description="`WIDTHxHEIGHT` in pixels; `auto` or left out: the bundle's own"
+    )
+    response_format: Annotated[Literal["b64_json", "url"] | None, _EMPTY] = Field(
+        None, description="b64_json, if left out, or url: a link that shows the picture for a time"
+    )
+    output_format: Annotated[PictureFormat | None, _EMPTY] = Field(None, description="png if left out")
+    output_compression: int | None = Field(
+        None, description="0 to 100, for jpeg and webp: the quality, 100 if left out; png loses nothing and takes 100"
+    )
+    user: str | None = Field(
+        None, description="whose request it is: users get equal shares of the denoiser, for each size"
+    )
+    quality: Annotated[Quality | None, _EMPTY] = Field(
+        None,
+        description="where steps is left out: low is half of the default steps; auto, if left out, standard and medium "
+        "are the default; high and hd are twice, xhigh three and max four times as many",
+    )
+    style: Annotated[None, _EMPTY] = Field(
+        None, description="pictures have the style that the prompt asks for: null alone"
+    )
+    background: Annotated[Literal["auto", "opaque"] | None, _EMPTY] = Field(None, description="pictures are opaque")
+    moderation: Annotated[Literal["auto", "low"] | None, _EMPTY] = Field(None, description="nothing is filtered")
+    stream: bool | None = Field(None, description="answer with server-sent events; false if left out")
+    partial_images: int | None = Field(
+        None,
+        description="with stream: 0, if left out, to 3 previews of each picture on its way, spread over its steps",
+    )
+    progress: bool | None = Field(
+        None, description="with stream: tell of every step in events of a type of ours; false if left out"
+    )
+    negative_prompt: str | None = Field(None, description="what to keep away from")
+    weighting: Annotated[str | None, _EMPTY] = Field(
+        None,
+        description="how both prompts weigh their parts: none takes every sign as text, a1111 reads `(word:1.3)`, "
+        "`[word]` and `BREAK`, compel `word+` and `(a phrase)1.3`; left out: the server's own, none unless set",
+    )
+    clip_skip: int | None = Field(
+        None,
+        description="which layer of the text encoder the picture is drawn by: 1, if left out, is the last, 2 the one "
+        "before it; how many there are is the model's",
+    )
+    seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
+    steps: int | None = Field(None, description="steps of the sampler")
+    guidance: float | None = Field(None, description="0 ignores the prompt, 1 is the prompt alone, more insists")
+    guidance_rescale: float | None = Field(
+        None, description="0, if left out, to 1: the share of what guidance adds to contrast that is taken back"
+    )
+    guidance_start: float | None = Field(None, description="guide from this fraction of the steps on, 0 if left out")
+    guidance_end: float | None = Field(None, description="guide up to this fraction of the steps, 1 if left out")
+    adaptive_guidance: float | None = Field(
+        None,
+        description="guide no more once the predictions with and without the prompt agree by this cosine, such as "
+        "0.99, which saves the row without; left out: never",
+    )
+    sampler: str | None = Field(None, description="a sampler's name; those of diffusers, A1111 and ComfyUI will do")
+    schedule: str | None = Field(None, description="how sigmas are spread: the bundle's own, if left out, karras, ...")
+    eta: float | None = Field(None, description="ddim's or tcd's share of fresh noise, 0 to 1; left out: its own")
+    rng: str | None = Field(None, description="whose noise a seed gives: torch, if left out, or philox (CUDA's)")
+    subseed: int | None = Field(
+        None, description="the seed towards which subseed_strength goes; left out: drawn afresh, and told in the answer"
+    )
+    subseed_strength: float | None = Field(
+        None, description="how far to go from the noise of seed, 0 if left out, to that of subseed, 1"
+    )
+
+    priority: Priority | None = Field(
+        None, description="normal, if left out, high or low: which requests the denoiser serves more"
+    )
+    components: dict[str, str] | None = Field(
+        None,
+        description="versions other than the live ones, by kind, such as "
+        '`{"vae_decoder": "emoji.vae_decoder@candidate"}` or `"emoji.vae_decoder/2"`; they must fit the rest',
+    )
+    store_latents: bool | None = Field(
+        None, description="keep the final latents for a time, to be decoded again; false if left out"
+    )
+    deadline_s: float | None = Field(
+        None,
+        description="seconds from now after which nobody wants the picture; where that cannot be, 504 comes at once",
+    )
+    on_disconnect: Annotated[Literal["cancel", "keep"] | None, _EMPTY] = Field(
+        None,
+        description="where the caller goes away: cancel, if left out, or keep: the request is a job, `x-job-id`, that "
+        "goes on",
+    )
+
+
+class EditBody(GenerationBody):
+    """The fields of a form that brings a picture, `image`, and perhaps a `mask`: what is drawn, and how far from it."""
+
+    strength: Annotated[float | None, _EMPTY] = Field(
+        None,
+        description="0 to 1: the share of the steps that is walked, from the picture with noise on it; left out: 0.8, "
+        "with a mask 1, and for variations 0.6",
+    )
+    input_fidelity: Annotated[Literal["low"] | None, _EMPTY] = Field(
+        None, description="strength says how close to the picture to stay"
+    )
+
+
+class VariationBody(EditBody):
+    """The fields of a form that brings a picture to vary."""
+
+    prompt: str = Field("", description="what to draw, if anything but the picture says so")

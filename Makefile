@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check lint quick fix bench docs
+.PHONY: help setup run test check lint quick fix bench docs manifests
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -51,3 +51,9 @@ docs: .venv/.complete ## write the pages that are made from the code
 	$(BIN)/python -m services.reference docs/settings.md
 	$(BIN)/python -m services.ingress.reference docs/api.md
 	$(BIN)/python -m diffusion.samplers.reference docs/samplers.md
+
+manifests: .venv/.complete ## write the Serve configs of k8s/ from their graph.yaml
+	for overlay in cpu gpu; do \
+		$(BIN)/python -m services.config k8s/overlays/$$overlay/graph.yaml --rayservice latentworks \
+			> k8s/overlays/$$overlay/serve-config.yaml || exit 1; \
+	done

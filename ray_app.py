@@ -26,7 +26,7 @@ from services.latents.deployment import LatentsDeployment
 from services.launch import launch
 from services.rollout.deployment import RolloutDeployment
 from services.rollout.settings import RolloutSettings
-from services.settings import GraphArgs, StageArgs
+from services.settings import GraphArgs
 from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
@@ -81,12 +81,14 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
+    common = {"registry": args.registry, "compiler": args.compiler.settings(args.registry.home)}
+    denoising = DenoiserSettings(**common, args=args.denoiser, rules=args.rules)
     latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
-        text_encoder=encoder.bind(rollout, _text_encoder(args)),
-        denoiser=denoiser.bind(rollout, _denoiser(args)),
-        vae_decoder=vae_decoder.bind(rollout, _stage(args, args.vae_decoder)),
-        vae_encoder=vae_encoder.bind(rollout, _stage(args, args.vae_encoder)),
+        text_encoder=encoder.bind(rollout, TextEncoderSettings(**common, args=args.text_encoder)),
+        denoiser=denoiser.bind(rollout, denoising),
+        vae_decoder=vae_decoder.bind(rollout, StageSettings(**common, args=args.vae_decoder)),
+        vae_encoder=vae_encoder.bind(rollout, StageSettings(**common, args=args.vae_encoder)),
         rollout=rollout,
         latents=latents,
         settings=GraphSettings(
@@ -121,25 +123,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:
-    return serve.deployment(
-        shell,
-        name=name,
-        num_replicas=args.replicas,
-        max_ongoing_requests=args.max_ongoing_requests,
-        graceful_shutdown_timeout_s=args.graceful_shutdown_timeout_s,
-        health_check_period_s=args.health_check_period_s,
-        ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
-    )
-
-
-def _stage(args: GraphArgs, stage: StageArgs) -> StageSettings:
-    return StageSettings(
-        registry=args.registry,
-        session=stage.session,
-        workers=stage.max_ongoing_requests,
-        versions=stage.versions,
-        compiler=args.compiler.settings(args.registry.home),
-    )
+    return serve.deployment(shell, name=name, **args.serve_options())
 
 
 def _rollout(args: GraphArgs, folder: Path | None) -> RolloutSettings:
@@ -150,25 +134,6 @@ def _rollout(args: GraphArgs, folder: Path | None) -> RolloutSettings:
         poll_s=args.rollout.poll_s,
         prepare_s=args.rollout.prepare_s,
         gate=args.rollout.gate,
-    )
-
-
-def _text_encoder(args: GraphArgs) -> TextEncoderSettings:
-    stage = _stage(args, args.text_encoder)
-    return TextEncoderSettings(**dict(stage), cache_bytes=args.text_encoder.cache_bytes)
-
-
-def _denoiser(args: GraphArgs) -> DenoiserSettings:
-    return DenoiserSettings(
-        registry=args.registry,
-        session=args.denoiser.session,
-        workers=1,
-        versions=args.denoiser.versions,
-        compiler=args.compiler.settings(args.registry.home),
-        run_rows=args.denoiser.run_rows,
-        run_pixels=args.denoiser.run_pixels,
-        queued_pictures=args.denoiser.queued_pictures,
-        rules=args.rules,
     )
 
 

@@ -15,7 +15,7 @@ from benchmarks.replica import FirstCome, Replica, System, made_up_text
 from components.folder import ComponentFolder
 from components.messages import EncodedText, FloatArray, ImageRequest
 from pipeline.denoiser import Denoiser
-from services.settings import DenoiserArgs
+from services.stage_args import DenoiserArgs
 
 # of the lower of the two capacities
 _LOAD = 0.8

@@ -10,7 +10,7 @@ from benchmarks.replica import Replica, made_up_text
 from benchmarks.timed_runs import TimedDenoiser
 from components.folder import ComponentFolder
 from components.messages import EncodedText, ImageRequest
-from services.settings import DenoiserArgs
+from services.stage_args import DenoiserArgs
 
 
 @dataclass(frozen=True, slots=True)

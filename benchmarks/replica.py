@@ -21,7 +21,8 @@ from registry.settings import RegistrySettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.messages import Terms, WalkOrder
 from services.metrics import DenoiserMetrics
-from services.settings import ChainArgs, DenoiserArgs
+from services.settings import ChainArgs
+from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost
 from services.step_loop import StepLoop
 
@@ -57,11 +58,7 @@ class Replica(DenoiserDeployment):
         args = DenoiserArgs()
         settings = DenoiserSettings(
             registry=RegistrySettings(),
-            session=args.session,
-            workers=1,
-            run_rows=args.run_rows,
-            run_pixels=args.run_pixels,
-            queued_pictures=args.queued_pictures,
+            args=args,
             rules=RequestRules(),
         )
         self.tally = StartTally()

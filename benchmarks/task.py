@@ -11,7 +11,7 @@ from components.messages import ImageRequest
 from pipeline.bundle import open_bundle
 from pipeline.request import RequestFields, RequestRules, check_request
 from runtime.settings import SessionSettings
-from services.settings import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
+from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
 
 PROMPT = "a red apple, 3d style"
 SEED = 1

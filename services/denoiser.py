@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from pydantic import Field
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Contract, Kind, LatentSpace
@@ -20,6 +19,7 @@ from runtime.settings import SessionSettings
 from services.errors import StartError
 from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
+from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
 
@@ -32,15 +32,9 @@ _GUIDED_ROWS = 2
 
 
 class DenoiserSettings(StageSettings):
-    """What a denoiser's replicas need to know besides: how much shares a run, how much may wait.
+    """What a denoiser's replicas need to know: how much shares a run, how much may wait, how large pictures are."""
 
-    `run_rows` bounds the rows of one run, `run_pixels` its latent pixels; `queued_pictures` bounds the work that waits,
-    in pictures of the bundle's own size and the default steps.
-    """
-
-    run_rows: int = Field(ge=_GUIDED_ROWS, le=1024)
-    run_pixels: int | None = Field(ge=1, le=2**40)
-    queued_pictures: int = Field(ge=1, le=10**6)
+    args: DenoiserArgs = DenoiserArgs()
     rules: RequestRules
 
     def limits(self, contract: Contract) -> Limits:
@@ -54,10 +48,10 @@ class DenoiserSettings(StageSettings):
             raise StartError(f"{contract.kind}: its contract does not say how large latents are")
         own = size[0] * size[1]
         largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
-        pixels = max(self.run_rows * own, largest) if self.run_pixels is None else self.run_pixels
+        pixels = max(self.args.run_rows * own, largest) if self.args.run_pixels is None else self.args.run_pixels
         self.require_room(pixels, space)
         picture = _GUIDED_ROWS * own * self.rules.default_steps
-        return Limits(self.run_rows, pixels, max(pixels, self.queued_pictures * picture))
+        return Limits(self.args.run_rows, pixels, max(pixels, self.args.queued_pictures * picture))
 
     def require_room(self, run_pixels: int, space: LatentSpace) -> None:
         """Refuse a run too small for the largest picture that may be asked for.
@@ -85,6 +79,7 @@ class DenoiserDeployment:
 
     async def __init__(self, rollout: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         record: LiveRecord = await rollout.record.remote()
+        settings = settings.own(Kind.DENOISER)
         limits = settings.limits(record.live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
         self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)

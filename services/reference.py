@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from registry.settings import VARIABLES, RegistrySettings
-from services.settings import PREFIX, GraphArgs
+from services.settings import GraphArgs
+from services.variables import PREFIX
 
 _INTRODUCTION = """\
 # Settings

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -17,48 +17,19 @@ from pydantic_settings import (
 
 from compiler.settings import CompilerSettings
 from pipeline.request import RequestRules
-from pipeline.text_encoder import CACHE_BYTES
 from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
-from runtime.settings import SessionSettings
-from services.deployment_args import Cpus, DeploymentArgs, Ongoing
-from services.held_versions import VersionBounds
+from services.deployment_args import Cpus, DeploymentArgs, Ongoing, ScaledArgs
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
+from services.stage_args import DenoiserArgs, StageArgs, TextEncoderArgs, VaeDecoderArgs
+from services.variables import NESTED, PREFIX
 
-PREFIX = "LATENTWORKS_"
-_NESTED = "__"
 # variables of our prefix that other rooms read
 _ELSEWHERE = (*VARIABLES, "LATENTWORKS_TRAINING", "LATENTWORKS_SERVER", "LATENTWORKS_SERVER_KEY")
 
 
 _COPIES = CompilerSettings()
-
-Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
-
-
-class StageArgs(DeploymentArgs):
-    """A stage's deployment: each of its `max_ongoing_requests` calls has a thread, and shares the session's threads."""
-
-    max_ongoing_requests: Annotated[Ongoing, Field(le=1000)] = 4
-    threads: Threads = None
-    most_versions: int = Field(4, ge=2, le=1000, description="versions that a replica holds open at most")
-    most_version_bytes: int = Field(
-        32 * 2**30, ge=1, le=2**50, description="the most weights of them; one in use is never closed"
-    )
-    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
-        "auto", description="what runs the session: auto takes CUDA where it attaches; a named one attaches or fails"
-    )
-
-    @property
-    def versions(self) -> VersionBounds:
-        """How much a replica holds."""
-        return VersionBounds(most=self.most_versions, most_bytes=self.most_version_bytes)
-
-    @property
-    def session(self) -> SessionSettings:
-        """What the runtime needs to know."""
-        return SessionSettings(threads=self.threads, provider=self.provider)
 
 
 class CompilerArgs(BaseModel):
@@ -85,23 +56,9 @@ class CompilerArgs(BaseModel):
         return CompilerSettings(**{**self.model_dump(), "folder": folder})
 
 
-class TextEncoderArgs(StageArgs):
-    """The text encoder: one short run a request gains nothing from more threads."""
-
-    threads: Threads = 1
-    cache_bytes: int = Field(
-        CACHE_BYTES,
-        ge=0,
-        le=2**40,
-        description="the most bytes of conditioning that a replica keeps, for each version held, for texts that come "
-        "again; 0: none",
-    )
-
-
 class RolloutArgs(DeploymentArgs):
     """The rollout controller, which decides which versions are live; there is one."""
 
-    replicas: int = Field(1, ge=1, le=1, description="one, which alone decides")
     max_ongoing_requests: Ongoing = 1000
     poll_s: float = Field(1.0, gt=0, le=3600, description="how often the registry is asked what has changed")
     prepare_s: float = Field(
@@ -113,40 +70,7 @@ class RolloutArgs(DeploymentArgs):
     gate: GateSettings = GateSettings()
 
 
-class DenoiserArgs(StageArgs):
-    """The denoiser: nearly all of the work. Its calls share the U-Net's runs, and wait for them in the replica.
-
-    So a replica takes far more calls than run at a time: those beyond would wait in Serve, where nobody is fair.
-    """
-
-    num_cpus: Cpus = 0.5
-    max_ongoing_requests: Ongoing = 1000
-    run_rows: int = Field(
-        8, ge=2, le=1024, description="the most rows of one U-Net run; a picture with guidance takes two"
-    )
-    run_pixels: int | None = Field(
-        None,
-        ge=1,
-        le=2**40,
-        description="the most latent pixels of one U-Net run, all rows together; unset: as many as `run_rows` rows of "
-        "the bundle's own size have, or the two of the largest picture that may be asked for",
-    )
-    queued_pictures: int = Field(
-        64,
-        ge=1,
-        le=10**6,
-        description="how much work may wait in a replica, in pictures of the bundle's own size and the default steps; "
-        "over it comes 429",
-    )
-
-
-class VaeDecoderArgs(StageArgs):
-    """The VAE decoder: the rest of it."""
-
-    num_cpus: Cpus = 0.3
-
-
-class ChainArgs(DeploymentArgs):
+class ChainArgs(ScaledArgs):
     """The graph's deployment, which chains the stages."""
 
     max_ongoing_requests: Ongoing = 1000
@@ -167,7 +91,6 @@ class ChainArgs(DeploymentArgs):
 class LatentsArgs(DeploymentArgs):
     """The store of latents, on the disk of the node that its one replica is on; `keep_s` after they came they go."""
 
-    replicas: int = Field(1, ge=1, le=1, description="one, which knows of all that is kept")
     num_cpus: Cpus = 0.05
     folder: Folder | None = Field(None, description="where latents are kept; unset: `latents` in the registry's home")
     most_bytes: int = Field(
@@ -188,7 +111,7 @@ class LinksArgs(BaseModel):
     keep_s: float = Field(3600, gt=0, le=10**9, description="seconds for which a link shows its picture")
 
 
-class IngressArgs(DeploymentArgs):
+class IngressArgs(ScaledArgs):
     """The HTTP deployment: `max_images` bounds the pictures admitted and not answered; over it comes 429.
 
     It takes many more calls at a time than it admits, so that a refusal, `/readyz` or `/metrics` never queues.
@@ -248,7 +171,7 @@ def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
             continue
         yield prefix + field.upper()
         if isinstance(part, type) and issubclass(part, BaseModel):
-            yield from _variables(part, f"{prefix}{field.upper()}{_NESTED}")
+            yield from _variables(part, f"{prefix}{field.upper()}{NESTED}")
 
 
 class GraphArgs(BaseSettings):
@@ -266,7 +189,7 @@ class GraphArgs(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=_NESTED, allow_inf_nan=False
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=NESTED, allow_inf_nan=False
     )
 
     bundle: str = Field(
@@ -323,12 +246,12 @@ class GraphArgs(BaseSettings):
     @model_validator(mode="after")
     def _everything_waits_in_the_policy(self) -> Self:
         # calls beyond would queue in Serve's router, out of sight of priorities, deadlines and fair shares
-        admitted = self.ingress.max_images * self.ingress.replicas + self.jobs.at_once * self.rules.max_images
+        admitted = self.ingress.max_images * self.ingress.most_replicas + self.jobs.at_once * self.rules.max_images
         for name, part in (("graph", self.graph), ("denoiser", self.denoiser)):
             if part.max_ongoing_requests <= admitted:
                 raise ValueError(
                     f"{name}.max_ongoing_requests={part.max_ongoing_requests}: must be over {admitted}, "
-                    "ingress.max_images times ingress.replicas and jobs.at_once times rules.max_images"
+                    "ingress.max_images times its most replicas and jobs.at_once times rules.max_images"
                 )
         return self
 

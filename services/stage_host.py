@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
@@ -22,10 +22,12 @@ from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError
-from services.held_versions import Fetched, HeldVersions, VersionBounds
+from services.held_versions import Fetched, HeldVersions
 from services.messages import LiveRecord, ReplicaReport
 from services.metrics import StageMetrics
+from services.own_options import with_own_options
 from services.replica import whereabouts
+from services.stage_args import MOST_CALLS, StageArgs
 
 _log = logging.getLogger("ray.serve")
 
@@ -53,15 +55,21 @@ class Suspect(Generic[Stage]):
 
 
 class StageSettings(BaseModel):
-    """What one stage's replicas need to know; `workers` calls run at the same time."""
+    """What one stage's replicas need to know; `args` are the graph's, and a replica's own environment goes before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     registry: RegistrySettings
-    session: SessionSettings
-    workers: int = Field(ge=1)
-    versions: VersionBounds = VersionBounds()
+    args: StageArgs = StageArgs()
     compiler: CompilerSettings = CompilerSettings()
+
+    def own(self, part: str) -> Self:
+        """These, with the options that this replica's own environment names for its part.
+
+        Raises:
+            StartError: one of them is unknown, or has a value outside its limits.
+        """
+        return self.model_copy(update={"args": with_own_options(self.args, part)})
 
 
 class StageHost(Generic[Stage]):
@@ -81,8 +89,9 @@ class StageHost(Generic[Stage]):
         self._settings = settings
         self.metrics = StageMetrics(kind)
         self._copies = CompiledCopies(settings.compiler)
-        self._versions = HeldVersions(self._fetch, self._open, settings.versions, self.metrics.holds)
-        self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
+        self._versions = HeldVersions(self._fetch, self._open, settings.args.versions, self.metrics.holds)
+        # Serve lets in as many calls as `max_ongoing_requests` says; a thread starts when there is a call for it
+        self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
         self._replica, self._node = whereabouts()
         self._replaced = False
@@ -197,7 +206,7 @@ class StageHost(Generic[Stage]):
 
     def _open(self, pin: ComponentRef, folder: ComponentFolder, ahead: bool) -> Stage:
         started = time.perf_counter()
-        opened = self._copies.open(self._make, folder, self._settings.session, wait=ahead)
+        opened = self._copies.open(self._make, folder, self._settings.args.session, wait=ahead)
         seconds = time.perf_counter() - started
         self.metrics.opened(str(pin), opened.outcome, seconds)
         _log.info(
@@ -207,7 +216,7 @@ class StageHost(Generic[Stage]):
             opened.stage.provider,
             seconds,
             opened.outcome,
-            thread_count(self._settings.session),
+            thread_count(self._settings.args.session),
         )
         if opened.reason is not None:
             _log.warning("%s: no compiled copy: %s", pin, opened.reason)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from pydantic import Field
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
@@ -12,20 +11,22 @@ from components.reference import ComponentRef
 from pipeline.text_encoder import TextEncoder
 from services.messages import ReplicaReport
 from services.metrics import CacheMetrics
+from services.stage_args import TextEncoderArgs
 from services.stage_host import StageHost, StageSettings
 
 
 class TextEncoderSettings(StageSettings):
-    """What a text encoder's replicas need to know besides: the most bytes of conditioning kept for each version."""
+    """What a text encoder's replicas need to know."""
 
-    cache_bytes: int = Field(ge=0)
+    args: TextEncoderArgs = TextEncoderArgs()
 
 
 class TextEncoderDeployment:
     """Encodes the texts of one request."""
 
     async def __init__(self, rollout: DeploymentHandle, settings: TextEncoderSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        make = partial(TextEncoder, cache_bytes=settings.cache_bytes)
+        settings = settings.own(Kind.TEXT_ENCODER)
+        make = partial(TextEncoder, cache_bytes=settings.args.cache_bytes)
         self._host = StageHost(Kind.TEXT_ENCODER, make, TextEncoder.probe, settings)
         self._caches = CacheMetrics()
         await self._host.start(await rollout.record.remote())

@@ -24,7 +24,7 @@ class VaeDecoderDeployment:
     """Decodes the latents of one picture at a time."""
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings)
+        self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings.own(Kind.VAE_DECODER))
         await self._host.start(await rollout.record.remote())
 
     async def decode(self, pin: ComponentRef, latents: FloatArray) -> Decoded:

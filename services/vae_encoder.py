@@ -23,7 +23,7 @@ class VaeEncoderDeployment:
     """Encodes the pixels of one picture at a time."""
 
     async def __init__(self, rollout: DeploymentHandle, settings: StageSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings)
+        self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings.own(Kind.VAE_ENCODER))
         await self._host.start(await rollout.record.remote())
 
     async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:

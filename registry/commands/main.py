@@ -14,7 +14,7 @@ from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, Selector, registered_name
 from registry.beside import mismatches
 from registry.bundle import publish_for_user
-from registry.commands import diff, gc, rollout
+from registry.commands import diff, fetch, gc, rollout
 from registry.commands.printing import Json, connected, make_table, printable, show_refs, write
 from registry.errors import RegistryError
 from registry.registry import Registry
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(rollout.app)
 app.add_typer(diff.app)
 app.add_typer(gc.app)
+app.add_typer(fetch.app)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from services.deployment_args import Cpus, DeploymentArgs, Ongoing
 class JobsArgs(DeploymentArgs):
     """The jobs, which one replica keeps and has drawn; see docs/jobs.md."""
 
-    replicas: int = Field(1, ge=1, le=1, description="one, which alone says whose turn it is")
     num_cpus: Cpus = 0.05
     max_ongoing_requests: Ongoing = 1000
     database: SecretStr | None = Field(

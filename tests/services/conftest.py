@@ -21,11 +21,11 @@ from components.folder import record_files, write_manifest
 from components.manifest import Manifest, Origin, Parity
 from components.reference import ComponentRef
 from registry.settings import RegistrySettings
-from runtime.settings import SessionSettings
 from services.messages import LiveModel, LiveRecord
 from services.rollout.last_good import live_model
 from services.rollout.settings import RolloutSettings
 from services.rollout.start import begin
+from services.stage_args import StageArgs
 from services.stage_host import StageSettings
 from tests.services.cluster import Cluster, running
 
@@ -135,7 +135,7 @@ def published(toy_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     registry = RegistrySettings(home=tmp_path_factory.mktemp("home"))
     start, _away = begin(RolloutSettings(bundle="toy", folder=toy_bundle, registry=registry))
     live = live_model("toy", start.rollout, start.contracts)
-    return live, StageSettings(registry=registry, session=SessionSettings(threads=1), workers=2)
+    return live, StageSettings(registry=registry, args=StageArgs(threads=1))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from runtime.settings import SessionSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel, Terms, WalkOrder, WalkReport
+from services.stage_args import DenoiserArgs
 from services.stage_host import StageSettings
 from services.step_loop import StepLoop
 from tests.requests import image_request
@@ -94,8 +95,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 
 def settings(published: Published, **changes: Any) -> DenoiserSettings:
-    chosen = {"run_rows": 8, "run_pixels": None, "queued_pictures": 64, "rules": RequestRules(), **changes}
-    return DenoiserSettings(**published[1].model_dump(), **chosen)
+    rules = changes.pop("rules", RequestRules())
+    return DenoiserSettings(registry=published[1].registry, args=DenoiserArgs(threads=1, **changes), rules=rules)
 
 
 def in_house(published: Published, work: Callable[[House], Coroutine[Any, Any, Result]], **changes: Any) -> Result:

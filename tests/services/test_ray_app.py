@@ -86,12 +86,12 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
         ({"denoiser.run_rows": 1}, "denoiser.run_rows=1: Input should be greater than or equal to 2"),
         (
             {"denoiser.max_ongoing_requests": 64},
-            "denoiser.max_ongoing_requests=64: must be over 104, ingress.max_images times ingress.replicas and "
+            "denoiser.max_ongoing_requests=64: must be over 104, ingress.max_images times its most replicas and "
             "jobs.at_once times rules.max_images",
         ),
         (
             {"ingress.replicas": 20},
-            "graph.max_ongoing_requests=1000: must be over 1320, ingress.max_images times ingress.replicas and "
+            "graph.max_ongoing_requests=1000: must be over 1320, ingress.max_images times its most replicas and "
             "jobs.at_once times rules.max_images",
         ),
     ],
@@ -142,7 +142,7 @@ def test_settings_of_the_engine_reach_their_deployments(toy_bundle: Path) -> Non
     assert stages["settings"].snapshot_every == 2
     denoiser = stages["denoiser"]._bound_deployment
     settings = denoiser.init_args[1]
-    assert (settings.run_rows, settings.run_pixels, settings.queued_pictures) == (4, 4096, 7)
+    assert (settings.args.run_rows, settings.args.run_pixels, settings.args.queued_pictures) == (4, 4096, 7)
     assert settings.rules.max_pixels == 128 * 128
     assert denoiser._deployment_config.health_check_period_s == 0.5
 

@@ -100,7 +100,7 @@ def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, re
         GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": most})
     assert (
         f"{part}.max_ongoing_requests={most}: must be over {most}, "
-        "ingress.max_images times ingress.replicas and jobs.at_once times rules.max_images"
+        "ingress.max_images times its most replicas and jobs.at_once times rules.max_images"
     ) in str(raised.value)
 
 

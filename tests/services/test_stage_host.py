@@ -14,10 +14,10 @@ from pipeline.errors import RequestError
 from pipeline.request import RequestRules
 from runtime.errors import RuntimeFault
 from runtime.session import Session
-from runtime.settings import SessionSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
 from services.messages import LiveModel
+from services.stage_args import DenoiserArgs, StageArgs, TextEncoderArgs
 from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
@@ -53,10 +53,10 @@ def lose(*_: object, **_named: object) -> Any:
 def settings_of(kind: Kind, stage: StageSettings) -> StageSettings:
     """What the deployment of that kind takes."""
     if kind == Kind.TEXT_ENCODER:
-        return TextEncoderSettings(**dict(stage), cache_bytes=0)
+        return TextEncoderSettings(registry=stage.registry, args=TextEncoderArgs(threads=1, cache_bytes=0))
     if kind != Kind.DENOISER:
         return stage
-    return DenoiserSettings(**stage.model_dump(), run_rows=8, run_pixels=None, queued_pictures=64, rules=RequestRules())
+    return DenoiserSettings(registry=stage.registry, args=DenoiserArgs(threads=1), rules=RequestRules())
 
 
 class Figures:
@@ -151,7 +151,7 @@ def test_why_a_run_failed_is_for_the_log(published: Published, serve_log: pytest
 
 def test_opening_says_what_runs_it(published: Published, serve_log: pytest.LogCaptureFixture) -> None:
     live, settings = published
-    on_cpu = settings.model_copy(update={"session": SessionSettings(threads=3, provider="cpu")})
+    on_cpu = settings.model_copy(update={"args": StageArgs(threads=3, provider="cpu")})
 
     async def run() -> None:
         await StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, on_cpu).start(record_of(live))

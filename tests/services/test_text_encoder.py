@@ -7,6 +7,7 @@ from components.contract import Kind
 from pipeline.prompts.cache import CacheFigures
 from services.messages import LiveModel
 from services.metrics import CacheMetrics
+from services.stage_args import TextEncoderArgs
 from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from tests.services.conftest import TOKENS, WIDTH, FakeRollout
@@ -38,7 +39,9 @@ async def deployed(published: tuple[LiveModel, StageSettings], cache_bytes: int)
     deployment: Any = TextEncoderDeployment.__new__(TextEncoderDeployment)
     rollout: Any = FakeRollout(live)
     await TextEncoderDeployment.__init__(
-        deployment, rollout, TextEncoderSettings(**dict(settings), cache_bytes=cache_bytes)
+        deployment,
+        rollout,
+        TextEncoderSettings(registry=settings.registry, args=TextEncoderArgs(threads=1, cache_bytes=cache_bytes)),
     )
     return deployment
 

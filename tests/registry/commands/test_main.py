@@ -178,6 +178,37 @@ def test_gc_takes_folder_and_bound_of_compiled_copies_from_where_the_server_does
     ]
 
 
+def test_fetch_has_here_what_is_live(
+    run: Run, tmp_path: Path, write_bundle: Callable[[Path], Path], settings: RegistrySettings
+) -> None:
+    refs = answer(run, "publish", write_bundle(tmp_path / "models" / "emoji"))
+    assert answer(run, "fetch", "emoji", "--kind", "denoiser", "--kind", "vae_decoder") == refs[1:3]
+    assert len([path for path in settings.cache.iterdir() if path.is_dir()]) == 2
+    assert sorted(ref["name"] for ref in answer(run, "fetch", "emoji")) == sorted(ref["name"] for ref in refs)
+    assert len([path for path in settings.cache.iterdir() if path.is_dir()]) == 4
+
+
+def test_fetch_asks_the_rollout_before_the_alias(
+    run: Run, emoji_settings: RegistrySettings, tmp_path: Path, write_component: Callable[..., Path]
+) -> None:
+    registry = Registry.connect(emoji_settings)
+    refs = [
+        registry.publish(write_component(tmp_path / text, Kind.PREVIEW_DECODER, text.encode()), "emoji.preview_decoder")
+        for text in ("first", "second")
+    ]
+    settle(registry, "emoji", plan_promotion(registry, [refs[0]]))
+    registry.promote(refs[1].name, refs[1].version)
+    os.environ["LATENTWORKS_HOME"] = str(emoji_settings.home)
+    [fetched] = answer(run, "fetch", "emoji", "--kind", "preview_decoder")
+    assert fetched == refs[0].model_dump(mode="json")
+
+
+def test_fetch_finds_nothing_in_an_empty_registry(run: Run) -> None:
+    status, out, err = run("fetch", "emoji", "--json")
+    assert (status, json.loads(out)) == (0, [])
+    assert err == "registry: nothing of emoji is live that could be fetched\n"
+
+
 def test_a_tag_does_not_steer_the_terminal(run: Run, decoder: Path, settings: RegistrySettings) -> None:
     run("publish", decoder, "--name", NAME)
     client: MlflowClient = open_client(settings)

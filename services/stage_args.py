@@ -1,0 +1,86 @@
+"""What a deployer may set of the stages' deployments."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.text_encoder import CACHE_BYTES
+from runtime.settings import SessionSettings
+from services.deployment_args import Cpus, Ongoing, ScaledArgs
+from services.held_versions import VersionBounds
+
+Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
+
+
+# of one replica at a time
+MOST_CALLS = 1000
+
+
+class StageArgs(ScaledArgs):
+    """A stage's deployment: each of its `max_ongoing_requests` calls has a thread, and shares the session's threads."""
+
+    max_ongoing_requests: Annotated[Ongoing, Field(le=MOST_CALLS)] = 4
+    threads: Threads = None
+    most_versions: int = Field(4, ge=2, le=1000, description="versions that a replica holds open at most")
+    most_version_bytes: int = Field(
+        32 * 2**30, ge=1, le=2**50, description="the most weights of them; one in use is never closed"
+    )
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="what runs the session: auto takes CUDA where it attaches; a named one attaches or fails"
+    )
+
+    @property
+    def versions(self) -> VersionBounds:
+        """How much a replica holds."""
+        return VersionBounds(most=self.most_versions, most_bytes=self.most_version_bytes)
+
+    @property
+    def session(self) -> SessionSettings:
+        """What the runtime needs to know."""
+        return SessionSettings(threads=self.threads, provider=self.provider)
+
+
+class TextEncoderArgs(StageArgs):
+    """The text encoder: one short run a request gains nothing from more threads."""
+
+    threads: Threads = 1
+    cache_bytes: int = Field(
+        CACHE_BYTES,
+        ge=0,
+        le=2**40,
+        description="the most bytes of conditioning that a replica keeps, for each version held, for texts that come "
+        "again; 0: none",
+    )
+
+
+class DenoiserArgs(StageArgs):
+    """The denoiser: nearly all of the work. Its calls share the U-Net's runs, and wait for them in the replica.
+
+    So a replica takes far more calls than run at a time: those beyond would wait in Serve, where nobody is fair.
+    """
+
+    num_cpus: Cpus = 0.5
+    max_ongoing_requests: Ongoing = 1000
+    run_rows: int = Field(
+        8, ge=2, le=1024, description="the most rows of one U-Net run; a picture with guidance takes two"
+    )
+    run_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=2**40,
+        description="the most latent pixels of one U-Net run, all rows together; unset: as many as `run_rows` rows of "
+        "the bundle's own size have, or the two of the largest picture that may be asked for",
+    )
+    queued_pictures: int = Field(
+        64,
+        ge=1,
+        le=10**6,
+        description="how much work may wait in a replica, in pictures of the bundle's own size and the default steps; "
+        "over it comes 429",
+    )
+
+
+class VaeDecoderArgs(StageArgs):
+    """The VAE decoder: the rest of it."""
+
+    num_cpus: Cpus = 0.3

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks.cluster.command import cluster
 from benchmarks.coldstart_command import coldstart
 from benchmarks.command_line import Out, result_file
 from benchmarks.effort import Effort, LoadEffort
@@ -31,6 +32,7 @@ _ALL = list(Part)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(coldstart)
 app.command()(swap)
+app.command()(cluster)
 
 
 @app.callback(invoke_without_command=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from registry.settings import RegistrySettings
-from services.deployment_args import DeploymentArgs, ScaledArgs
+from services.deployment_args import TOLD_TO_SERVE, DeploymentArgs
 from services.own_options import own_fields
 from services.settings import GraphArgs
 from services.stage_args import StageArgs
@@ -115,7 +115,7 @@ def _common(args: GraphArgs) -> Iterator[tuple[str, str]]:
             continue
         told_to_serve = frozenset[str]()
         if isinstance(part, DeploymentArgs):
-            told_to_serve = frozenset((ScaledArgs if isinstance(part, ScaledArgs) else DeploymentArgs).model_fields)
+            told_to_serve = TOLD_TO_SERVE
         yield from _variables(f"{PREFIX}{name.upper()}", part, told_to_serve)
 
 

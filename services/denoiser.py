@@ -19,6 +19,7 @@ from runtime.settings import SessionSettings
 from services.errors import StartError
 from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
 from services.metrics import DenoiserMetrics
+from services.scaling import SPEED, WORK
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
@@ -111,6 +112,10 @@ class DenoiserDeployment:
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""
         return self._host.hold(wanted, replaced)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve's controller scales this deployment by."""
+        return {WORK: self._loop.work, SPEED: self._loop.speed}
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""

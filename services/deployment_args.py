@@ -72,9 +72,6 @@ class ScaledArgs(DeploymentArgs):
     downscale_delay_s: float = Field(
         600, ge=0, le=86_400, description="with `max_replicas`: for how long fewer would do before some stop"
     )
-    ongoing_target: float = Field(
-        2, gt=0, le=10_000, description="with `max_replicas`: the calls at a time that each replica is to have"
-    )
     max_replicas_per_node: int | None = Field(None, ge=1, le=100, description="on one node; unset: any number")
     surge_percent: int = Field(
         100,
@@ -101,7 +98,6 @@ class ScaledArgs(DeploymentArgs):
         return {
             "min_replicas": self.replicas,
             "max_replicas": most,
-            "target_ongoing_requests": self.ongoing_target,
             "upscale_delay_s": self.upscale_delay_s,
             "downscale_delay_s": self.downscale_delay_s,
         }
@@ -111,3 +107,34 @@ class ScaledArgs(DeploymentArgs):
         if self.max_replicas is not None and self.max_replicas < self.replicas:
             raise ValueError(f"max_replicas={self.max_replicas}: must be at least replicas, which is {self.replicas}")
         return self
+
+
+class CalledArgs(ScaledArgs):
+    """A deployment whose replicas are as busy as they have calls."""
+
+    ongoing_target: float = Field(
+        2, gt=0, le=10_000, description="with `max_replicas`: the calls at a time that each replica is to have"
+    )
+
+    def _autoscaling(self, most: int) -> dict[str, Any]:
+        return {**super()._autoscaling(most), "target_ongoing_requests": self.ongoing_target}
+
+
+class WorkedArgs(ScaledArgs):
+    """A deployment whose replicas tell how much work waits in them, and how fast it is done."""
+
+    work_target_s: float = Field(
+        5,
+        gt=0,
+        le=86_400,
+        description="with `max_replicas`: as many replicas run as have all waiting work done in so many seconds, "
+        "at the speed that was measured",
+    )
+
+    def _autoscaling(self, most: int) -> dict[str, Any]:
+        policy = {"policy_function": "services.scaling:WorkPolicy", "policy_kwargs": {"wait_s": self.work_target_s}}
+        return {**super()._autoscaling(most), "policy": policy}
+
+
+# of all of these: what Serve is told of a deployment, and its replicas need not know
+TOLD_TO_SERVE = frozenset((*CalledArgs.model_fields, *WorkedArgs.model_fields))

@@ -13,7 +13,7 @@ from typing import TypeVar
 import ray
 from pydantic import ValidationError
 
-from services.deployment_args import ScaledArgs
+from services.deployment_args import TOLD_TO_SERVE
 from services.errors import StartError
 from services.stage_args import StageArgs
 from services.variables import variable_of
@@ -53,4 +53,4 @@ def chosen(args: Args, part: str, variables: Mapping[str, str]) -> Args:
 
 def own_fields(args: type[StageArgs]) -> tuple[str, ...]:
     """What replicas of a stage take from their own environment: all that Serve itself is not told."""
-    return tuple(field for field in args.model_fields if field not in ScaledArgs.model_fields)
+    return tuple(field for field in args.model_fields if field not in TOLD_TO_SERVE)

@@ -19,10 +19,10 @@ from compiler.settings import CompilerSettings
 from pipeline.request import RequestRules
 from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
-from services.deployment_args import Cpus, DeploymentArgs, Ongoing, ScaledArgs
+from services.deployment_args import CalledArgs, Cpus, DeploymentArgs, Ongoing
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
-from services.stage_args import DenoiserArgs, StageArgs, TextEncoderArgs, VaeDecoderArgs
+from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
 from services.variables import NESTED, PREFIX
 
 # variables of our prefix that other rooms read
@@ -70,7 +70,7 @@ class RolloutArgs(DeploymentArgs):
     gate: GateSettings = GateSettings()
 
 
-class ChainArgs(ScaledArgs):
+class ChainArgs(CalledArgs):
     """The graph's deployment, which chains the stages."""
 
     max_ongoing_requests: Ongoing = 1000
@@ -111,7 +111,7 @@ class LinksArgs(BaseModel):
     keep_s: float = Field(3600, gt=0, le=10**9, description="seconds for which a link shows its picture")
 
 
-class IngressArgs(ScaledArgs):
+class IngressArgs(CalledArgs):
     """The HTTP deployment: `max_images` bounds the pictures admitted and not answered; over it comes 429.
 
     It takes many more calls at a time than it admits, so that a refusal, `/readyz` or `/metrics` never queues.
@@ -205,7 +205,7 @@ class GraphArgs(BaseSettings):
     text_encoder: TextEncoderArgs = TextEncoderArgs()
     denoiser: DenoiserArgs = DenoiserArgs()
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
-    vae_encoder: StageArgs = StageArgs()
+    vae_encoder: VaeEncoderArgs = VaeEncoderArgs()
     graph: ChainArgs = ChainArgs()
     latents: LatentsArgs = LatentsArgs()
     links: LinksArgs = LinksArgs()

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipeline.text_encoder import CACHE_BYTES
 from runtime.settings import SessionSettings
-from services.deployment_args import Cpus, Ongoing, ScaledArgs
+from services.deployment_args import CalledArgs, Cpus, Ongoing, ScaledArgs, WorkedArgs
 from services.held_versions import VersionBounds
 
 Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
@@ -40,7 +40,7 @@ class StageArgs(ScaledArgs):
         return SessionSettings(threads=self.threads, provider=self.provider)
 
 
-class TextEncoderArgs(StageArgs):
+class TextEncoderArgs(StageArgs, CalledArgs):
     """The text encoder: one short run a request gains nothing from more threads."""
 
     threads: Threads = 1
@@ -53,7 +53,7 @@ class TextEncoderArgs(StageArgs):
     )
 
 
-class DenoiserArgs(StageArgs):
+class DenoiserArgs(StageArgs, WorkedArgs):
     """The denoiser: nearly all of the work. Its calls share the U-Net's runs, and wait for them in the replica.
 
     So a replica takes far more calls than run at a time: those beyond would wait in Serve, where nobody is fair.
@@ -80,7 +80,11 @@ class DenoiserArgs(StageArgs):
     )
 
 
-class VaeDecoderArgs(StageArgs):
+class VaeDecoderArgs(StageArgs, CalledArgs):
     """The VAE decoder: the rest of it."""
 
     num_cpus: Cpus = 0.3
+
+
+class VaeEncoderArgs(StageArgs, CalledArgs):
+    """The VAE encoder: pictures that are to be edited."""

@@ -86,6 +86,16 @@ class StepLoop:
         finally:
             self._end(walk, "caller_left")
 
+    @property
+    def work(self) -> float:
+        """What is still to be done for all walks: rows times latent pixels times evaluations."""
+        return float(self._batcher.queued)
+
+    @property
+    def speed(self) -> float:
+        """How much of that was done in a second of late; 0 before there was a run."""
+        return self._rate.per_second or 0.0
+
     def check_health(self) -> None:
         """Tell whether the loop can still work.
 

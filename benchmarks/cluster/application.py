@@ -1,0 +1,140 @@
+"""The graph on a cluster: its Serve config sent as KubeRay sends it, and what Serve says of its replicas."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from benchmarks.cluster.nodes import LocalCluster
+from benchmarks.errors import BenchmarkError
+from benchmarks.server import HOST, free_port
+from services.config import read_args, serve_config
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SERVE = Path(sys.executable).with_name("serve")
+_WITHIN_S = 300.0
+_LOOK_S = 0.3
+_CPUS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica that runs: its deployment, its process and its node."""
+
+    deployment: str
+    pid: int
+    node: str
+
+
+def local_config(port: int) -> dict[str, Any]:
+    """The Serve config of the overlay `gpu`, its pools and all, for a machine without GPUs.
+
+    Every replica takes a tenth of a core, and their number is fixed, so that only what a proof changes does change.
+    """
+    text = (_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")
+    config = serve_config(read_args(text))
+    config["proxy_location"] = "HeadOnly"
+    config["http_options"] = {"host": HOST, "port": port}
+    for deployment in config["applications"][0]["deployments"]:
+        deployment.pop("autoscaling_config", None)
+        deployment.pop("max_replicas_per_node", None)
+        deployment["num_replicas"] = 1
+        options = deployment["ray_actor_options"]
+        options |= {"num_cpus": _CPUS, "num_gpus": 0}
+        for name in options.get("runtime_env", {}).get("env_vars", {}):
+            if name.endswith("__PROVIDER"):
+                options["runtime_env"]["env_vars"][name] = "cpu"
+    return config
+
+
+class Application:
+    """The graph as one cluster serves it."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self.config = local_config(free_port())
+
+    @property
+    def url(self) -> str:
+        """Where the head's proxy listens."""
+        return f"http://{HOST}:{self.config['http_options']['port']}"
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment's entry in the config, to be changed."""
+        entries: list[dict[str, Any]] = self.config["applications"][0]["deployments"]
+        return next(entry for entry in entries if entry["name"] == name)
+
+    def deploy(self) -> None:
+        """Send the config by `serve deploy`, and wait until Serve has made it so.
+
+        Raises:
+            BenchmarkError: Serve refuses it, or does not come to an end.
+        """
+        file = self._cluster.folder / "config.yaml"
+        file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        command = [str(_SERVE), "deploy", str(file), "--address", self._cluster.dashboard]
+        done = subprocess.run(command, env=self._cluster.environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BenchmarkError(f"serve deploy: {done.stderr.strip()[-500:]}")
+        # Serve takes a moment to see that something has changed
+        time.sleep(1.0)
+        self.wait(self._settled)
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until something holds.
+
+        Raises:
+            BenchmarkError: it does not in five minutes.
+        """
+        deadline = time.monotonic() + _WITHIN_S
+        while time.monotonic() < deadline:
+            if done():
+                return
+            time.sleep(_LOOK_S)
+        raise BenchmarkError(f"not in {_WITHIN_S:g} seconds; Serve says: {self._told()}")
+
+    def replicas(self) -> set[Replica]:
+        """All replicas that run."""
+        return {
+            Replica(name, replica["pid"], replica["node_id"])
+            for name, deployment in self._deployments().items()
+            for replica in deployment["replicas"]
+            if replica["state"] == "RUNNING"
+        }
+
+    def pids(self, *deployments: str) -> set[int]:
+        """The processes of some deployments' replicas."""
+        return {replica.pid for replica in self.replicas() if replica.deployment in deployments}
+
+    def _settled(self) -> bool:
+        found = self._deployments()
+        wanted = {entry["name"]: entry["num_replicas"] for entry in self.config["applications"][0]["deployments"]}
+        return found.keys() == wanted.keys() and all(
+            found[name]["status"] == "HEALTHY"
+            and [replica["state"] for replica in found[name]["replicas"]] == count * ["RUNNING"]
+            for name, count in wanted.items()
+        )
+
+    def _deployments(self) -> dict[str, Any]:
+        deployments: dict[str, Any] = self._application().get("deployments", {})
+        return deployments
+
+    def _told(self) -> str:
+        application = self._application()
+        each = {name: part["status"] for name, part in application.get("deployments", {}).items()}
+        return f"{application.get('status')} {application.get('message', '')[-500:]} {each}"
+
+    def _application(self) -> dict[str, Any]:
+        try:
+            answer = httpx.get(f"{self._cluster.dashboard}/api/serve/applications/", timeout=30, trust_env=False)
+            application: dict[str, Any] = answer.json().get("applications", {}).get("default", {})
+        except (httpx.TransportError, ValueError):
+            # a head that has just started again
+            return {}
+        return application

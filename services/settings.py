@@ -22,6 +22,7 @@ from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
 from runtime.settings import SessionSettings
 from services.deployment_args import Cpus, DeploymentArgs, Ongoing
+from services.files.blobs import Place
 from services.held_versions import VersionBounds
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
@@ -165,11 +166,15 @@ class ChainArgs(DeploymentArgs):
 
 
 class LatentsArgs(DeploymentArgs):
-    """The store of latents, on the disk of the node that its one replica is on; `keep_s` after they came they go."""
+    """The store of latents, which one replica looks after; `keep_s` after they came they go."""
 
     replicas: int = Field(1, ge=1, le=1, description="one, which knows of all that is kept")
     num_cpus: Cpus = 0.05
-    folder: Folder | None = Field(None, description="where latents are kept; unset: `latents` in the registry's home")
+    store: Place | None = Field(
+        None,
+        description="where latents are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see docs/latents.md; "
+        "unset: `latents` in the registry's home",
+    )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
     )
@@ -177,11 +182,15 @@ class LatentsArgs(DeploymentArgs):
 
 
 class LinksArgs(BaseModel):
-    """Pictures that `"response_format": "url"` asks for, beside the latents on the disk of that node."""
+    """Pictures that `"response_format": "url"` asks for, which the replica of the latents looks after too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    folder: Folder | None = Field(None, description="where pictures are kept; unset: `pictures` in the registry's home")
+    store: Place | None = Field(
+        None,
+        description="where pictures are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see docs/latents.md; "
+        "unset: `pictures` in the registry's home",
+    )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
     )

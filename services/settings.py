@@ -172,8 +172,8 @@ class LatentsArgs(DeploymentArgs):
     num_cpus: Cpus = 0.05
     store: Place | None = Field(
         None,
-        description="where latents are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see docs/latents.md; "
-        "unset: `latents` in the registry's home",
+        description="where latents are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see "
+        "docs/latents.md; unset: `latents` in the registry's home",
     )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
@@ -188,8 +188,8 @@ class LinksArgs(BaseModel):
 
     store: Place | None = Field(
         None,
-        description="where pictures are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see docs/latents.md; "
-        "unset: `pictures` in the registry's home",
+        description="where pictures are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see "
+        "docs/latents.md; unset: `pictures` in the registry's home",
     )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"

@@ -1,19 +1,18 @@
 """The one way to the database of jobs, an SQLite file or one of a PostgreSQL server."""
 
-from types import ModuleType
-
 from sqlalchemy import Engine, create_engine, event, insert, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from services.errors import StartError
 from services.jobs import postgresql, sqlite
+from services.jobs.backend import Backend, DatabaseRefusedError
 from services.jobs.tables import METADATA, RUNNER, SCHEMA
 
 # how long a call waits for another one's transaction
 _BUSY_S = 10.0
 _KIND = "latentworks_transaction"
-_BACKENDS: dict[str, ModuleType] = {"sqlite": sqlite, "postgresql": postgresql}
+_BACKENDS: dict[str, Backend] = {"sqlite": sqlite, "postgresql": postgresql}
 _EXAMPLES = "sqlite:////var/lib/latentworks/jobs.sqlite3 or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -28,25 +27,24 @@ def open_database(address: str) -> Engine:
     try:
         engine = create_engine(url, **backend.options(url, _BUSY_S))
         event.listen(engine, "connect", backend.connected)
-        event.listen(
-            engine,
-            "begin",
-            lambda connection: backend.begun(connection, connection.get_execution_options().get(_KIND, "changes")),
-        )
-        with engine.execution_options(**{_KIND: "makes"}).begin() as connection:
-            METADATA.create_all(connection)
-            schema = connection.execute(select(RUNNER.c.schema)).scalar()
-            if schema is None:
-                connection.execute(insert(RUNNER).values(one=1, schema=SCHEMA, epoch=0, turn=0, seen=0.0))
+        event.listen(engine, "begin", lambda one: backend.begun(one, one.get_execution_options().get(_KIND, "changes")))
+        try:
+            _make_tables(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+    except DatabaseRefusedError as error:
+        why = str(error)
     except ImportError:
-        raise StartError(f"jobs.database={_shown(url)}: needs psycopg: pip install 'latentworks[postgresql]'") from None
+        why = "needs psycopg: pip install 'latentworks[postgresql]'"
     except OSError as error:
-        raise StartError(f"jobs.database={_shown(url)}: {error.strerror}") from None
+        why = str(error.strerror)
     except DBAPIError as error:
-        raise StartError(f"jobs.database={_shown(url)}: {str(error.orig).partition(chr(10))[0]}") from None
-    if schema not in (None, SCHEMA):
-        raise StartError(f"jobs.database={_shown(url)}: has schema {schema}, must be {SCHEMA}")
-    return engine
+        # a server's has further lines of advice
+        why = str(error.orig).partition("\n")[0]
+    else:
+        return engine
+    raise StartError(f"jobs.database={_shown(url)}: {why}")
 
 
 def reading(engine: Engine) -> Engine:
@@ -57,6 +55,16 @@ def reading(engine: Engine) -> Engine:
 def is_busy(error: DBAPIError) -> bool:
     """Whether the database could not be had: others had it for too long, or it is away."""
     return any(backend.is_busy(error.orig) for backend in _BACKENDS.values())
+
+
+def _make_tables(engine: Engine) -> None:
+    with engine.execution_options(**{_KIND: "makes"}).begin() as connection:
+        METADATA.create_all(connection)
+        schema = connection.execute(select(RUNNER.c.schema)).scalar()
+        if schema is None:
+            connection.execute(insert(RUNNER).values(one=1, schema=SCHEMA, epoch=0, turn=0, seen=0.0))
+        elif schema != SCHEMA:
+            raise DatabaseRefusedError(f"has schema {schema}, must be {SCHEMA}")
 
 
 def _url(address: str) -> URL:

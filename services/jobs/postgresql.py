@@ -5,8 +5,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from services.errors import StartError
-from services.jobs.kinds import Kind
+from services.jobs.backend import DatabaseRefusedError, Kind
 
 # libpq's: a server that is not heard of for so long is away
 _AWAY: dict[str, Any] = {
@@ -44,15 +43,15 @@ def options(url: URL, busy_s: float) -> dict[str, Any]:
     return {"connect_args": arguments, "isolation_level": "READ COMMITTED", "pool_pre_ping": True}
 
 
-def connected(_connection: Any, _record: object) -> None:
-    """Nothing is set up that its arguments do not say."""
+def connected(connection: Any, _record: object) -> None:
+    """Set up nothing more: its arguments say all."""
 
 
 def begun(connection: Connection, kind: Kind) -> None:
     """Begin a transaction.
 
     Raises:
-        StartError: the database cannot hold every text.
+        DatabaseRefusedError: the database cannot hold every text.
     """
     if kind == "reads":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -62,7 +61,7 @@ def begun(connection: Connection, kind: Kind) -> None:
     else:
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding != "UTF8":
-            raise StartError(f"jobs.database: is in {encoding}, must be in UTF8")
+            raise DatabaseRefusedError(f"is in {encoding}, must be in UTF8")
         # tables that two made at the same time would be there for neither
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('latentworks jobs'))")
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 
-from services.jobs.kinds import Kind
+from services.jobs.backend import Kind
 
 
 def refusal(url: URL) -> str | None:

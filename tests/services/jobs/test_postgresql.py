@@ -76,23 +76,6 @@ def test_a_server_that_takes_no_changes_is_told_and_read_all_the_same(house: Hou
     assert store.view(job.id, ANN).id == job.id
 
 
-def test_who_reads_sees_one_moment(house: House) -> None:
-    """A job that is dropped between two statements of a reader has its pictures for it all the same."""
-    store, work = house.open()
-    job, _ = store.submit(house.submission())
-    found = []
-
-    def then(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if "FROM deliveries" in statement and not found:
-            found.append(True)
-            work.claim()
-
-    event.listen(house.engines[-1], "before_cursor_execute", then)
-    assert store.view(job.id, ANN).position == 1
-    assert found
-    assert store.view(job.id, ANN).status == "generating"
-
-
 def test_many_may_open_it_at_a_time(house: House) -> None:
     with ThreadPoolExecutor(8) as threads:
         engines = list(threads.map(lambda _: open_database(house.address), range(8)))
@@ -125,7 +108,7 @@ def test_a_database_that_cannot_be_had_ends_the_start(
 
 def test_a_database_that_cannot_hold_every_text_ends_the_start(postgresql: Server) -> None:
     postgresql.run("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
-    with pytest.raises(StartError, match=r"jobs.database: is in LATIN1, must be in UTF8"):
+    with pytest.raises(StartError, match=r"/latin: is in LATIN1, must be in UTF8"):
         open_database(postgresql.address.replace("/postgres", "/latin"))
 
 

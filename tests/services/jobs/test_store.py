@@ -574,6 +574,29 @@ def test_who_reads_waits_for_nobody_and_who_writes_is_told(house: House, monkeyp
     assert store.cancel(job.id, ANN)[1]
 
 
+def test_who_reads_sees_one_moment(house: House) -> None:
+    store, work = with_settings(house, keep_s=60).open()
+    job, _ = store.submit(house.submission())
+    claimed = work.claim()
+    assert claimed is not None
+    assert work.complete(claimed.number, drawn(b"a picture"), ())
+    house.clock.now += 60
+    looked = list[str]()
+
+    def dropped_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM pictures" in statement and not looked:
+            looked.append(statement)
+            store.sweep()
+
+    event.listen(house.engines[-1], "before_cursor_execute", dropped_meanwhile)
+    view = store.view(job.id, ANN)
+    assert looked
+    assert view.drawn is not None
+    assert [picture.data for picture in view.drawn.pictures] == [b"a picture"]
+    with pytest.raises(JobExpiredError):
+        store.view(job.id, ANN)
+
+
 def test_a_disk_that_takes_nothing_is_told_and_read_all_the_same(sqlite: House) -> None:
     house = sqlite
     store, _ = house.open()

@@ -111,7 +111,11 @@ class Events(RuleBasedStateMachine):
 
 
 def test_any_order_of_events(fresh_address: Callable[[], str]) -> None:
+    class Here(Events):
+        def __init__(self) -> None:
+            super().__init__(fresh_address)
+
     run_state_machine_as_test(
-        lambda: Events(fresh_address),
+        Here,
         settings=settings(max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]),
     )

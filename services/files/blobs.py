@@ -69,6 +69,6 @@ def starting(name: str, place: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError:
-        raise StartError(f"{name}.store={place}: needs obstore: pip install 'latentworks[s3]'") from None
+        raise StartError(f"{name}.store={place}: needs obstore, of the extra s3: pip install '.[s3]'") from None
     except OSError as error:
         raise StartError(f"{name}.store={place}: {error.strerror}") from None

@@ -36,7 +36,7 @@ def open_database(address: str) -> Engine:
     except DatabaseRefusedError as error:
         why = str(error)
     except ImportError:
-        why = "needs psycopg: pip install 'latentworks[postgresql]'"
+        why = "needs psycopg, of the extra postgresql: pip install '.[postgresql]'"
     except OSError as error:
         why = str(error.strerror)
     except DBAPIError as error:

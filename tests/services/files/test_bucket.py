@@ -82,7 +82,7 @@ def test_without_its_library_one_sentence_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "obstore", None)
     for name in [name for name in sys.modules if name.startswith(("obstore.", "services.files.bucket"))]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(StartError, match=r"needs obstore: pip install 'latentworks\[s3\]'"):
+    with pytest.raises(StartError, match=r"needs obstore, of the extra s3: pip install '\.\[s3\]'"):
         opened(f"s3://{BUCKET}")
 
 

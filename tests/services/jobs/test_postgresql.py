@@ -122,5 +122,5 @@ def test_another_releases_tables_end_the_start(house: House) -> None:
 
 def test_without_its_driver_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch, postgresql: Server) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StartError, match=r"needs psycopg: pip install 'latentworks\[postgresql\]'"):
+    with pytest.raises(StartError, match=r"needs psycopg, of the extra postgresql: pip install '\.\[postgresql\]'"):
         open_database(postgresql.address)

@@ -1,5 +1,6 @@
 """The composition root: the whole graph from typed arguments; nothing else knows how the deployments hang together."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
 
+# what an address has before its host may be a password
+_USER = re.compile(r"//\S*@")
 _MODELS = Path(__file__).resolve().parent / "models"
 
 graph: Application
@@ -119,7 +122,7 @@ def _sentence(error: ValidationError) -> str:
     # a check of the arguments together has no place of its own, and its input is all of them
     if not first["loc"]:
         return said
-    return f"{'.'.join(str(part) for part in first['loc'])}={first['input']!r}: {said}"
+    return f"{'.'.join(str(part) for part in first['loc'])}={_USER.sub('//***@', repr(first['input']))}: {said}"
 
 
 def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:
@@ -141,7 +144,7 @@ def _stores(args: GraphArgs) -> tuple[StoreSettings, StoreSettings]:
     """That of latents, and that of the pictures of links."""
     latents, pictures = (
         StoreSettings(
-            folder=args.registry.home / name if part.folder is None else part.folder,
+            store=str(args.registry.home / name) if part.store is None else part.store,
             most_bytes=part.most_bytes,
             keep_s=part.keep_s,
         )

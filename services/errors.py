@@ -170,7 +170,7 @@ class LatentsNotFoundError(CallerError):
 
 
 class FileNotKeptError(ServingError):
-    """A store has no room for a file, or its disk has none."""
+    """A store has no room for a file, or its place does not take it."""
 
     code = "file_not_kept"
 
@@ -198,7 +198,7 @@ class LinkExpiredError(CallerError):
 
 
 class LatentsNotKeptError(ServingError):
-    """The store has no room for latents, or its disk has none."""
+    """The store has no room for latents, or its place does not take them."""
 
     code = "latents_not_kept"
 

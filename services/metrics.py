@@ -268,7 +268,7 @@ class StoreMetrics:
 
     def __init__(self, kept: Literal["latents", "pictures"]) -> None:
         self._kept = Gauge(f"latentworks_{kept}_kept", f"{kept} kept")
-        self._bytes = Gauge(f"latentworks_{kept}_bytes", "what they take on disk")
+        self._bytes = Gauge(f"latentworks_{kept}_bytes", "what they take, in whole blocks")
         self._dropped = Counter(f"latentworks_{kept}_dropped_total", f"{kept} kept no more", tag_keys=("reason",))
 
     def holds(self, count: int, size: int) -> None:

@@ -20,6 +20,7 @@ from pipeline.request import RequestRules
 from registry.gate.examine import GateSettings
 from registry.settings import VARIABLES, Folder, RegistrySettings
 from services.deployment_args import CalledArgs, Cpus, DeploymentArgs, Ongoing
+from services.files.blobs import Place
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
 from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
@@ -89,10 +90,14 @@ class ChainArgs(CalledArgs):
 
 
 class LatentsArgs(DeploymentArgs):
-    """The store of latents, on the disk of the node that its one replica is on; `keep_s` after they came they go."""
+    """The store of latents, which one replica looks after; `keep_s` after they came they go."""
 
     num_cpus: Cpus = 0.05
-    folder: Folder | None = Field(None, description="where latents are kept; unset: `latents` in the registry's home")
+    store: Place | None = Field(
+        None,
+        description="where latents are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see "
+        "docs/latents.md; unset: `latents` in the registry's home",
+    )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
     )
@@ -100,11 +105,15 @@ class LatentsArgs(DeploymentArgs):
 
 
 class LinksArgs(BaseModel):
-    """Pictures that `"response_format": "url"` asks for, beside the latents on the disk of that node."""
+    """Pictures that `"response_format": "url"` asks for, which the replica of the latents looks after too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    folder: Folder | None = Field(None, description="where pictures are kept; unset: `pictures` in the registry's home")
+    store: Place | None = Field(
+        None,
+        description="where pictures are kept: a folder of the replica's node, or `s3://BUCKET/PREFIX`, see "
+        "docs/latents.md; unset: `pictures` in the registry's home",
+    )
     most_bytes: int = Field(
         2**30, ge=0, le=2**50, description="the most bytes of them; the oldest make room for new ones"
     )

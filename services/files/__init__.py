@@ -1,1 +1,1 @@
-"""Files that outlive their request: kept on disk for a time, within a bound."""
+"""Files that outlive their request: kept for a time, within a bound."""

@@ -5,12 +5,11 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
-from services.errors import LinkExpiredError, LinkSignatureError, StartError
+from services.errors import LinkExpiredError, LinkSignatureError
+from services.files.blobs import Blobs, starting
 from services.files.store import Dropped, FileStore, StoreSettings, end_of
 from services.messages import PictureFormat
 
@@ -30,8 +29,8 @@ class Link:
 class PictureStore:
     """Keeps each picture in a file of its own; usable from any number of threads of one process.
 
-    Where a new one has no room the oldest go. Names and ends are signed by HMAC-SHA256 (RFC 2104) with a key that the
-    folder holds, so that links go on working after a restart.
+    Where a new one has no room the oldest go. Names and ends are signed by HMAC-SHA256 (RFC 2104) with a key that is
+    beside them, so that links go on working after a restart.
     """
 
     def __init__(
@@ -40,17 +39,15 @@ class PictureStore:
         dropped: Callable[[Dropped], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take over what the folder holds; `dropped` learns of each that goes and why. `clock` is seconds since 1970.
+        """Take over what is there; `dropped` learns of each that goes and why. `clock` is seconds since 1970.
 
         Raises:
-            StartError: the folder cannot be made, read or written.
+            StartError: the place cannot be made, read or written.
         """
         self._files = FileStore(settings, "links", ".picture", dropped, clock)
         self._clock = clock
-        try:
-            self._key = _key(settings.folder)
-        except OSError as error:
-            raise StartError(f"links.folder={settings.folder}: {error.strerror}") from None
+        with starting("links", settings.store):
+            self._key = _key(self._files.blobs)
 
     @property
     def count(self) -> int:
@@ -59,14 +56,14 @@ class PictureStore:
 
     @property
     def size(self) -> int:
-        """What they take on disk."""
+        """What they take, in whole blocks."""
         return self._files.size
 
     def keep(self, data: bytes, format_: PictureFormat) -> Link:
         """Keep a picture's file, and return the link to it.
 
         Raises:
-            FileNotKeptError: it is more than the store may hold at all, or the disk does not take it.
+            FileNotKeptError: it is more than the store may hold at all, or its place does not take it.
         """
         id_ = self._files.keep(sha256(data).digest() + data)
         expires = end_of(id_)
@@ -80,7 +77,7 @@ class PictureStore:
         Raises:
             LinkSignatureError: the link is none of ours.
             LinkExpiredError: its time is over, or the picture went before to make room, or is damaged.
-            OSError: the disk cannot be read.
+            OSError: the place cannot be read.
         """
         ours = self._signature(link.name, link.expires)
         if not hmac.compare_digest(ours.encode(), link.signature.encode("utf-8", "replace")):
@@ -101,7 +98,7 @@ class PictureStore:
         """Remove what has ended, and the oldest of what is too much.
 
         Raises:
-            OSError: the disk does not let go of a file.
+            OSError: the place does not let go of a file.
         """
         self._files.sweep()
 
@@ -110,22 +107,16 @@ class PictureStore:
         return base64.urlsafe_b64encode(hmac.digest(self._key, signed, sha256)).rstrip(b"=").decode()
 
 
-def _key(folder: Path) -> bytes:
-    """The key that a folder holds; a new one where there is none, or not a whole one.
+def _key(blobs: Blobs) -> bytes:
+    """The key that is there; a new one where there is none, or not a whole one.
 
     Raises:
         OSError: it can be neither read nor written.
     """
-    file = folder / _KEY_NAME
-    with suppress(FileNotFoundError):
-        key = file.read_bytes()
-        if len(key) == _KEY_BYTES:
-            return key
-    key = secrets.token_bytes(_KEY_BYTES)
-    part = folder / f"{_KEY_NAME}.part"
-    part.touch(mode=0o600)
-    part.write_bytes(key)
-    part.replace(file)
+    key = blobs.read(_KEY_NAME)
+    if key is None or len(key) != _KEY_BYTES:
+        key = secrets.token_bytes(_KEY_BYTES)
+        blobs.write(_KEY_NAME, key)
     return key
 
 

@@ -1,4 +1,4 @@
-"""A bounded store of files on disk, for a time."""
+"""A bounded store of files, for a time."""
 
 import logging
 import math
@@ -6,23 +6,22 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.errors import FileNotKeptError, StartError
+from services.errors import FileNotKeptError
+from services.files.blobs import Place, open_blobs, starting
 
 _log = logging.getLogger("ray.serve")
 
 Dropped: TypeAlias = Literal["expired", "full", "damaged"]
 
 _SECRET_BYTES = 16
-# the secret, and after it the second in which the file ends: a folder can be read without opening its files
+# the secret, and after it the second in which the file ends: a list of names tells all but the contents
 _ID = re.compile(r"[A-Za-z0-9_-]{22}([0-9a-f]{8,12})")
-_PART = ".part"
 # what the file system gives to a file, however small
 _BLOCK = 4096
 
@@ -32,7 +31,7 @@ class StoreSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: Path
+    store: Place
     most_bytes: int = Field(ge=0)
     keep_s: float = Field(gt=0)
 
@@ -51,7 +50,7 @@ def end_of(id_: str) -> int | None:
 class FileStore:
     """Keeps each content in a file of its own; usable from any number of threads of one process.
 
-    Where a new one has no room the oldest go.
+    Where a new one has no room the oldest go. It alone changes its place.
     """
 
     def __init__(
@@ -62,14 +61,13 @@ class FileStore:
         dropped: Callable[[Dropped], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take over what the folder holds; `dropped` learns of each file that goes and why.
+        """Take over what is there; `dropped` learns of each file that goes and why.
 
         `name` is that of the settings, for errors; `clock` is seconds since 1970.
 
         Raises:
-            StartError: the folder cannot be made, read or written.
+            StartError: the place cannot be made, read or written.
         """
-        self._folder = settings.folder
         self._settings = settings
         self._name = name
         self._suffix = suffix
@@ -77,13 +75,12 @@ class FileStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        # those that are being written too
         self._bytes = 0
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with starting(name, settings.store):
+            self.blobs = open_blobs(settings.store)
             self._take_over()
             self.sweep()
-        except OSError as error:
-            raise StartError(f"{name}.folder={self._folder}: {error.strerror}") from None
 
     @property
     def count(self) -> int:
@@ -92,103 +89,105 @@ class FileStore:
 
     @property
     def size(self) -> int:
-        """What they take on disk."""
+        """What they take, in whole blocks."""
         return self._bytes
 
     def keep(self, content: bytes) -> str:
         """Keep a content, and return an id that nobody can guess.
 
         Raises:
-            FileNotKeptError: it is more than the store may hold at all, or the disk does not take it.
+            FileNotKeptError: it is more than the store may hold at all, or its place does not take it.
         """
-        size = _on_disk(len(content))
+        size = _in_blocks(len(content))
         if size > self._settings.most_bytes:
             raise FileNotKeptError(f"a file of {size} bytes is more than {self._name}.most_bytes")
         ends = math.ceil(self._clock() + self._settings.keep_s)
         id_ = f"{secrets.token_urlsafe(_SECRET_BYTES)}{ends:08x}"
-        with self._lock:
+        try:
+            self._reserve(size)
             try:
-                self._make_room(self._settings.most_bytes - size)
-                self._write(id_, content)
-            except OSError as error:
-                raise FileNotKeptError(f"{self._name}: the disk does not take a file: {error.strerror}") from None
+                # outside of the lock: a service far away takes its time
+                self.blobs.write(self._file(id_), content)
+            except BaseException:
+                self._give_back(size)
+                raise
+        except OSError as error:
+            raise FileNotKeptError(f"{self._name}: the store does not take a file: {error.strerror}") from None
+        with self._lock:
             self._entries[id_] = _Entry(size, ends)
-            self._bytes += size
         return id_
 
     def read(self, id_: str) -> bytes | None:
         """What is kept under an id, None where nothing is, or not any more.
 
         Raises:
-            OSError: the disk cannot be read.
+            OSError: the place cannot be read.
         """
         ends = end_of(id_)
         if ends is None or ends <= self._clock():
             return None
-        try:
-            return self._file(id_).read_bytes()
-        except FileNotFoundError:
-            return None
+        return self.blobs.read(self._file(id_))
 
     def damaged(self, id_: str, why: str) -> None:
         """Remove a file in which something else is than was kept."""
         _log.error("%s: a damaged file is removed: %s", self._name, why)
         with self._lock, suppress(OSError):
-            self._remove(id_, "damaged")
+            self._remove([id_], "damaged")
 
     def sweep(self) -> None:
         """Remove what has ended, and the oldest of what is too much.
 
         Raises:
-            OSError: the disk does not let go of a file.
+            OSError: the place does not let go of a file.
         """
         now = self._clock()
         with self._lock:
-            for id_ in [id_ for id_, entry in self._entries.items() if entry.ends <= now]:
-                self._remove(id_, "expired")
+            self._remove([id_ for id_, entry in self._entries.items() if entry.ends <= now], "expired")
             self._make_room(self._settings.most_bytes)
 
     def _take_over(self) -> None:
         found: dict[str, _Entry] = {}
-        for file in self._folder.iterdir():
-            id_ = file.name.removesuffix(self._suffix)
-            ends = end_of(id_)
-            if file.suffix == _PART:
-                # whoever wrote it is gone
-                file.unlink(missing_ok=True)
-            elif ends is not None and file.suffix == self._suffix:
-                found[id_] = _Entry(_on_disk(file.stat().st_size), ends)
+        for file, size in self.blobs.sizes().items():
+            id_ = file.removesuffix(self._suffix)
+            if id_ != file and (ends := end_of(id_)) is not None:
+                found[id_] = _Entry(_in_blocks(size), ends)
         self._entries = dict(sorted(found.items(), key=lambda item: item[1].ends))
         self._bytes = sum(entry.size for entry in found.values())
 
+    def _reserve(self, size: int) -> None:
+        with self._lock:
+            self._make_room(self._settings.most_bytes - size)
+            if self._bytes > self._settings.most_bytes - size:
+                raise FileNotKeptError(
+                    f"{self._name}: files that are being written take all of {self._name}.most_bytes"
+                )
+            self._bytes += size
+
+    def _give_back(self, size: int) -> None:
+        with self._lock:
+            self._bytes -= size
+
     def _make_room(self, most_bytes: int) -> None:
         """Remove the oldest until no more than so many bytes are kept; the lock is held."""
-        while self._bytes > most_bytes:
-            self._remove(next(iter(self._entries)), "full")
+        leaving, kept = [], self._bytes
+        for id_, entry in self._entries.items():
+            if kept <= most_bytes:
+                break
+            leaving.append(id_)
+            kept -= entry.size
+        self._remove(leaving, "full")
 
-    def _remove(self, id_: str, why: Dropped) -> None:
-        self._file(id_).unlink(missing_ok=True)
-        if (entry := self._entries.pop(id_, None)) is not None:
-            self._bytes -= entry.size
-            self._dropped(why)
+    def _remove(self, ids: Collection[str], why: Dropped) -> None:
+        # first there, then here: what is not let go of still counts
+        self.blobs.remove([self._file(id_) for id_ in ids])
+        for id_ in ids:
+            if (entry := self._entries.pop(id_, None)) is not None:
+                self._bytes -= entry.size
+                self._dropped(why)
 
-    def _write(self, id_: str, content: bytes) -> None:
-        # Under another name first, so that a process that dies leaves nothing half written under an id. Whether a
-        # machine that loses power keeps it is not worth waiting for: a file with a hole is found out when it is read.
-        part = self._folder / f"{id_}{_PART}"
-        try:
-            # nobody else's to read, whatever folder it is
-            part.touch(mode=0o600, exist_ok=False)
-            part.write_bytes(content)
-            part.replace(self._file(id_))
-        except OSError:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-
-    def _file(self, id_: str) -> Path:
-        return self._folder / f"{id_}{self._suffix}"
+    def _file(self, id_: str) -> str:
+        return f"{id_}{self._suffix}"
 
 
-def _on_disk(size: int) -> int:
+def _in_blocks(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from components.reference import kind_of
 from services.files.pictures import Link
+from services.jobs.database import open_database
 from services.jobs.desk import JobDesk
 from services.jobs.feeds import Feeds
 from services.jobs.records import JobNews, JobPage, JobStatus, JobTerms, JobView, Submission
@@ -20,7 +21,6 @@ from services.jobs.room import Room
 from services.jobs.runner import Hands, Runner
 from services.jobs.settings import JobsArgs
 from services.jobs.store import JobStore
-from services.jobs.tables import open_database
 from services.jobs.webhooks import HttpSender, Webhooks
 from services.jobs.work import Work
 from services.messages import Drawn, Order, Outcome, PictureFormat, Progress, Queued

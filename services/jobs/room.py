@@ -3,13 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import BigInteger, Cast, Connection, cast, delete, func, insert, select
 
 from services.errors import FileNotKeptError
 from services.jobs.settings import JobsArgs
 from services.jobs.tables import DELIVERIES, GONE, JOBS, PICTURES
 
 Dropped: TypeAlias = Literal["expired", "full", "unreadable"]
+
+
+def total_size() -> Cast[int]:
+    """What all jobs take together, in bytes."""
+    # PostgreSQL sums long numbers up to a decimal one
+    return cast(func.coalesce(func.sum(JOBS.c.size), 0), BigInteger)
 
 
 class Room:
@@ -27,7 +33,7 @@ class Room:
 
     def make(self, connection: Connection, size: int, *, jobs: int = 0, spare: int | None = None) -> bool:
         """Make room for so many bytes and jobs, and tell whether there is; the job of number `spare` stays."""
-        count, used = connection.execute(select(func.count(), func.coalesce(func.sum(JOBS.c.size), 0))).one()
+        count, used = connection.execute(select(func.count(), total_size())).one()
         most, most_bytes = self._settings.most - jobs, self._settings.most_bytes - size
         if count <= most and used <= most_bytes:
             return True

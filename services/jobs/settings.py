@@ -12,8 +12,9 @@ class JobsArgs(DeploymentArgs):
     max_ongoing_requests: Ongoing = 1000
     database: SecretStr | None = Field(
         None,
-        description="where jobs are kept, such as `sqlite:////var/lib/latentworks/jobs.sqlite3`; unset: "
-        "`jobs/jobs.sqlite3` in the registry's home",
+        description="where jobs are kept: `sqlite:////var/lib/latentworks/jobs.sqlite3`, or "
+        "`postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`, see docs/jobs.md; unset: `jobs/jobs.sqlite3` in the "
+        "registry's home",
     )
     at_once: int = Field(4, ge=1, le=1000, description="how many are drawn at a time; others wait in the store")
     most_queued: int = Field(1000, ge=0, le=10**6, description="how many may wait; over it comes 429")

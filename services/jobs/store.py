@@ -1,5 +1,6 @@
 """The store of jobs as its callers see it: bounded, each job its owner's alone."""
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from services.errors import UnavailableError
+from services.jobs.database import is_busy, reading
 from services.jobs.endings import end
 from services.jobs.errors import (
     IdempotencyConflictError,
@@ -22,13 +24,14 @@ from services.jobs.errors import (
 )
 from services.jobs.orders import written, written_source
 from services.jobs.records import ENDED, JobPage, JobStatus, JobView, Submission
-from services.jobs.room import Room
+from services.jobs.room import Room, total_size
 from services.jobs.rows import job_of, written_terms
 from services.jobs.settings import JobsArgs
-from services.jobs.tables import DELIVERIES, GONE, JOBS, RUNNER, is_busy, reading
+from services.jobs.tables import DELIVERIES, GONE, JOBS, RUNNER
 
 _SECRET_BYTES = 16
 _PREFIX = "job-"
+_ID = re.compile(rf"{_PREFIX}[A-Za-z0-9_-]{{22}}")
 _WAITING = ("queued", "generating")
 
 
@@ -139,7 +142,7 @@ class JobStore:
         with self._engine.begin() as connection:
             counted = connection.execute(select(JOBS.c.status, func.count()).group_by(JOBS.c.status))
             found: dict[JobStatus, int] = dict(counted.all())
-            size = connection.execute(select(func.sum(JOBS.c.size))).scalar() or 0
+            size = connection.execute(select(total_size())).scalar_one()
         return {status: found.get(status, 0) for status in ("queued", "generating", *ENDED)}, size
 
     @contextmanager
@@ -147,7 +150,7 @@ class JobStore:
         """A transaction for a caller, who is told where the store cannot do it.
 
         Raises:
-            UnavailableError: others have it for too long, or nothing can be read.
+            UnavailableError: others have it for too long, or it is away.
             JobNotKeptError: it takes no changes.
         """
         try:
@@ -208,16 +211,23 @@ class JobStore:
 
     def _row(self, connection: Connection, id_: str, owner: str) -> Row[Any]:
         ours = digest(owner)
+        if _ID.fullmatch(id_) is None:
+            # it may be no text that every database takes
+            raise _not_found()
         row = connection.execute(select(JOBS).where(JOBS.c.id == id_, JOBS.c.owner == ours)).one_or_none()
         if row is not None:
             return row
         if connection.execute(select(GONE.c.id).where(GONE.c.id == id_, GONE.c.owner == ours)).scalar():
             raise JobExpiredError("id: this job is kept no more", "id")
-        # the same for all: who may not see it must not learn that it is there
-        raise JobNotFoundError("id: there is no such job for this caller", "id")
+        raise _not_found()
 
     def _view(self, connection: Connection, row: Row[Any]) -> JobView:
         return job_of(connection, row, self._settings.keep_s, pictures=True)
+
+
+def _not_found() -> JobNotFoundError:
+    # the same for all: who may not see it must not learn that it is there
+    return JobNotFoundError("id: there is no such job for this caller", "id")
 
 
 def digest(text: str) -> str:

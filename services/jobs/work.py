@@ -31,6 +31,8 @@ _GIVEN_UP = JobFailure(
     should_retry=False,
 )
 
+# some at a time: together they may hold more than the memory
+_ALL = select(JOBS).execution_options(yield_per=16)
 
 _log = logging.getLogger("ray.serve")
 
@@ -154,7 +156,7 @@ class Work:
         now = self._clock()
         connection.execute(update(RUNNER).values(epoch=RUNNER.c.epoch + 1, seen=now))
         # one that another release wrote would hold up all others, and nobody could be told of it
-        unreadable = [row.number for row in connection.execute(select(JOBS)) if not _readable(connection, row)]
+        unreadable = [row.number for row in connection.execute(_ALL) if not _readable(connection, row)]
         if unreadable:
             _log.error("jobs: %d of the store cannot be read by this release, and are dropped", len(unreadable))
             self._room.clear(connection, unreadable)

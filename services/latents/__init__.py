@@ -1,1 +1,1 @@
-"""Latents that outlive their request: kept on disk for a time, decoded again, compared."""
+"""Latents that outlive their request: kept for a time, decoded again, compared."""

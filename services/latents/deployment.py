@@ -1,4 +1,4 @@
-"""The latents' deployment: one replica that keeps latents, and the pictures of links, on its disk for every other."""
+"""The latents' deployment: one replica that keeps latents, and the pictures of links, for every other."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ class LatentsDeployment:
         self._latents = await asyncio.to_thread(LatentStore, latents, self._metrics.dropped)
         self._pictures = await asyncio.to_thread(PictureStore, pictures, self._picture_metrics.dropped)
         self._show()
-        # what has ended goes from the disk also where nobody asks for anything
+        # what has ended goes also where nobody asks for anything
         self._sweeper = asyncio.create_task(self._sweep())
 
     def __del__(self) -> None:
@@ -77,7 +77,7 @@ class LatentsDeployment:
                 try:
                     await asyncio.to_thread(store.sweep)
                 except OSError as error:
-                    _log.error("%s: the disk does not let go of a file: %s", name, error.strerror)
+                    _log.error("%s: the store does not let go of a file: %s", name, error.strerror)
             self._show()
 
     def _show(self) -> None:

@@ -1,4 +1,4 @@
-"""A bounded store of latents on disk, for a time."""
+"""A bounded store of latents, for a time."""
 
 import io
 import secrets
@@ -43,10 +43,10 @@ class LatentStore:
         dropped: Callable[[Dropped], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take over what the folder holds; `dropped` learns of each that goes and why. `clock` is seconds since 1970.
+        """Take over what is there; `dropped` learns of each that goes and why. `clock` is seconds since 1970.
 
         Raises:
-            StartError: the folder cannot be made, read or written.
+            StartError: the place cannot be made, read or written.
         """
         self._files = FileStore(settings, "latents", ".npz", dropped, clock)
 
@@ -57,14 +57,14 @@ class LatentStore:
 
     @property
     def size(self) -> int:
-        """What they take on disk."""
+        """What they take, in whole blocks."""
         return self._files.size
 
     def keep(self, kept: KeptLatents, tenant: str) -> str:
         """Keep latents for a tenant, and return the id under which only that tenant can read them.
 
         Raises:
-            LatentsNotKeptError: they are more than the store may hold at all, or the disk does not take them.
+            LatentsNotKeptError: they are more than the store may hold at all, or its place does not take them.
         """
         try:
             return self._files.keep(_written(kept, tenant))
@@ -76,7 +76,7 @@ class LatentStore:
 
         Raises:
             LatentsNotFoundError: nothing is, or not any more, or for another tenant, or its file is damaged.
-            OSError: the disk cannot be read.
+            OSError: the place cannot be read.
         """
         content = self._files.read(id_)
         if content is None:
@@ -101,7 +101,7 @@ class LatentStore:
         """Remove what has ended, and the oldest of what is too much.
 
         Raises:
-            OSError: the disk does not let go of a file.
+            OSError: the place does not let go of a file.
         """
         self._files.sweep()
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from services.rollout.start import begin
 from services.stage_args import StageArgs
 from services.stage_host import StageSettings
 from tests.services.cluster import Cluster, running
+from tests.services.places import BucketPlace, FolderPlace, PlaceLike, s3_client, with_variables
 
 WIDTH, TOKENS, CHANNELS, DOWNSCALE, HIDDEN = 6, 8, 4, 8, 64
 WORDS = ("[PAD]", "[UNK]", "a", "red", "green", "apple", "blue", "boat")
@@ -230,3 +232,26 @@ def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
     # one graph's heights are not another's: names of dimensions hold within a tensor only
     shape = [dim if isinstance(dim, int) or dim == "batch" else f"{spec.name}_{dim}" for dim in spec.shape]
     return helper.make_tensor_value_info(spec.name, dtype, shape)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    with s3_client() as client:
+        yield client
+
+
+@pytest.fixture
+def folder_place(tmp_path: Path) -> FolderPlace:
+    return FolderPlace(tmp_path / "files")
+
+
+@pytest.fixture
+def bucket_place(s3: Any, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
+    with_variables(monkeypatch, s3.meta.endpoint_url)
+    return BucketPlace(s3, f"a-server/{uuid4()}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest) -> PlaceLike:
+    found: PlaceLike = request.getfixturevalue(f"{request.param}_place")
+    return found

@@ -85,6 +85,11 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
         ({"ingress.max_images": 1}, "ingress.max_images=1: must be at least rules.max_images, which is 10"),
         ({"denoiser.run_rows": 1}, "denoiser.run_rows=1: Input should be greater than or equal to 2"),
         (
+            {"latents.store": "s3://me:a/secret@bucket"},
+            "latents.store='s3://***@bucket': must be a folder, or s3://BUCKET/PREFIX without credentials, which the "
+            "AWS_* variables hold",
+        ),
+        (
             {"denoiser.max_ongoing_requests": 64},
             "denoiser.max_ongoing_requests=64: must be over 104, ingress.max_images times its most replicas and "
             "jobs.at_once times rules.max_images",

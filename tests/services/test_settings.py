@@ -172,6 +172,23 @@ def test_pieces_of_what_has_none_are_refused() -> None:
         GraphArgs.model_validate({"denoiser": "x", "denoiser.replicas": 1})
 
 
+def test_stores_are_folders_or_buckets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTWORKS_LATENTS__STORE", "s3://a-bucket/a/prefix")
+    args = GraphArgs.model_validate({"links.store": "here"})
+    assert (args.latents.store, args.links.store) == ("s3://a-bucket/a/prefix", str(tmp_path / "here"))
+    assert GraphArgs.model_validate({"latents.store": "~/x"}).latents.store == str(Path.home() / "x")
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["", "s3://", "s3://B", "s3://bucket/../a", "s3://bucket/a b", "s3://bucket?x=y", "gs://bucket", "http://x"],
+)
+def test_a_store_of_another_kind_is_refused(store: str) -> None:
+    with pytest.raises(ValidationError, match=r"links\.store"):
+        GraphArgs.model_validate({"links.store": store})
+
+
 @pytest.mark.parametrize(
     "public_url",
     ["pictures.example", "ftp://pictures.example", "https://", "https://a b", "https://me@a", "https://a?b"],

@@ -9,31 +9,32 @@ import pytest
 from services.errors import FileNotKeptError, LinkExpiredError, LinkSignatureError, StartError
 from services.files.pictures import Link, PictureStore
 from services.files.store import StoreSettings
+from tests.services.places import FolderPlace, PlaceLike
 
 BLOCK = 4096
 DATA = b"the bytes of a picture"
 
 
 class House:
-    """A store in a folder, with a clock to be set, and what it dropped."""
+    """A store in a place, with a clock to be set, and what it dropped."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: PlaceLike) -> None:
+        self.place = place
         self.now = 1_800_000_000.0
         self.dropped: list[str] = []
 
     def open(self, most_bytes: int = 2**20, keep_s: float = 60.0) -> PictureStore:
-        settings = StoreSettings(folder=self.folder, most_bytes=most_bytes, keep_s=keep_s)
+        settings = StoreSettings(store=self.place.store, most_bytes=most_bytes, keep_s=keep_s)
         return PictureStore(settings, self.dropped.append, lambda: self.now)
 
     @property
-    def pictures(self) -> list[Path]:
-        return list(self.folder.glob("*.picture"))
+    def pictures(self) -> list[str]:
+        return [name for name in self.place.files if name.endswith(".picture")]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "pictures")
+def house(place: PlaceLike) -> House:
+    return House(place)
 
 
 def test_a_link_shows_its_picture_until_it_ends(house: House) -> None:
@@ -91,25 +92,25 @@ def test_every_part_of_a_link_is_signed(house: House) -> None:
 
 def test_links_work_after_a_restart_and_not_elsewhere(house: House, tmp_path: Path) -> None:
     link = house.open().keep(DATA, "png")
-    (house.folder / "key.part").write_bytes(b"half a key")
+    house.place.write("key.part", b"half a key")
     assert house.open().read(link) == DATA
     with pytest.raises(LinkSignatureError):
-        House(tmp_path / "elsewhere").open().read(link)
+        House(FolderPlace(tmp_path / "elsewhere")).open().read(link)
 
 
 def test_a_key_that_is_not_whole_is_replaced(house: House) -> None:
     link = house.open().keep(DATA, "png")
-    (house.folder / "key").write_bytes(b"short")
+    house.place.write("key", b"short")
     again = house.open()
     with pytest.raises(LinkSignatureError):
         again.read(link)
     assert house.open().read(again.keep(DATA, "png")) == DATA
 
 
-def test_nobody_else_on_the_machine_reads_key_or_pictures(house: House) -> None:
-    house.open().keep(DATA, "png")
-    assert {stat.S_IMODE(file.stat().st_mode) for file in house.folder.iterdir()} == {0o600}
-    assert len(list(house.folder.iterdir())) == 2
+def test_nobody_else_on_the_machine_reads_key_or_pictures(folder_place: FolderPlace) -> None:
+    House(folder_place).open().keep(DATA, "png")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder_place.path.iterdir()} == {0o600}
+    assert len(folder_place.files) == 2
 
 
 def test_the_oldest_make_room(house: House) -> None:
@@ -133,7 +134,7 @@ def test_the_oldest_make_room(house: House) -> None:
 def test_a_damaged_picture_is_not_shown(house: House, damage: bytes, serve_log: pytest.LogCaptureFixture) -> None:
     store = house.open()
     link = store.keep(DATA, "png")
-    house.pictures[0].write_bytes(damage)
+    house.place.write(house.pictures[0], damage)
     with pytest.raises(LinkExpiredError):
         store.read(link)
     assert (house.pictures, house.dropped, len(serve_log.messages)) == ([], ["damaged"], 1)
@@ -142,5 +143,5 @@ def test_a_damaged_picture_is_not_shown(house: House, damage: bytes, serve_log: 
 
 def test_a_folder_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StartError, match="links.folder=.*: (Not a directory|File exists)"):
-        House(tmp_path / "file").open()
+    with pytest.raises(StartError, match="links.store=.*: (Not a directory|File exists)"):
+        House(FolderPlace(tmp_path / "file")).open()

@@ -195,7 +195,7 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     admission = Admission(4, metrics.admitted_images.set)
     controller = FakeController()
     pinning = Pinning(cast(Any, controller), record_of(live))
-    settings = StoreSettings(folder=tmp_path / "pictures", most_bytes=2**20, keep_s=3600)
+    settings = StoreSettings(store=str(tmp_path / "pictures"), most_bytes=2**20, keep_s=3600)
     links = LinksFace(keep, read, PublicAddress())
     drawings = Drawings(draw, watch, links, pinning, metrics, HEARTBEAT_S)
     orders = Orders(pinning, RequestRules(), drawings, lambda: made.request_id, admission, no_jobs)

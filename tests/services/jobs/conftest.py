@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.files.pictures import Link
+from services.jobs.database import open_database
 from services.jobs.desk import JobDesk
 from services.jobs.feeds import Feeds
 from services.jobs.records import JobStatus, JobTerms, JobView, Submission, Webhook
@@ -18,11 +19,11 @@ from services.jobs.room import Room
 from services.jobs.runner import Hands, Runner
 from services.jobs.settings import JobsArgs
 from services.jobs.store import JobStore
-from services.jobs.tables import open_database
 from services.jobs.work import Work
 from services.messages import Drawn, Encoding, LiveModel, Order, PictureFormat, Progress, Terms
 from tests.requests import image_request
 from tests.services.ingress.conftest import watch_at_once
+from tests.services.jobs.postgresql import Server, server
 
 ANN, BEN = "ann", "ben"
 
@@ -37,7 +38,7 @@ class Clock:
 
 @dataclass
 class House:
-    """A store on disk, which is opened again as often as a test likes."""
+    """A store, on disk or in a server, which is opened again as often as a test likes."""
 
     folder: Path
     live: LiveModel
@@ -45,10 +46,10 @@ class House:
     settings: JobsArgs = field(default_factory=JobsArgs)
     dropped: list[tuple[str, int]] = field(default_factory=list)
     engines: list[Engine] = field(default_factory=list)
+    address: str = ""
 
-    @property
-    def address(self) -> str:
-        return f"sqlite:///{self.folder / 'jobs.sqlite3'}"
+    def __post_init__(self) -> None:
+        self.address = self.address or f"sqlite:///{self.folder / 'jobs.sqlite3'}"
 
     def open(self) -> tuple[JobStore, Work]:
         """The store as its callers see it, and as a new runner does."""
@@ -137,6 +138,21 @@ async def running(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    with server() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def fresh_address(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Addresses of a kind of database, each of one that has nothing in it; empty for a file in the house's folder."""
+    if request.param == "sqlite":
+        return str
+    running: Server = request.getfixturevalue("postgresql")
+    return running.fresh
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 import json
 import sqlite3
 import stat
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from sqlalchemy import event, select, update
 from components.contract import Kind
 from services.errors import FileNotKeptError, StartError, UnavailableError
 from services.files.pictures import Link
-from services.jobs import tables
+from services.jobs import database
+from services.jobs.database import open_database
 from services.jobs.errors import (
     IdempotencyConflictError,
     JobEndedError,
@@ -25,12 +29,40 @@ from services.jobs.errors import (
 )
 from services.jobs.records import JobFailure
 from services.jobs.store import JobStore
-from services.jobs.tables import JOBS, open_database
+from services.jobs.tables import JOBS, METADATA, RUNNER
 from services.jobs.work import MOST_BEGUN, Work
-from services.messages import Drawn, Picture, Source, Terms
+from services.messages import Drawn, LiveModel, Picture, Source, Terms
 from tests.services.jobs.conftest import ANN, BEN, House, hook, with_settings
+from tests.services.jobs.postgresql import connect
 
 FAILURE = JobFailure(status=500, message="something went wrong", type="server_error", code="internal_error")
+
+
+@pytest.fixture
+def house(tmp_path: Path, live: LiveModel, fresh_address: Callable[[], str]) -> Iterator[House]:
+    made = House(tmp_path, live, address=fresh_address())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path, live: LiveModel) -> Iterator[House]:
+    made = House(tmp_path, live)
+    yield made
+    made.close()
+
+
+def content(house: House) -> bytes:
+    """All that the database holds, as whoever has its disk, or may read all its tables, has it."""
+    if house.address.startswith("sqlite"):
+        house.close()
+        with sqlite3.connect(house.folder / "jobs.sqlite3") as file:
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        file.close()
+        return b"".join(file.read_bytes() for file in house.folder.iterdir())
+    with house.engines[-1].begin() as connection:
+        rows = [row for table in METADATA.tables.values() for row in connection.execute(select(table))]
+    return repr(rows).encode()
 
 
 def drawn(*files: bytes) -> Drawn:
@@ -392,20 +424,18 @@ def test_texts_and_sources_go_when_a_job_ends(house: House) -> None:
         assert work.fail(job.number, FAILURE) if fails else work.complete(job.number, drawn(b"a"), ())
     for id_ in mine:
         assert store.view(id_, ANN).order.request.prompt == ""
-    house.close()
-    with sqlite3.connect(house.folder / "jobs.sqlite3") as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    database.close()
-    assert canary.encode() not in (house.folder / "jobs.sqlite3").read_bytes()
+    found = content(house)
+    assert mine[0].encode() in found
+    assert canary.encode() not in found
 
 
 def test_no_name_of_an_owner_or_key_is_on_the_disk(house: House) -> None:
     store, _ = house.open()
-    store.submit(house.submission("owner-41aa", key="key-52bb"))
-    house.close()
-    content = b"".join(file.read_bytes() for file in house.folder.iterdir())
-    assert b"owner-41aa" not in content
-    assert b"key-52bb" not in content
+    job, _ = store.submit(house.submission("owner-41aa", key="key-52bb"))
+    found = content(house)
+    assert job.id.encode() in found
+    assert b"owner-41aa" not in found
+    assert b"key-52bb" not in found
 
 
 def test_deliveries_are_due_once_the_job_has_ended_and_survive(house: House) -> None:
@@ -440,8 +470,13 @@ def test_deliveries_are_due_once_the_job_has_ended_and_survive(house: House) -> 
     ("address", "sentence"),
     [
         ("no url", "is no URL"),
-        ("postgresql://me:secret@there/jobs", r"postgresql://me:\*\*\*@there/jobs: must be sqlite"),
+        ("mysql://me:secret@there/jobs", r"mysql://me:\*\*\*@there/jobs: must be such as sqlite:"),
+        ("postgresql+pg8000://me:secret@there/jobs", r"me:\*\*\*@there/jobs: must be such as postgresql\+psycopg:"),
+        ("postgresql+psycopg://me@there?password=secret", r"me@there: must be such as postgresql\+psycopg:"),
+        ("postgresql://me:secret@127.0.0.1:port/jobs", "is no URL"),
+        ("postgresql://me:secret@127.0.0.1:1/jobs", r"me:\*\*\*@127.0.0.1:1/jobs: .*Connection refused$"),
         ("sqlite://", "must be sqlite: and a file"),
+        ("sqlite:////tmp/a?mode=ro", "must be sqlite: and a file"),
         ("sqlite:////proc/jobs/jobs.sqlite3", "jobs.database="),
     ],
 )
@@ -451,6 +486,45 @@ def test_another_database_is_refused_in_a_sentence(address: str, sentence: str) 
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "id_", ["", "job-", "job-\0", "job-\ud800", f"job-{'x' * 21}\0", f"job-{'x' * 22}\n", "j" * 10_000]
+)
+def test_what_is_no_id_is_no_job(house: House, id_: str) -> None:
+    store, _ = house.open()
+    for ask in (store.view, store.cancel):
+        with pytest.raises(JobNotFoundError):
+            ask(id_, ANN)
+    with pytest.raises(JobNotFoundError):
+        store.page(ANN, 10, after=id_)
+
+
+def test_texts_of_every_kind_come_back(house: House) -> None:
+    store, _ = house.open()
+    prompt = "\0 \x7f \N{RED APPLE} \u4e2d \\ ' \" %s :x"
+    store.submit(house.submission(prompt=prompt))
+    _, work = house.open()
+    job = work.claim()
+    assert job is not None
+    assert job.order.request.prompt == prompt
+
+
+def test_numbers_beyond_32_bits_are_kept(house: House) -> None:
+    store, work = with_settings(house, most_bytes=2**40).open()
+    [done, _] = submitted(store, house, count=2)
+    job = work.claim()
+    assert job is not None
+    assert work.complete(job.number, drawn(b"a"), ())
+    with house.engines[-1].begin() as connection:
+        connection.execute(update(JOBS).values(size=2**39, turn=2**40))
+        connection.execute(update(RUNNER).values(turn=2**40))
+    assert store.holds()[1] == 2**40
+    submitted(store, house)
+    assert house.dropped == [("full", 1)]
+    with pytest.raises(JobExpiredError):
+        store.view(done, ANN)
+    assert work.claim() is not None
+
+
 def test_a_damaged_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "jobs.sqlite3"
     file.write_bytes(b"no database" * 1000)
@@ -458,7 +532,8 @@ def test_a_damaged_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
         open_database(f"sqlite:///{file}")
 
 
-def test_nobody_else_reads_the_database(house: House) -> None:
+def test_nobody_else_reads_the_database(sqlite: House) -> None:
+    house = sqlite
     store, _ = house.open()
     submitted(store, house)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in house.folder.iterdir()}
@@ -466,13 +541,26 @@ def test_nobody_else_reads_the_database(house: House) -> None:
     assert set(modes.values()) == {0o600}
 
 
+@contextmanager
+def another(house: House) -> Iterator[Any]:
+    """A connection that has the store for itself, until it is told otherwise."""
+    if house.address.startswith("sqlite"):
+        other: Any = sqlite3.connect(house.folder / "jobs.sqlite3", isolation_level=None)
+        begin = "BEGIN IMMEDIATE"
+    else:
+        other = connect(house.address)
+        begin = "BEGIN; UPDATE runner SET seen = 1"
+    with closing(other):
+        other.execute(begin)
+        yield other
+
+
 def test_who_reads_waits_for_nobody_and_who_writes_is_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_BUSY_S", 0.05)
+    monkeypatch.setattr(database, "_BUSY_S", 0.05)
     store, _ = house.open()
     submission = house.submission(key="a key", fingerprint="f")
     job, _ = store.submit(submission)
-    with sqlite3.connect(house.folder / "jobs.sqlite3", isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with another(house) as other:
         assert store.view(job.id, ANN).id == job.id
         assert [one.id for one in store.page(ANN, 10).jobs] == [job.id]
         found = store.find(ANN, "a key", "f")
@@ -486,7 +574,31 @@ def test_who_reads_waits_for_nobody_and_who_writes_is_told(house: House, monkeyp
     assert store.cancel(job.id, ANN)[1]
 
 
-def test_a_disk_that_takes_nothing_is_told_and_read_all_the_same(house: House) -> None:
+def test_who_reads_sees_one_moment(house: House) -> None:
+    store, work = with_settings(house, keep_s=60).open()
+    job, _ = store.submit(house.submission())
+    claimed = work.claim()
+    assert claimed is not None
+    assert work.complete(claimed.number, drawn(b"a picture"), ())
+    house.clock.now += 60
+    looked = list[str]()
+
+    def dropped_meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM pictures" in statement and not looked:
+            looked.append(statement)
+            store.sweep()
+
+    event.listen(house.engines[-1], "before_cursor_execute", dropped_meanwhile)
+    view = store.view(job.id, ANN)
+    assert looked
+    assert view.drawn is not None
+    assert [picture.data for picture in view.drawn.pictures] == [b"a picture"]
+    with pytest.raises(JobExpiredError):
+        store.view(job.id, ANN)
+
+
+def test_a_disk_that_takes_nothing_is_told_and_read_all_the_same(sqlite: House) -> None:
+    house = sqlite
     store, _ = house.open()
     job, _ = store.submit(house.submission())
     with house.engines[-1].begin() as connection:

@@ -1,11 +1,12 @@
 """The store of jobs in any order of events: every job has one end, and each owner's are begun as they came."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
 from components.reference import ComponentRef
 from services.jobs.errors import JobEndedError
@@ -23,10 +24,10 @@ class Events(RuleBasedStateMachine):
 
     begun = Bundle("begun")
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_address: Callable[[], str]) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.house = House(Path(self.folder.name), LiveModel("toy", PINS, CONTRACTS))
+        self.house = House(Path(self.folder.name), LiveModel("toy", PINS, CONTRACTS), address=fresh_address())
         self.store, self.work = self.house.open()
         self.expected: dict[str, JobStatus] = {}
         self.owners: dict[str, str] = {}
@@ -109,5 +110,12 @@ class Events(RuleBasedStateMachine):
             assert files == ({self.pictures[id_]} if status == "completed" else set())
 
 
-TestEvents = Events.TestCase
-TestEvents.settings = settings(max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow])
+def test_any_order_of_events(fresh_address: Callable[[], str]) -> None:
+    class Here(Events):
+        def __init__(self) -> None:
+            super().__init__(fresh_address)
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(max_examples=15, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]),
+    )

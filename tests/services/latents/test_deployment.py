@@ -33,7 +33,7 @@ def kept(live: LiveModel) -> KeptLatents:
 async def started(folder: Path, keep_s: float = 3600) -> LatentsDeployment:
     made = LatentsDeployment.__new__(LatentsDeployment)
     latents, pictures = (
-        StoreSettings(folder=folder / name, most_bytes=2**20, keep_s=keep_s) for name in ("latents", "pictures")
+        StoreSettings(store=str(folder / name), most_bytes=2**20, keep_s=keep_s) for name in ("latents", "pictures")
     )
     await made.__init__(latents, pictures)  # type: ignore[misc]
     return made

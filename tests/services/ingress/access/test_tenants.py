@@ -203,7 +203,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def house(server: Server, live: LiveModel, tmp_path: Path) -> House:
-    settings = StoreSettings(folder=tmp_path / "latents", most_bytes=2**20, keep_s=60)
+    settings = StoreSettings(store=str(tmp_path / "latents"), most_bytes=2**20, keep_s=60)
     store = LatentStore(settings, lambda _: None)
 
     async def read(id_: str, owner: str) -> KeptLatents:

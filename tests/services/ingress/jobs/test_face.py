@@ -81,7 +81,9 @@ class Quiet(uvicorn.Server):
 async def served(
     server: Server, house: House, watch: Any = watch_at_once, keyring: Keyring | None = None
 ) -> AsyncIterator[Served]:
-    store = PictureStore(StoreSettings(folder=house.folder / "pictures", most_bytes=2**20, keep_s=60), lambda _: None)
+    store = PictureStore(
+        StoreSettings(store=str(house.folder / "pictures"), most_bytes=2**20, keep_s=60), lambda _: None
+    )
 
     async def keep(data: bytes, format_: PictureFormat) -> Link:
         return store.keep(data, format_)

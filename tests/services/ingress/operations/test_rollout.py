@@ -42,7 +42,7 @@ def test_what_the_controller_says_of_itself(server: Server) -> None:
         ("the registry at http://mlflow.internal:5000/x refused: no", "the registry at (an address) refused: no"),
         ("sqlite:////srv/a.db, and 10.0.0.7:5000", "(an address), and (an address)"),
         ("No such file: '/srv/my files/a.onnx'", "No such file: '(a path)'"),
-        ("(~/x), latents.folder=/srv/y: full", "((a path)), latents.folder=(a path): full"),
+        ("(~/x), latents.store=/srv/y: full", "((a path)), latents.store=(a path): full"),
         *[
             (harmless, harmless)
             for harmless in (

@@ -24,7 +24,7 @@ _BUSY_STATES = ("53300", "55P03")
 
 def refusal(url: URL) -> str | None:
     """Why an address cannot be used, None where it can."""
-    ours = url.drivername in ("postgresql", "postgresql+psycopg") and url.database
+    ours = url.drivername == "postgresql+psycopg" and url.database
     return None if ours else "must be such as postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 

@@ -471,10 +471,11 @@ def test_deliveries_are_due_once_the_job_has_ended_and_survive(house: House) -> 
     [
         ("no url", "is no URL"),
         ("mysql://me:secret@there/jobs", r"mysql://me:\*\*\*@there/jobs: must be such as sqlite:"),
+        ("postgresql://me:secret@there/jobs", r"me:\*\*\*@there/jobs: must be such as postgresql\+psycopg:"),
         ("postgresql+pg8000://me:secret@there/jobs", r"me:\*\*\*@there/jobs: must be such as postgresql\+psycopg:"),
         ("postgresql+psycopg://me@there?password=secret", r"me@there: must be such as postgresql\+psycopg:"),
         ("postgresql://me:secret@127.0.0.1:port/jobs", "is no URL"),
-        ("postgresql://me:secret@127.0.0.1:1/jobs", r"me:\*\*\*@127.0.0.1:1/jobs: .*Connection refused$"),
+        ("postgresql+psycopg://me:secret@127.0.0.1:1/jobs", r"me:\*\*\*@127.0.0.1:1/jobs: .*Connection refused$"),
         ("sqlite://", "must be sqlite: and a file"),
         ("sqlite:////tmp/a?mode=ro", "must be sqlite: and a file"),
         ("sqlite:////proc/jobs/jobs.sqlite3", "jobs.database="),

@@ -128,18 +128,33 @@ def kinds(news: list[JobNews]) -> list[Any]:
     ]
 
 
+async def seen(news: list[JobNews], count: int) -> None:
+    while len(news) < count:
+        await asyncio.sleep(0.001)
+
+
 def test_who_follows_a_job_sees_it_from_the_queue_to_its_end(house: House) -> None:
     async def scenario() -> None:
         graph = Graph()
         async with running(with_settings(house, at_once=1), graph.watch) as at:
-            await at.comes_to(await submitted(at, house), "generating")
+            first = await submitted(at, house)
+            await at.comes_to(first, "generating")
             id_ = await submitted(at, house, terms={"previews": 1, "preview_every": 2})
-            following = asyncio.create_task(told(at, id_))
-            for _ in range(10):
-                # one at a time, so that nothing newer takes the place of what nobody has seen
+            news: list[JobNews] = []
+
+            async def follow() -> None:
+                async for one in at.desk.follow(id_, ANN, ""):
+                    news.append(one)
+
+            following = asyncio.create_task(follow())
+            # three steps and the end
+            graph.let(4)
+            await at.comes_to(first, "completed")
+            # one at a time, so that nothing newer takes the place of what nobody has seen
+            for there in (2, 3, 5, 6):
+                await seen(news, there)
                 graph.let(1)
-                await asyncio.sleep(0.05)
-            news = await following
+            await following
             assert kinds(news) == ["queued", "generating", (1, False), (2, True), (2, False), (3, False), "completed"]
             assert news[0].what.position == 1  # type: ignore[union-attr]
             assert news[-1].id == END

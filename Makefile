@@ -50,4 +50,5 @@ bench: .venv/.complete ## measure the served bundle and the denoising engine, te
 docs: .venv/.complete ## write the pages that are made from the code
 	$(BIN)/python -m services.reference docs/settings.md
 	$(BIN)/python -m services.ingress.reference docs/api.md
+	$(BIN)/python -m services.metrics.reference docs/metrics.md
 	$(BIN)/python -m diffusion.samplers.reference docs/samplers.md

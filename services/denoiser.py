@@ -19,7 +19,7 @@ from pipeline.request import RequestRules
 from runtime.settings import SessionSettings
 from services.errors import StartError
 from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
-from services.metrics import DenoiserMetrics
+from services.metrics.denoiser import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +24,7 @@ from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError
 from services.held_versions import Fetched, HeldVersions, VersionBounds
 from services.messages import LiveRecord, ReplicaReport
-from services.metrics import StageMetrics
+from services.metrics.stage import StageMetrics
 from services.replica import whereabouts
 
 _log = logging.getLogger("ray.serve")
@@ -50,6 +50,13 @@ class Suspect(Generic[Stage]):
 
     stage: Stage
     faults: int
+
+
+class Done(NamedTuple, Generic[Result]):
+    """What came of one call's work, and the seconds that a thread was at it."""
+
+    result: Result
+    seconds: float
 
 
 class StageSettings(BaseModel):
@@ -81,7 +88,7 @@ class StageHost(Generic[Stage]):
         self._settings = settings
         self.metrics = StageMetrics(kind)
         self._copies = CompiledCopies(settings.compiler)
-        self._versions = HeldVersions(self._fetch, self._open, settings.versions, self.metrics.holds)
+        self._versions = HeldVersions(self._fetch, self._open, settings.versions, self.metrics.holds, self._loaded)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
         self._replica, self._node = whereabouts()
@@ -113,7 +120,7 @@ class StageHost(Generic[Stage]):
         self._versions.want(wanted)
         return ReplicaReport(self._replica, self._node, self._versions.report())
 
-    async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
+    async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Done[Result]:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
 
         Raises:
@@ -123,12 +130,13 @@ class StageHost(Generic[Stage]):
         async with self.using(pin) as stage:
             with self.working(pin):
                 try:
-                    result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
+                    done = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, stage)
                 except RuntimeFault as fault:
                     self.ran(pin, stage, fault)
                     raise ServingError(f"{self._kind}: something went wrong in this stage") from None
                 self.ran(pin, stage)
-                return result
+                self.metrics.took(str(pin), "run", done.seconds)
+                return done
 
     def using(self, pin: ComponentRef) -> AbstractAsyncContextManager[Stage]:
         """A block that uses a pinned version, opened if need be, which stays open until its end.
@@ -190,6 +198,9 @@ class StageHost(Generic[Stage]):
                 raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
             self._suspects.pop(pin, None)
 
+    def _loaded(self, pin: ComponentRef, seconds: float) -> None:
+        self.metrics.took(str(pin), "load", seconds)
+
     def _fetch(self, pin: ComponentRef) -> Fetched:
         # first, so that nothing is tidied away between the two
         lease = hold(pin, self._settings.registry)
@@ -212,3 +223,8 @@ class StageHost(Generic[Stage]):
         if opened.reason is not None:
             _log.warning("%s: no compiled copy: %s", pin, opened.reason)
         return opened.stage
+
+
+def _timed(work: Callable[[Stage], Result], stage: Stage) -> Done[Result]:
+    started = time.perf_counter()
+    return Done(work(stage), time.perf_counter() - started)

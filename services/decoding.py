@@ -93,8 +93,6 @@ class PictureDecoder:
         """
         answer: Answered[Decoded] = await answered(self._vae_decoder.decode.remote(pin, latents))
         decoded = answer.result
-        stage = Kind.VAE_DECODER
-        self._metrics.took(stage, pin, "queue", answer.queued_s)
-        self._metrics.took(stage, pin, "transfer", max(0.0, answer.seconds - decoded.present_s))
-        self._metrics.sent(stage, pin, decoded.pixels.nbytes)
+        transfer_s = max(0.0, answer.seconds - decoded.present_s)
+        self._metrics.answered(Kind.VAE_DECODER, pin, decoded.pixels.nbytes, answer.queued_s, transfer_s)
         return Made(decoded.pixels, pin, decoded.seconds)

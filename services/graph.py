@@ -185,8 +185,7 @@ class GraphDeployment:
         return _Encoded(texts[0], source), texts[1], (texts_s, None if source is None else source_s)
 
     async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
-        request, stage = order.request, Kind.TEXT_ENCODER
-        pin = order.pins[stage]
+        request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
         response = self._text_encoder.encode.remote(
             pin,
             request.texts,
@@ -195,20 +194,18 @@ class GraphDeployment:
             request.clip_skip,
         )
         answer: Answered[EncodedText] = await answered(response)
-        texts = answer.result
-        self._metrics.took(stage, pin, "queue", answer.queued_s)
-        self._metrics.sent(stage, pin, sum(array.nbytes for array in texts.arrays.values()))
-        return response, texts
+        size = sum(array.nbytes for array in answer.result.arrays.values())
+        self._metrics.answered(Kind.TEXT_ENCODER, pin, size, answer.queued_s)
+        return response, answer.result
 
     async def _encode_source(self, order: Order) -> DeploymentResponse | None:
         if order.source is None:
             return None
-        stage = Kind.VAE_ENCODER
-        pin = order.pins[stage]
+        pin = order.pins[Kind.VAE_ENCODER]
         response = self._vae_encoder.encode.remote(pin, order.source.pixels)
         answer: Answered[LatentDistribution] = await answered(response)
-        self._metrics.took(stage, pin, "queue", answer.queued_s)
-        self._metrics.sent(stage, pin, sum(array.nbytes for array in answer.result))
+        size = sum(array.nbytes for array in answer.result)
+        self._metrics.answered(Kind.VAE_ENCODER, pin, size, answer.queued_s)
         return response
 
     async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
@@ -270,7 +267,7 @@ class GraphDeployment:
                         losses.cleared()
                     drawing.tell(image, report)
                     if report.latents is not None:
-                        self._metrics.sent(Kind.DENOISER, order.pin, report.latents.nbytes)
+                        self._metrics.answered(Kind.DENOISER, order.pin, report.latents.nbytes)
                         return report.latents, report.queued_s
                 losses.count()
             except LOST as error:

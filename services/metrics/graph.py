@@ -26,13 +26,15 @@ class GraphMetrics:
         """A call is not tried again."""
         self._given_up.inc(tags={"stage": stage})
 
-    def took(self, stage: str, pin: ComponentRef, phase: Phase, seconds: float) -> None:
-        """A call spent so long in a phase."""
-        self._phases.took(stage, str(pin), phase, seconds)
-
-    def sent(self, stage: str, pin: ComponentRef, size: int) -> None:
-        """A stage's answer held arrays of so many bytes, more than 0."""
+    def answered(
+        self, stage: str, pin: ComponentRef, size: int, queued_s: float | None = None, transfer_s: float | None = None
+    ) -> None:
+        """A stage answered a call, with arrays of so many bytes, more than 0; None for seconds that nobody measured."""
         self._sent_bytes.inc(size, tags={"stage": stage, "version": str(pin)})
+        phases: tuple[tuple[Phase, float | None], ...] = (("queue", queued_s), ("transfer", transfer_s))
+        for phase, seconds in phases:
+            if seconds is not None:
+                self._phases.took(stage, str(pin), phase, seconds)
 
     def no_picture(self, stage: str, pin: ComponentRef) -> None:
         """A version of a stage made no picture."""

@@ -93,7 +93,8 @@ class Told:
 
 
 def test_a_gauge_is_set_anew_though_nobody_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lasting, "_KEEPER", lasting._Keeper())
+    keeper = lasting._Keeper()
+    monkeypatch.setattr(lasting, "_KEEPER", keeper)
     monkeypatch.setattr(lasting, "_AGAIN_S", 0.001)
     told: Any = Told()
     gauge = LastingGauge(told)
@@ -101,6 +102,7 @@ def test_a_gauge_is_set_anew_though_nobody_sets_it(monkeypatch: pytest.MonkeyPat
     gauge.set(4, {"status": "failed"})
     assert told.set_again.wait(60)
     assert told.at == {("queued",): 3, ("failed",): 4}
+    keeper._end.set()
 
 
 def test_a_gauge_that_nobody_has_is_set_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +116,7 @@ def test_a_gauge_that_nobody_has_is_set_no_more(monkeypatch: pytest.MonkeyPatch)
     before = told.times
     keeper._round()
     assert told.times == before
+    keeper._end.set()
 
 
 def ref(kind: Kind, version: int) -> ComponentRef:

@@ -328,6 +328,9 @@ def test_the_metrics_page_says_what_the_catalogue_says(served: Served) -> None:
     )
     assert all(served.metric_reaches(1, name) for name in here)
     assert served.metric_reaches(1, "latentworks_live_version", 'version="toy.vae_decoder/1"')
+    assert served.metric_reaches(1, "serve_request_router_fulfillment_time_ms_count", 'deployment="vae_decoder"')
+    assert served.metric_reaches(1, "serve_deployment_replica_healthy", 'deployment="vae_decoder"')
+    assert served.metric_reaches(1, "serve_deployment_replica_starts_total", 'deployment="vae_decoder"')
     # Ray drops a gauge that nobody sets anew after this long, and most were set at the start alone
     time.sleep(5)
     page = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{served.url}/metrics").text)}

@@ -50,6 +50,7 @@ bench: .venv/.complete ## measure the served bundle and the denoising engine, te
 docs: .venv/.complete ## write the pages that are made from the code
 	$(BIN)/python -m services.reference docs/settings.md
 	$(BIN)/python -m services.ingress.reference docs/api.md
+	$(BIN)/python -m services.metrics.reference docs/metrics.md
 	$(BIN)/python -m diffusion.samplers.reference docs/samplers.md
 
 manifests: .venv/.complete ## write the Serve configs of k8s/ from their graph.yaml

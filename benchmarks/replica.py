@@ -20,7 +20,7 @@ from pipeline.request import RequestRules
 from registry.settings import RegistrySettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.messages import Terms, WalkOrder
-from services.metrics import DenoiserMetrics
+from services.metrics.denoiser import DenoiserMetrics
 from services.settings import ChainArgs
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost

@@ -9,9 +9,10 @@ from ray.serve.handle import DeploymentHandle
 from components.contract import Kind
 from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
+from services.calls import Answered, answered
 from services.errors import GivenUpError, NonFiniteImageError, ServingError
 from services.messages import Decoded, Pins
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 
 _log = logging.getLogger("ray.serve")
@@ -85,10 +86,13 @@ class PictureDecoder:
         raise NonFiniteImageError(said, pins[stage])
 
     async def once(self, latents: FloatArray, pin: ComponentRef) -> Made:
-        """The picture by one version, in one attempt that nothing counts.
+        """The picture by one version, in one attempt that is held against nobody.
 
         Raises:
             NonFiniteImageError: it gave none.
         """
-        decoded: Decoded = await self._vae_decoder.decode.remote(pin, latents)
+        answer: Answered[Decoded] = await answered(self._vae_decoder.decode.remote(pin, latents))
+        decoded = answer.result
+        transfer_s = max(0.0, answer.seconds - decoded.present_s)
+        self._metrics.answered(Kind.VAE_DECODER, pin, decoded.pixels.nbytes, answer.queued_s, transfer_s)
         return Made(decoded.pixels, pin, decoded.seconds)

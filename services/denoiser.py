@@ -18,7 +18,7 @@ from pipeline.request import RequestRules
 from runtime.settings import SessionSettings
 from services.errors import StartError
 from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
-from services.metrics import DenoiserMetrics
+from services.metrics.denoiser import DenoiserMetrics
 from services.scaling import SPEED, WORK
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost, StageSettings

@@ -12,8 +12,9 @@ from ray.exceptions import ObjectLostError
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, ImageRequest
+from components.messages import EncodedText, FloatArray, ImageRequest, LatentDistribution
 from pipeline.story.origin import Origin
+from services.calls import Answered, answered
 from services.decoding import PictureDecoder
 from services.encoding import describe, encode_picture, origin_of
 from services.errors import DeadlineExceededError
@@ -21,7 +22,7 @@ from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
 from services.messages import Drawn, Order, Picture, Progress, Queued, StageTimes, WalkOrder, WalkReport
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 from services.retries import LOST, Losses, again_where_lost
 from services.shadows import Shadows, Shown
 
@@ -184,21 +185,27 @@ class GraphDeployment:
         return _Encoded(texts[0], source), texts[1], (texts_s, None if source is None else source_s)
 
     async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
-        request = order.request
+        request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
         response = self._text_encoder.encode.remote(
-            order.pins[Kind.TEXT_ENCODER],
+            pin,
             request.texts,
             request.prompt_chunks,
             request.weighting,
             request.clip_skip,
         )
-        return response, await response
+        answer: Answered[EncodedText] = await answered(response)
+        size = sum(array.nbytes for array in answer.result.arrays.values())
+        self._metrics.answered(Kind.TEXT_ENCODER, pin, size, answer.queued_s)
+        return response, answer.result
 
     async def _encode_source(self, order: Order) -> DeploymentResponse | None:
         if order.source is None:
             return None
-        response = self._vae_encoder.encode.remote(order.pins[Kind.VAE_ENCODER], order.source.pixels)
-        await response
+        pin = order.pins[Kind.VAE_ENCODER]
+        response = self._vae_encoder.encode.remote(pin, order.source.pixels)
+        answer: Answered[LatentDistribution] = await answered(response)
+        size = sum(array.nbytes for array in answer.result)
+        self._metrics.answered(Kind.VAE_ENCODER, pin, size, answer.queued_s)
         return response
 
     async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
@@ -260,6 +267,7 @@ class GraphDeployment:
                         losses.cleared()
                     drawing.tell(image, report)
                     if report.latents is not None:
+                        self._metrics.answered(Kind.DENOISER, order.pin, report.latents.nbytes)
                         return report.latents, report.queued_s
                 losses.count()
             except LOST as error:

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -76,17 +76,20 @@ class HeldVersions(Generic[Stage]):
         fetch: Callable[[ComponentRef], Fetched],
         open_stage: Callable[[ComponentRef, ComponentFolder, bool], Stage],
         bounds: VersionBounds,
-        on_change: Callable[[int, int], object] = lambda _count, _bytes: None,
+        on_change: Callable[[Mapping[ComponentRef, int]], object] = lambda _sizes: None,
+        on_open: Callable[[ComponentRef, float], object] = lambda _pin, _seconds: None,
     ) -> None:
         """Bring a version's files here by `fetch` and open them by `open_stage`, both in threads.
 
         The last argument of `open_stage` says whether it is done ahead, so that nobody waits for it just now.
-        `on_change` sees how many versions are open, and their bytes, whenever that changes.
+        `on_change` sees which versions are open, each with its bytes, whenever that changes; `on_open` learns of each
+        that was opened, and the seconds that fetching and opening it took.
         """
         self._fetch = fetch
         self._open_stage = open_stage
         self._bounds = bounds
         self._on_change = on_change
+        self._on_open = on_open
         self._held: dict[ComponentRef, _Held[Stage]] = {}
         self._failures: dict[ComponentRef, _Failure] = {}
         self._wanted: tuple[ComponentRef, ...] = ()
@@ -199,6 +202,7 @@ class HeldVersions(Generic[Stage]):
         held.seconds = time.perf_counter() - started
         held.used = next(self._uses)
         self._failures.pop(pin, None)
+        self._on_open(pin, held.seconds)
         self._changed()
         return stage
 
@@ -229,8 +233,7 @@ class HeldVersions(Generic[Stage]):
         self._changed()
 
     def _changed(self) -> None:
-        opened = [held.size for held in self._held.values() if held.open]
-        self._on_change(len(opened), sum(opened))
+        self._on_change({pin: held.size for pin, held in self._held.items() if held.open})
 
 
 def _passes_with(error: Exception) -> PassesWith | None:

@@ -257,10 +257,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """One picture's pixels [height, width, 3], and the seconds that its version worked on it."""
+    """One picture's pixels [height, width, 3], and the seconds that its version worked on it.
+
+    `present_s` is how long the call was in the replica altogether.
+    """
 
     pixels: Pixels
     seconds: float
+    present_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

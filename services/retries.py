@@ -15,7 +15,7 @@ from ray.exceptions import (
 from ray.serve.exceptions import ReplicaUnavailableError
 
 from services.errors import GivenUpError
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 
 _log = logging.getLogger("ray.serve")
 

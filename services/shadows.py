@@ -13,7 +13,7 @@ from services.comparison import psnr_db
 from services.decoding import Made, PictureDecoder
 from services.errors import NonFiniteImageError, ServingError
 from services.messages import ShadowResult
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 
 _log = logging.getLogger("ray.serve")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,7 +24,7 @@ from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError
 from services.held_versions import Fetched, HeldVersions
 from services.messages import LiveRecord, ReplicaReport
-from services.metrics import StageMetrics
+from services.metrics.stage import StageMetrics
 from services.own_options import with_own_options
 from services.replica import whereabouts
 from services.stage_args import MOST_CALLS, StageArgs
@@ -52,6 +52,13 @@ class Suspect(Generic[Stage]):
 
     stage: Stage
     faults: int
+
+
+class Done(NamedTuple, Generic[Result]):
+    """What came of one call's work, and the seconds that a thread was at it."""
+
+    result: Result
+    seconds: float
 
 
 class StageSettings(BaseModel):
@@ -89,7 +96,7 @@ class StageHost(Generic[Stage]):
         self._settings = settings
         self.metrics = StageMetrics(kind)
         self._copies = CompiledCopies(settings.compiler)
-        self._versions = HeldVersions(self._fetch, self._open, settings.args.versions, self.metrics.holds)
+        self._versions = HeldVersions(self._fetch, self._open, settings.args.versions, self.metrics.holds, self._loaded)
         # Serve lets in as many calls as `max_ongoing_requests` says; a thread starts when there is a call for it
         self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
@@ -122,7 +129,7 @@ class StageHost(Generic[Stage]):
         self._versions.want(wanted)
         return ReplicaReport(self._replica, self._node, self._versions.report())
 
-    async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
+    async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Done[Result]:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
 
         Raises:
@@ -132,12 +139,13 @@ class StageHost(Generic[Stage]):
         async with self.using(pin) as stage:
             with self.working(pin):
                 try:
-                    result = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
+                    done = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, stage)
                 except RuntimeFault as fault:
                     self.ran(pin, stage, fault)
                     raise ServingError(f"{self._kind}: something went wrong in this stage") from None
                 self.ran(pin, stage)
-                return result
+                self.metrics.took(str(pin), "run", done.seconds)
+                return done
 
     def using(self, pin: ComponentRef) -> AbstractAsyncContextManager[Stage]:
         """A block that uses a pinned version, opened if need be, which stays open until its end.
@@ -199,6 +207,9 @@ class StageHost(Generic[Stage]):
                 raise ServingError(f"{pin}: {suspect.faults} runs failed, and so did the probe: {fault}") from None
             self._suspects.pop(pin, None)
 
+    def _loaded(self, pin: ComponentRef, seconds: float) -> None:
+        self.metrics.took(str(pin), "load", seconds)
+
     def _fetch(self, pin: ComponentRef) -> Fetched:
         # first, so that nothing is tidied away between the two
         lease = hold(pin, self._settings.registry)
@@ -221,3 +232,8 @@ class StageHost(Generic[Stage]):
         if opened.reason is not None:
             _log.warning("%s: no compiled copy: %s", pin, opened.reason)
         return opened.stage
+
+
+def _timed(work: Callable[[Stage], Result], stage: Stage) -> Done[Result]:
+    started = time.perf_counter()
+    return Done(work(stage), time.perf_counter() - started)

@@ -18,7 +18,7 @@ from runtime.errors import RuntimeFault
 from services import errors
 from services.joint_runs import Break, Outcome, advance
 from services.messages import WalkOrder, WalkReport
-from services.metrics import DenoiserMetrics
+from services.metrics.denoiser import DenoiserMetrics
 from services.runs import Settled, UnderWay
 from services.served_rate import ServedRate
 from services.walks import ActiveWalk, Arrival
@@ -106,7 +106,7 @@ class StepLoop:
             raise _failure()
 
     def _admit(self, arrival: Arrival, order: WalkOrder, stage: Denoiser, track: Track) -> ActiveWalk:
-        deadline_s, pin = order.terms.deadline_s, order.pin
+        deadline_s, pin, now = order.terms.deadline_s, order.pin, self._clock()
         height, width = track.query.latents.shape[2:]
         ticket = Ticket(
             id=uuid.uuid4().hex,
@@ -121,9 +121,9 @@ class StepLoop:
             rows_to_come=track.rows_to_come,
             apart=track.evaluation < order.alone_until,
         )
-        walk = ActiveWalk(track, stage, order, arrival, ticket, self._has_room(ticket), step=track.step)
+        walk = ActiveWalk(track, stage, order, arrival, ticket, self._has_room(ticket), track.step, now)
         try:
-            self._batcher.add(ticket, self._clock(), self._rate.per_second, admitted=order.admitted)
+            self._batcher.add(ticket, now, self._rate.per_second, admitted=order.admitted)
         except OverloadedError:
             self._metrics.refused(pin, "overloaded")
             wait_s = self._wait_s(ticket)
@@ -239,7 +239,8 @@ class StepLoop:
             outcome = await under_way.outcome
         except Exception as error:  # noqa: BLE001 - raised again, as one of ours, to whoever waits for the walks
             outcome = Outcome((error,) * len(under_way.walks))
-        seconds = self._clock() - under_way.started - under_way.pause_s
+        now = self._clock()
+        seconds = now - under_way.started - under_way.pause_s
         returning: list[Ticket] = []
         moved: list[ActiveWalk] = []
         failed: list[tuple[ActiveWalk, Exception]] = []
@@ -251,6 +252,7 @@ class StepLoop:
                 failed.append((walk, fault))
                 continue
             walk.moved()
+            walk.shared(seconds, now)
             moved.append(walk)
             if walk.track.done:
                 self._forget(walk)
@@ -293,6 +295,9 @@ class StepLoop:
         if moved:
             self._on_run(pin, first.stage, None)
             self._metrics.ran(pin, len(moved), run.rows, run.rows / self._limits.rows, settled.seconds)
+        for walk in moved:
+            if walk.track.done:
+                self._metrics.walked(pin, walk.waited_s, walk.ran_s)
         for walk in under_way.first_of:
             waited = under_way.number - walk.arrival.runs
             self._metrics.began(pin, under_way.started - walk.arrival.seconds, waited, walk.found_free_row)

@@ -10,7 +10,7 @@ from components.messages import EncodedText
 from components.reference import ComponentRef
 from pipeline.text_encoder import TextEncoder
 from services.messages import ReplicaReport
-from services.metrics import CacheMetrics
+from services.metrics.text_encoder import CacheMetrics
 from services.stage_args import TextEncoderArgs
 from services.stage_host import StageHost, StageSettings
 
@@ -41,7 +41,7 @@ class TextEncoderDeployment:
             self._caches.used(stage, str(pin), stage.cache_figures)
             return encoded
 
-        return await self._host.run(pin, work)
+        return (await self._host.run(pin, work)).result
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

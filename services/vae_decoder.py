@@ -8,7 +8,7 @@ from ray.serve.handle import DeploymentHandle
 from components.contract import Kind
 from components.messages import FloatArray
 from components.reference import ComponentRef
-from pipeline.vae_decoder import DecodedBatch, VaeDecoder
+from pipeline.vae_decoder import VaeDecoder
 from runtime.feeds import zero_feeds
 from services.errors import NonFiniteImageError
 from services.messages import Decoded, ReplicaReport
@@ -33,11 +33,12 @@ class VaeDecoderDeployment:
         Raises:
             NonFiniteImageError: the version gave something that is no picture; nothing is wrong with the replica.
         """
-        batch, seconds = await self._host.run(pin, lambda stage: _timed(stage, latents))
+        arrived = time.perf_counter()
+        batch, seconds = await self._host.run(pin, lambda stage: stage.decode_each(latents))
         [fault] = batch.faults
         if fault is not None:
             raise NonFiniteImageError(f"{pin} gave {fault}", pin)
-        return Decoded(batch.pixels[0], seconds)
+        return Decoded(batch.pixels[0], seconds, time.perf_counter() - arrived)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""
@@ -46,8 +47,3 @@ class VaeDecoderDeployment:
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work."""
         await self._host.check_health()
-
-
-def _timed(stage: VaeDecoder, latents: FloatArray) -> tuple[DecodedBatch, float]:
-    started = time.perf_counter()
-    return stage.decode_each(latents), time.perf_counter() - started

@@ -28,7 +28,7 @@ class VaeEncoderDeployment:
 
     async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:
         """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version."""
-        return await self._host.run(pin, lambda stage: stage.encode(pixels))
+        return (await self._host.run(pin, lambda stage: stage.encode(pixels))).result
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

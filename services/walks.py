@@ -38,8 +38,11 @@ class ActiveWalk:
     ticket: Ticket
     found_free_row: bool
     step: int
+    admitted: float
     begun: bool = False
     queued_s: float = 0.0
+    ran_s: float = 0.0
+    waited_s: float = 0.0
     position: int = 0
     timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
@@ -47,6 +50,11 @@ class ActiveWalk:
     _unreported: list[FloatArray] = field(default_factory=list)
     _report: WalkReport | None = None
     _pictured: FloatArray | None = None
+
+    def shared(self, seconds: float, now: float) -> None:
+        """Take note of a run that has ended, after so many seconds: `ran_s` adds them up, `waited_s` is the rest."""
+        self.ran_s += seconds
+        self.waited_s = max(0.0, now - self.admitted - self.ran_s)
 
     @property
     def alone(self) -> bool:

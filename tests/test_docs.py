@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffusion.samplers import reference as samplers_reference
+from services.metrics import reference as metrics_reference
 from services.reference import page
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +22,7 @@ PAGES = (
     "docs/guidance.md",
     "docs/keys.md",
     "docs/latents.md",
+    "docs/metrics.md",
     "docs/openai.md",
     "docs/prompts.md",
     "docs/samplers.md",
@@ -57,3 +59,8 @@ def test_the_page_of_settings_is_current() -> None:
 def test_the_page_of_samplers_is_current() -> None:
     written = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
     assert written == samplers_reference.page(), "run `make docs`"
+
+
+def test_the_page_of_metrics_is_current() -> None:
+    written = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    assert written == metrics_reference.page(), "run `make docs`"

@@ -16,7 +16,7 @@ from services.ingress.latents.face import add_body_schemas
 from services.ingress.openai.edits import add_form_schemas
 from services.ingress.openai.generations import add_body_schema
 from services.keys.keyring import Keyring
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 _DESCRIPTION = """Text becomes pictures by latent diffusion, each network its own service.
 

@@ -17,7 +17,7 @@ from services.ingress.orders.pinning import Pinning
 from services.keys.exposure import require_keys
 from services.keys.source import KeySource
 from services.messages import Drawn, Order, Progress, Queued
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 _POLL_S = 0.05
 

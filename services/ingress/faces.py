@@ -31,7 +31,7 @@ from services.ingress.stories.inspect import InspectFace
 from services.ingress.stories.verify import VerifyFace
 from services.keys.settings import KeySettings
 from services.messages import Drawn, Order, Progress, Queued
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 
 class IngressSettings(BaseModel):

@@ -19,7 +19,7 @@ from services.ingress.faces import Foundation, IngressSettings, faces_of
 from services.ingress.http.body import JSON_TYPE
 from services.ingress.orders.admission import Admission
 from services.keys.keyring import Keyring
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 Schema = Mapping[str, Any]
 

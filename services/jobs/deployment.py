@@ -24,7 +24,7 @@ from services.jobs.store import JobStore
 from services.jobs.webhooks import HttpSender, Webhooks
 from services.jobs.work import Work
 from services.messages import Drawn, Order, Outcome, PictureFormat, Progress, Queued
-from services.metrics import JobMetrics
+from services.metrics.jobs import JobMetrics
 from services.outcomes import outcomes_of
 
 _log = logging.getLogger("ray.serve")

@@ -8,7 +8,7 @@ from services.files.store import StoreSettings
 from services.latents.records import KeptLatents
 from services.latents.store import LatentStore
 from services.messages import PictureFormat
-from services.metrics import StoreMetrics
+from services.metrics.stores import StoreMetrics
 
 _log = logging.getLogger("ray.serve")
 

@@ -7,7 +7,7 @@ from ray.serve.handle import DeploymentHandle
 
 from services.errors import LatentsNotKeptError
 from services.latents.records import KeptLatents
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 
 _log = logging.getLogger("ray.serve")
 

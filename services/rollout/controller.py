@@ -13,7 +13,7 @@ from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Survey
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Plan, Rollout, read
 from services.messages import LiveRecord, Outcome, ShadowResult
-from services.metrics import RolloutMetrics
+from services.metrics.rollout import RolloutMetrics
 from services.rollout.admission import require_admissible
 from services.rollout.alias_watch import AliasWatch, by_hand
 from services.rollout.canary import CanaryWatch
@@ -138,6 +138,7 @@ class Controller:
     async def watch(self) -> None:
         """Ask the replicas what they hold, and tell them what to."""
         self.outage.measure()
+        self._metrics.lives(self.record.live.pins)
         await self.replicas.hold()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from registry.rollout.presence import leave
 from registry.rollout.shadow_runs import log_shadow
 from services.errors import FieldError, UnavailableError
 from services.messages import LiveRecord, Outcome, ShadowResult
-from services.metrics import RolloutMetrics
+from services.metrics.rollout import RolloutMetrics
 from services.rollout.controller import Controller
 from services.rollout.desk import Desk
 from services.rollout.gatekeeper import Gatekeeper

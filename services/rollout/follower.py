@@ -8,7 +8,7 @@ from components.errors import ComponentError
 from components.reference import ComponentRef
 from registry.errors import RegistryAwayError, RegistryError
 from registry.rollout.state import Plan, Rollout, State
-from services.metrics import RolloutMetrics
+from services.metrics.rollout import RolloutMetrics
 from services.rollout.alias_watch import AliasWatch
 from services.rollout.ledger import Ledger
 from services.rollout.live_rollout import LiveRollout, Step

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from services.metrics import RolloutMetrics
+from services.metrics.rollout import RolloutMetrics
 
 _log = logging.getLogger("ray.serve")
 

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from services.messages import Decoded, LiveModel
 from services.stage_host import StageSettings
 from services.vae_decoder import VaeDecoderDeployment
 from tests.services.conftest import FakeRollout
+from tests.services.responses import Response
 from tests.services.test_denoiser import Tally
 
 LATENTS = np.zeros((1, 4, 8, 8), np.float32)
@@ -44,11 +46,14 @@ class Decoders:
         self.asked: list[ComponentRef] = []
         self.decode = self
 
-    async def remote(self, pin: ComponentRef, _latents: FloatArray) -> Decoded:
+    def remote(self, pin: ComponentRef, _latents: FloatArray) -> Response:
         self.asked.append(pin)
+        return Response(partial(self._answer, pin))
+
+    async def _answer(self, pin: ComponentRef) -> Decoded:
         if pin in self._failing:
             raise self._failing[pin]
-        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), float(pin.version))
+        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), float(pin.version), float(pin.version))
 
 
 class House:
@@ -191,3 +196,13 @@ def test_latents_that_give_no_picture_leave_the_replica_alone(
             await replica.decode(pin, sound)
 
     asyncio.run(scenario())
+
+
+def test_each_call_tells_its_phases_and_bytes(live: LiveModel) -> None:
+    house = House(live, {PIN: no_picture(PIN)})
+    house.picture()
+    [(*what, queued_s, transfer_s)] = house.tally.told["answered"]
+    assert what == ["vae_decoder", FALLBACK, 64 * 64 * 3]
+    assert queued_s >= 0
+    # the replica says that the call was there for longer than it took altogether
+    assert transfer_s == 0

@@ -39,24 +39,12 @@ from services.messages import (
     WalkReport,
 )
 from services.retries import MOST_LOST
+from tests.services.responses import Response
 from tests.services.test_denoiser import request
 
 LATENTS = np.zeros((1, 4, 8, 8), np.float32)
-PICTURE = Decoded(np.zeros((64, 64, 3), np.uint8), 0.25)
+PICTURE = Decoded(np.zeros((64, 64, 3), np.uint8), 0.25, 0.25)
 TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False), (6, 2))
-
-
-class Response:
-    """A response that can be awaited any number of times."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._work = work
-
-    def __await__(self) -> Any:
-        async def result() -> Any:
-            return self._work()
-
-        return result().__await__()
 
 
 class Unary:
@@ -71,7 +59,7 @@ class Unary:
         self.calls.append(arguments)
         dies = len(self.calls) <= self.deaths
 
-        def work() -> Any:
+        async def work() -> Any:
             if dies:
                 raise ActorDiedError
             return self._answer(*arguments) if callable(self._answer) else self._answer
@@ -338,7 +326,7 @@ def gives_none(*bad: ComponentRef, of: Callable[[], bool] = lambda: True) -> Cal
     def decode(pin: ComponentRef, _latents: FloatArray) -> Decoded:
         if pin in bad and of():
             raise NonFiniteImageError(f"{pin} gave pixels that are not finite", pin)
-        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), 0.25)
+        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), 0.25, 0.25)
 
     return decode
 

@@ -274,3 +274,28 @@ def test_only_what_nobody_wants_or_uses_is_let_go_of() -> None:
         assert (held.holds(pin(1)), held.holds(pin(2))) == (True, False)
 
     asyncio.run(run())
+
+
+def test_what_is_open_and_how_long_it_took_is_told() -> None:
+    open_now: list[dict[int, int]] = []
+    took: list[tuple[int, float]] = []
+
+    async def run() -> None:
+        held = HeldVersions(
+            lambda _ref: Fetched(folder_of(7), None),
+            failing(1, RuntimeFault("it is damaged")),
+            VersionBounds(),
+            lambda sizes: open_now.append({ref.version: size for ref, size in sizes.items()}),
+            lambda ref, seconds: took.append((ref.version, seconds)),
+        )
+        with pytest.raises(StartError):
+            await touch(held, 1)
+        for version in (1, 1, 2):
+            await touch(held, version)
+        assert held.let_go(pin(1))
+
+    asyncio.run(run())
+    assert [version for version, _ in took] == [1, 2], "one that is open already, or failed, was not loaded"
+    assert all(seconds > 0 for _, seconds in took)
+    assert open_now[-1] == {2: 7}
+    assert {1: 7, 2: 7} in open_now

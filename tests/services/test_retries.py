@@ -28,7 +28,7 @@ from services.errors import (
     StartError,
     UnavailableError,
 )
-from services.metrics import GraphMetrics
+from services.metrics.graph import GraphMetrics
 from services.retries import LOST, MOST_LOST, Losses, again_where_lost
 
 METRICS = GraphMetrics()

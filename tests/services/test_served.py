@@ -20,16 +20,42 @@ import openai
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.image_to_image import ImageToImage
 from pipeline.text_to_image import TextToImage
 from services.encoding import METADATA_KEY
+from services.metrics.catalogue import METRICS
+from services.metrics.declared import PREFIX
+from tests.k8s.series import FAMILIES, RAYS, TELEMETRY
 from tests.services.cluster import comes_true
 from tests.services.server import GENERATIONS, ROOT, Served, command, environment, serving, temporary_home
 
 pytestmark = pytest.mark.slow
 
 CANARY = "canary-5b21"
+# what is counted only where something goes wrong or out of use
+SELDOM = {
+    "latentworks_refused",
+    "latentworks_stage_failures",
+    "latentworks_stage_abandoned",
+    "latentworks_denoiser_evaluations_wasted",
+    "latentworks_denoiser_refused",
+    "latentworks_denoiser_cancelled",
+    "latentworks_denoiser_split_runs",
+    "latentworks_replicas_lost",
+    "latentworks_given_up",
+    "latentworks_non_finite_images",
+    "latentworks_shadow_decodes",
+    "latentworks_latents_not_kept",
+    "latentworks_latents_dropped",
+    "latentworks_pictures_dropped",
+    "latentworks_jobs_ended",
+    "latentworks_jobs_dropped",
+    "latentworks_webhooks",
+    "latentworks_rollouts",
+    "latentworks_canaries_rolled_back",
+}
 LONG: dict[str, Any] = {"prompt": "a boat", "steps": 150, "size": "1024x1024"}
 
 
@@ -290,6 +316,45 @@ def test_metrics_come_from_the_denoisers_process(served: Served) -> None:
     for stage in ("text_encoder", "denoiser", "vae_decoder"):
         assert served.metric_reaches(1, "latentworks_stage_seconds_count", f'stage="{stage}"')
     assert served.metric_reaches(1, "latentworks_requests_total", f'route="{GENERATIONS}"', 'status="200"')
+
+
+def test_the_metrics_page_says_what_the_catalogue_says(served: Served) -> None:
+    served.generate(prompt="a red apple", steps=2)
+    served.generate(prompt="red " * 20, steps=1, response_format="url")
+    here = (
+        "latentworks_denoiser_admitted_total",
+        "latentworks_sent_bytes_total",
+        "latentworks_truncated_prompts_total",
+    )
+    assert all(served.metric_reaches(1, name) for name in here)
+    assert served.metric_reaches(1, "latentworks_live_version", 'version="toy.vae_decoder/1"')
+    assert served.metric_reaches(1, "serve_request_router_fulfillment_time_ms_count", 'deployment="vae_decoder"')
+    assert served.metric_reaches(1, "serve_deployment_replica_healthy", 'deployment="vae_decoder"')
+    assert served.metric_reaches(1, "serve_deployment_replica_starts_total", 'deployment="vae_decoder"')
+    # Ray drops a gauge that nobody sets anew after this long, and most were set at the start alone
+    time.sleep(5)
+    page = {family.name: family for family in text_string_to_metric_families(httpx.get(f"{served.url}/metrics").text)}
+    told = {name.removesuffix("_total"): FAMILIES[name] for name in FAMILIES}
+    ours = {name for name in page if name.startswith(f"{PREFIX}latentworks_")}
+    assert ours - told.keys() == set()
+    for name in page.keys() & told.keys():
+        family = told[name]
+        assert page[name].type == family.kind
+        for sample in page[name].samples:
+            labels = sample.labels.keys() - ({"le"} if sample.name.endswith("_bucket") else set())
+            assert labels == RAYS | TELEMETRY | family.labels.keys(), name
+            for label, values in family.labels.items():
+                assert not values or sample.labels[label] in values, name
+    usual_names = {name.removesuffix("_total") for name in METRICS} - SELDOM
+    assert {f"{PREFIX}{name}" for name in usual_names} - ours == set()
+    phases = {
+        (sample.labels["stage"], sample.labels["phase"])
+        for sample in page[f"{PREFIX}latentworks_phase_seconds"].samples
+    }
+    usual = {
+        (stage, phase) for stage in ("text_encoder", "denoiser", "vae_decoder") for phase in ("queue", "load", "run")
+    }
+    assert usual | {("vae_decoder", "transfer"), ("vae_encoder", "load")} <= phases
 
 
 def test_bad_requests_are_answered_and_the_next_one_works(served: Served) -> None:

@@ -14,6 +14,7 @@ from services.decoding import Made, PictureDecoder
 from services.errors import ServingError, StartError
 from services.messages import Decoded, ShadowResult
 from services.shadows import Shadows, Shown
+from tests.services.responses import Response
 from tests.services.test_decoding import LATENTS, PIN, decoder_ref, no_picture
 from tests.services.test_denoiser import Tally
 
@@ -34,12 +35,15 @@ class Handles:
         self.decode = self
         self.shadowed = Told(self)
 
-    async def remote(self, _pin: ComponentRef, _latents: object) -> Decoded:
+    def remote(self, _pin: ComponentRef, _latents: object) -> Response:
         self.begun += 1
+        return Response(self._decoded)
+
+    async def _decoded(self) -> Decoded:
         await self.free.wait()
         if isinstance(self._answer, Exception):
             raise self._answer
-        return Decoded(self._answer, 0.25)
+        return Decoded(self._answer, 0.25, 0.25)
 
 
 class Told:
@@ -77,7 +81,7 @@ def test_the_two_pictures_are_compared() -> None:
     assert result.psnr_db == pytest.approx(expected)
     assert (result.pin, result.live, result.seconds, result.live_seconds) == (CANDIDATE, PIN, 0.25, 0.5)
     assert (result.finite, result.failed) == (True, None)
-    assert told == {"shadowed": [(CANDIDATE, "compared")]}
+    assert told["shadowed"] == [(CANDIDATE, "compared")]
     assert asyncio.run(results_of(LIVE.pixels.copy()))[0].psnr_db == math.inf
 
 

@@ -69,6 +69,10 @@ class Figures:
         assert seconds >= 0
         self.seen.append("worked")
 
+    def took(self, _version: str, phase: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append(phase)
+
     def failed(self, _version: str) -> None:
         self.seen.append("failed")
 
@@ -180,7 +184,7 @@ def test_a_call_is_counted_by_how_it_ended(
     live, settings = published
     host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
     figures = Figures()
-    host.metrics = figures  # type: ignore[assignment]  # a fake of the three that count calls
+    host.metrics = figures  # type: ignore[assignment]  # a fake of those that count calls
 
     def call() -> None:
         with host.working(live.pins[Kind.DENOISER]):
@@ -262,3 +266,21 @@ def test_a_version_that_was_closed_is_no_suspect(published: Published) -> None:
         assert (probed, host._suspects) == ([], {})
 
     asyncio.run(run())
+
+
+def test_a_call_tells_its_phases(published: Published) -> None:
+    live, settings = published
+    pin = live.pins[Kind.DENOISER]
+    figures = Figures()
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        host.metrics.took = figures.took  # type: ignore[method-assign,assignment]
+        for _ in range(2):
+            done = await host.run(pin, Denoiser.warm_up)
+            assert done.seconds > 0
+        with pytest.raises(ServingError):
+            await host.run(pin, ask_nonsense)
+
+    asyncio.run(run())
+    assert figures.seen == ["load", "run", "run"]

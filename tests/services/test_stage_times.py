@@ -23,7 +23,7 @@ from services.messages import (
     WalkOrder,
     WalkReport,
 )
-from tests.services.test_denoiser import House, Published, in_house, request, until
+from tests.services.test_denoiser import House, Published, Tally, in_house, request, until
 from tests.services.test_graph import Stages, Walks
 
 
@@ -90,6 +90,25 @@ def test_the_last_report_tells_how_long_it_waited(published: Published) -> None:
         took = time.monotonic() - begun
         assert 0 < reports[-1].queued_s < took
         await asyncio.gather(*full)
+
+    in_house(published, work, queued_pictures=1000)
+
+
+def test_a_walk_is_either_in_runs_or_waits_for_them(published: Published) -> None:
+    async def work(house: House) -> None:
+        tally = house.deployment._loop._metrics = Tally()  # type: ignore[assignment]
+        begun = time.monotonic()
+        # more than fit into a run, so that each waits between its runs too
+        await asyncio.gather(*(house.latents(request(20, seed=seed)) for seed in range(8)))
+        took = time.monotonic() - begun
+        walked = tally.told["walked"]
+        assert len(walked) == 8
+        runs = [seconds for *_, seconds in tally.told["ran"]]
+        for pin, waited_s, ran_s in walked:
+            assert pin == house.pin
+            assert waited_s > 0
+            assert 0 < ran_s < sum(runs)
+            assert waited_s + ran_s <= took
 
     in_house(published, work, queued_pictures=1000)
 

@@ -6,7 +6,7 @@ from typing import Any
 from components.contract import Kind
 from pipeline.prompts.cache import CacheFigures
 from services.messages import LiveModel
-from services.metrics import CacheMetrics
+from services.metrics.text_encoder import CacheMetrics
 from services.stage_args import TextEncoderArgs
 from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.http.errors import OPENAI_ALONE, Shapes, answer, shape_at
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 _UNKNOWN_ROUTE = "unknown"
 # nginx's status of a request whose client went away

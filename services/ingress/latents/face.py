@@ -25,7 +25,7 @@ from services.ingress.wire.answers import ANSWERS, ERRORS, PICTURE, answer_of, h
 from services.ingress.wire.bodies import encoding_of, one_of_each, tenant_of, typed
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Drawn, Encoding, Order, Picture, Pins, Terms
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 
 _log = logging.getLogger("ray.serve")
 

@@ -19,7 +19,7 @@ from services.ingress.orders.pinning import Pinning
 from services.ingress.wire.answers import answer_of, first_headers_of, headers_of
 from services.ingress.wire.schemas import EventPrefix
 from services.messages import Drawn, Order, Progress, Queued
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from services.outcomes import outcomes_of
 
 News: TypeAlias = Progress | Queued | Drawn

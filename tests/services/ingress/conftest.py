@@ -38,7 +38,7 @@ from services.ingress.orders.orders import Orders
 from services.ingress.orders.pinning import Pinning
 from services.ingress.stories.verify import VerifyFace
 from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress, Queued
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.services.conftest import record_of
 
 RETRY_AFTER_S = 3

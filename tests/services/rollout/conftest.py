@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from registry.registry import Registry
 from registry.rollout.state import Plan, Rollout, read
 from registry.settings import RegistrySettings
 from services.messages import LiveModel, ReplicaReport, VersionReport
-from services.metrics import RolloutMetrics
+from services.metrics.rollout import RolloutMetrics
 from services.rollout.controller import Controller
 from services.rollout.desk import Desk
 from services.rollout.last_good import LastGood
@@ -161,9 +161,13 @@ class CountedMetrics(RolloutMetrics):
         self.outcomes: list[str] = []
         self.rolled_back = 0
         self.away_for = 0.0
+        self.live: list[Mapping[Kind, ComponentRef]] = []
 
     def away(self, seconds: float) -> None:
         self.away_for = seconds
+
+    def lives(self, pins: Mapping[Kind, ComponentRef]) -> None:
+        self.live.append(pins)
 
     def rolled_out(self, outcome: str) -> None:
         self.outcomes.append(outcome)

@@ -64,6 +64,20 @@ def test_several_go_live_together(bench: Any, registry: Registry, refs: Refs) ->
     asyncio.run(run())
 
 
+def test_what_is_live_is_measured(bench: Any, registry: Registry, refs: Refs) -> None:
+    async def run() -> None:
+        async with bench() as b:
+            await b.controller.watch()
+            plan_promotion(registry, [refs["vae_decoder/2"]])
+            await b.poll()
+            await b.controller.watch()
+            measured = [pins[Kind.VAE_DECODER] for pins in b.metrics.live]
+            assert (measured[0], measured[-1]) == (refs["vae_decoder/1"], refs["vae_decoder/2"])
+            assert b.metrics.live[-1] == b.controller.record.live.pins
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("how", ["gate", "replica"])
 def test_a_plan_that_is_stopped_leaves_what_was_live(bench: Any, registry: Registry, refs: Refs, how: str) -> None:
     async def run() -> None:

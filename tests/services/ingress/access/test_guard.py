@@ -26,7 +26,7 @@ from services.keys.keyring import Caller, Keyring
 from services.keys.records import KeyRecord, Role, digest_of, line_of
 from services.keys.settings import KeyLimits, KeySettings
 from services.keys.source import KeySource
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.services.ingress.conftest import error_of
 
 ANN, BEN, OPERATOR = "lw-ann-1f", "lw-ben-2e", "lw-operator-3d"

@@ -25,7 +25,7 @@ from services.ingress.orders.admission import Admission
 from services.keys.keyring import ANYBODY
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Encoding, LiveModel, Picture
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.requests import image_request
 from tests.services.ingress.conftest import error_of
 

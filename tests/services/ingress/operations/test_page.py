@@ -12,7 +12,7 @@ import services
 from services.ingress.app import create_app
 from services.ingress.operations.page import PageFace
 from services.keys.keyring import Keyring
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.services.ingress.conftest import RETRY_AFTER_S, Server, error_of
 
 ROOM = Path(services.__file__).parent / "web"

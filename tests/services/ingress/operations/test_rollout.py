@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services.ingress.app import create_app
 from services.ingress.operations.rollout import RolloutFace
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.services.ingress.conftest import error_of
 
 Server = Any

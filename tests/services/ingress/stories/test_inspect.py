@@ -23,7 +23,7 @@ from services.ingress.http.multipart import Uploads
 from services.ingress.stories.inspect import InspectFace
 from services.ingress.stories.schemas import Inspection
 from services.messages import OVERRIDABLE, Drawn, LiveModel, Order, Picture
-from services.metrics import IngressMetrics
+from services.metrics.ingress import IngressMetrics
 from tests.services.ingress.conftest import GENERATIONS, Server, draw_at_once, error_of
 
 PATH = "/v1/inspect"

@@ -1,0 +1,1 @@
+"""What Prometheus is told: every metric declared once, and who records it."""

@@ -106,6 +106,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         webhook_http=args.jobs.webhook_http,
         webhook_private=args.jobs.webhook_private,
         keys=args.keys,
+        timelines=args.timelines,
         open=args.ingress.open,
     )
     return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, jobs, front)

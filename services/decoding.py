@@ -10,20 +10,21 @@ from components.contract import Kind
 from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from services.errors import GivenUpError, NonFiniteImageError, ServingError
-from services.messages import Decoded, Pins
+from services.messages import Pins, Worked
 from services.metrics import GraphMetrics
 from services.retries import again_where_lost
+from services.timelines.spans import Span
 
 _log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """One picture's pixels [height, width, 3], the version that made them, and the seconds that it worked on them."""
+    """One picture's pixels [height, width, 3], the version that made them, and the span of its work."""
 
     pixels: Pixels
     decoder: ComponentRef
-    seconds: float
+    span: Span
 
 
 class PictureDecoder:
@@ -90,5 +91,5 @@ class PictureDecoder:
         Raises:
             NonFiniteImageError: it gave none.
         """
-        decoded: Decoded = await self._vae_decoder.decode.remote(pin, latents)
-        return Made(decoded.pixels, pin, decoded.seconds)
+        decoded: Worked[Pixels] = await self._vae_decoder.decode.remote(pin, latents)
+        return Made(decoded.made, pin, decoded.span)

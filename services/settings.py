@@ -25,6 +25,7 @@ from services.deployment_args import Cpus, DeploymentArgs, Ongoing
 from services.held_versions import VersionBounds
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
+from services.timelines.memory import TimelineSettings
 
 PREFIX = "LATENTWORKS_"
 _NESTED = "__"
@@ -289,6 +290,7 @@ class GraphArgs(BaseSettings):
     jobs: JobsArgs = JobsArgs()
     ingress: IngressArgs = IngressArgs()
     keys: KeySettings = KeySettings()
+    timelines: TimelineSettings = TimelineSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -26,6 +26,7 @@ from services.held_versions import Fetched, HeldVersions, VersionBounds
 from services.messages import LiveRecord, ReplicaReport
 from services.metrics import StageMetrics
 from services.replica import whereabouts
+from services.timelines.spans import Fact, Span, Stopwatch
 
 _log = logging.getLogger("ray.serve")
 
@@ -84,7 +85,7 @@ class StageHost(Generic[Stage]):
         self._versions = HeldVersions(self._fetch, self._open, settings.versions, self.metrics.holds)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
-        self._replica, self._node = whereabouts()
+        self.replica, self._node = whereabouts()
         self._replaced = False
 
     async def start(self, record: LiveRecord) -> None:
@@ -109,9 +110,9 @@ class StageHost(Generic[Stage]):
 
         A replica whose name is among `replaced` is no more healthy from now on, so that Serve starts another.
         """
-        self._replaced = self._replaced or self._replica in replaced
+        self._replaced = self._replaced or self.replica in replaced
         self._versions.want(wanted)
-        return ReplicaReport(self._replica, self._node, self._versions.report())
+        return ReplicaReport(self.replica, self._node, self._versions.report())
 
     async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Result:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
@@ -154,6 +155,10 @@ class StageHost(Generic[Stage]):
                 self.metrics.failed(str(pin))
             raise
         self.metrics.worked(str(pin), time.perf_counter() - started)
+
+    def span(self, name: str, watch: Stopwatch, pin: ComponentRef, **facts: Fact) -> Span:
+        """What a pinned version has worked on until now, for a request's timeline."""
+        return watch.span(name, stage=self._kind, component=pin, replica=self.replica, **facts)
 
     def ran(self, pin: ComponentRef, stage: Stage, fault: RuntimeFault | None = None) -> None:
         """Take note of a run of a version's session: one that failed makes it suspect, one that did not clears it."""

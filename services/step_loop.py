@@ -42,12 +42,17 @@ class StepLoop:
         metrics: DenoiserMetrics,
         on_run: Callable[[ComponentRef, Denoiser, RuntimeFault | None], object],
         clock: Callable[[], float] = time.monotonic,
+        replica: str = "",
     ) -> None:
-        """Run under `limits`; `on_run` learns of each run of a session whether it could be done."""
+        """Run under `limits`; `on_run` learns of each run of a session whether it could be done.
+
+        `replica` is the name of this one.
+        """
         self._limits = limits
         self._metrics = metrics
         self._on_run = on_run
         self._clock = clock
+        self._replica = replica
         self._batcher = StepBatcher(limits)
         self._rate = ServedRate()
         self._active: dict[str, ActiveWalk] = {}
@@ -208,7 +213,6 @@ class StepLoop:
         started = self._clock()
         for walk in first_of:
             walk.begun = True
-            walk.queued_s = started - walk.arrival.seconds
         if first_of:
             self._tell_positions()
         pause_s = RISK_PAUSE_S if run.tickets[0].apart else 0.0
@@ -229,7 +233,8 @@ class StepLoop:
             outcome = await under_way.outcome
         except Exception as error:  # noqa: BLE001 - raised again, as one of ours, to whoever waits for the walks
             outcome = Outcome((error,) * len(under_way.walks))
-        seconds = self._clock() - under_way.started - under_way.pause_s
+        run, begun = under_way.run, under_way.started + under_way.pause_s
+        seconds = self._clock() - begun
         returning: list[Ticket] = []
         moved: list[ActiveWalk] = []
         failed: list[tuple[ActiveWalk, Exception]] = []
@@ -240,7 +245,7 @@ class StepLoop:
                 self._forget(walk)
                 failed.append((walk, fault))
                 continue
-            walk.moved()
+            walk.moved(begun, seconds, run.rows, len(run.tickets))
             moved.append(walk)
             if walk.track.done:
                 self._forget(walk)
@@ -248,7 +253,7 @@ class StepLoop:
             track = walk.track
             walk.ticket = walk.ticket.again(track.rows, track.rows_to_come, apart=walk.alone)
             returning.append(walk.ticket)
-        answered = [ticket for ticket, fault in zip(under_way.run.tickets, outcome.faults, strict=True) if not fault]
+        answered = [ticket for ticket, fault in zip(run.tickets, outcome.faults, strict=True) if not fault]
         # a run apart holds one walk where others would wait: it says nothing of what will be served
         if answered and not under_way.pause_s:
             self._rate.served(sum(ticket.cost for ticket in answered), seconds)
@@ -261,7 +266,7 @@ class StepLoop:
         if settled is None:
             return
         for walk in settled.moved:
-            walk.tell()
+            walk.tell(self._clock(), self._replica)
         for walk, fault in settled.failed:
             if not isinstance(fault, RuntimeFault):
                 # never its words: they may quote what the caller wrote

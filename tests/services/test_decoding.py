@@ -10,13 +10,14 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from components.contract import Kind
-from components.messages import FloatArray
+from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from runtime.session import Session
 from services.decoding import Made, PictureDecoder
 from services.errors import GivenUpError, NonFiniteImageError, ServingError, StartError
-from services.messages import Decoded, LiveModel
+from services.messages import LiveModel, Worked
 from services.stage_host import StageSettings
+from services.timelines.spans import Span
 from services.vae_decoder import VaeDecoderDeployment
 from tests.services.conftest import FakeRollout
 from tests.services.test_denoiser import Tally
@@ -44,11 +45,11 @@ class Decoders:
         self.asked: list[ComponentRef] = []
         self.decode = self
 
-    async def remote(self, pin: ComponentRef, _latents: FloatArray) -> Decoded:
+    async def remote(self, pin: ComponentRef, _latents: FloatArray) -> Worked[Pixels]:
         self.asked.append(pin)
         if pin in self._failing:
             raise self._failing[pin]
-        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), float(pin.version))
+        return Worked(np.full((64, 64, 3), pin.version, np.uint8), Span("decode", 0.0, float(pin.version)))
 
 
 class House:
@@ -69,7 +70,7 @@ class House:
 def test_a_picture_costs_one_question(live: LiveModel) -> None:
     house = House(live, {})
     made = house.picture()
-    assert (made.decoder, made.seconds, made.pixels.max()) == (PIN, 1.0, 1)
+    assert (made.decoder, made.span.seconds, made.pixels.max()) == (PIN, 1.0, 1)
     assert (house.handle.asked, house.counted) == ([PIN], [])
 
 
@@ -180,9 +181,10 @@ def test_latents_that_give_no_picture_leave_the_replica_alone(
                 assert isinstance(result, NonFiniteImageError)
                 assert (result.message, result.pin) == (f"{pin} gave pixels that are not finite", pin)
             else:
-                assert isinstance(result, Decoded)
-                np.testing.assert_array_equal(result.pixels, before.pixels)
-                assert result.seconds > 0
+                assert isinstance(result, Worked)
+                np.testing.assert_array_equal(result.made, before.made)
+                assert (result.span.stage, result.span.component) == (Kind.VAE_DECODER, pin)
+                assert result.span.seconds > 0
         # no probe is needed, for no run failed
         monkeypatch.setattr(Session, "run", lambda *_: pytest.fail("the replica was suspected"))
         await replica.check_health()

@@ -22,6 +22,7 @@ from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport, 
 from services.metrics import DenoiserMetrics
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
+from services.timelines.tracing import export
 
 # The noise of a larger picture takes milliseconds, in which others must not wait; that of a smaller one less than the
 # way to a thread and back, in which a run would begin without it.
@@ -111,6 +112,8 @@ class DenoiserDeployment:
                     track = await asyncio.to_thread(stage.begin, job, order.snapshot)
                 async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
                     async for report in reports:
+                        if report.span is not None:
+                            export(report.span)
                         yield report
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:

@@ -27,6 +27,7 @@ from services.retries import LOST, Losses
 from services.shadows import Shadows, Shown
 from services.stage_times import times_of
 from services.timelines.spans import Span, Stopwatch
+from services.timelines.tracing import export
 
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
@@ -172,6 +173,7 @@ class GraphDeployment:
         if order.shadow is not None:
             self._shadows.start(order.shadow, [one.shown for one in drawn])
         span = clock.span("graph", *encoded.spans, *(one.span for one in drawn), replica=self._replica)
+        export(span)
         pictures_drawn = tuple(one.picture for one in drawn)
         return Drawn(pictures_drawn, *drawing.truncated, text_tokens=sum(encoded.told.tokens), span=span)
 

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import click
 import ray
@@ -34,14 +36,32 @@ _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
 _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
 
 
-def launch(make: Callable[[], Application], host: str, port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """How Serve writes logs, and of which share of the requests a trace; None for none, whatever their callers say."""
+
+    json_logs: bool = False
+    trace_share: float | None = None
+
+    @property
+    def logging(self) -> dict[str, str]:
+        """Serve's logging_config, of its own parts and of applications alike."""
+        return {"encoding": "JSON" if self.json_logs else "TEXT"}
+
+    @property
+    def tracing(self) -> dict[str, Any] | None:
+        """Serve's tracing_config; the environment names where traces go, if not beside the logs."""
+        return None if self.trace_share is None else {"enabled": True, "sampling_ratio": self.trace_share}
+
+
+def launch(make: Callable[[], Application], host: str, port: int, telemetry: Telemetry) -> None:
     """Start Ray, run the application that `make` builds, and return after SIGTERM or SIGINT and a drain.
 
     Raises:
         click.ClickException: it cannot start; the message is one sentence.
     """
     signals = _Signals()
-    start = _Start(make, host, port)
+    start = _Start(make, host, port, telemetry)
     start.start()
     while not start.ended.is_set():
         # Ray puts handlers of its own in place while it starts, which end the process with a stack on screen
@@ -93,9 +113,10 @@ class _Start(threading.Thread):
     `ended` is set when everything is ready, or `error` says why not.
     """
 
-    def __init__(self, make: Callable[[], Application], host: str, port: int) -> None:
+    def __init__(self, make: Callable[[], Application], host: str, port: int, telemetry: Telemetry) -> None:
         super().__init__(daemon=True)
         self._make = make
+        self._telemetry = telemetry
         self._host = host
         self._port = port
         self.ended = threading.Event()
@@ -126,11 +147,15 @@ class _Start(threading.Thread):
             with _without_stderr():
                 ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
             logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
-            serve.start(http_options={"host": self._host, "port": self._port})
+            serve.start(
+                http_options={"host": self._host, "port": self._port},
+                logging_config=self._telemetry.logging,
+                tracing_config=self._telemetry.tracing,
+            )
         except (*_RAY_ERRORS, ValueError) as error:
             raise StartError(f"Ray cannot start: {_first_line(error)}") from None
         try:
-            serve.run(application, name=_NAME)
+            serve.run(application, name=_NAME, logging_config=self._telemetry.logging)
         except _RAY_ERRORS:
             raise StartError(_reason()) from None
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 from components.reference import ComponentRef
 from diffusion.batcher import Limits, Run, StepBatcher, Ticket
@@ -139,7 +140,8 @@ class StepLoop:
         if not walk.found_free_row:
             self._tell_positions()
         if self._driver is None or self._driver.done():
-            self._driver = asyncio.create_task(self._drive())
+            # not in the context of the walk that happened to come first: others would be logged under its request's id
+            self._driver = asyncio.create_task(self._drive(), context=Context())
             self._driver.add_done_callback(self._driven)
         return walk
 
@@ -270,7 +272,7 @@ class StepLoop:
         for walk, fault in settled.failed:
             if not isinstance(fault, RuntimeFault):
                 # never its words: they may quote what the caller wrote
-                _log.error("%s: %s", walk.order.pin, type(fault).__name__)
+                walk.context.run(_log.error, "%s: %s", walk.order.pin, type(fault).__name__)
             walk.news.put_nowait(_failure())
         self._settled = None
         self._count(settled)
@@ -282,9 +284,9 @@ class StepLoop:
         if settled.together is not None:
             self._metrics.split(pin)
             self._on_run(pin, first.stage, settled.together)
-        for _, fault in settled.failed:
+        for walk, fault in settled.failed:
             if isinstance(fault, RuntimeFault):
-                self._on_run(pin, first.stage, fault)
+                walk.context.run(self._on_run, pin, first.stage, fault)
         if moved:
             self._on_run(pin, first.stage, None)
             self._metrics.ran(pin, len(moved), run.rows, run.rows / self._limits.rows, settled.seconds)

@@ -14,6 +14,7 @@ from services.messages import ReplicaReport, Worked
 from services.metrics import CacheMetrics
 from services.stage_host import StageHost, StageSettings
 from services.timelines.spans import Stopwatch
+from services.timelines.tracing import export
 
 
 class TextEncoderSettings(StageSettings):
@@ -43,7 +44,9 @@ class TextEncoderDeployment:
             self._caches.used(stage, str(pin), stage.cache_figures)
             return Worked(encoded, span)
 
-        return await self._host.run(pin, work)
+        worked = await self._host.run(pin, work)
+        export(worked.span)
+        return worked
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

@@ -13,6 +13,7 @@ from services.errors import NonFiniteImageError
 from services.messages import ReplicaReport, Worked
 from services.stage_host import StageHost, StageSettings
 from services.timelines.spans import Stopwatch
+from services.timelines.tracing import export
 
 
 def _probe(stage: VaeDecoder) -> None:
@@ -40,6 +41,7 @@ class VaeDecoderDeployment:
             return Worked(batch, self._host.span("decode", watch, pin, rows=len(latents)))
 
         worked = await self._host.run(pin, work)
+        export(worked.span)
         [fault] = worked.made.faults
         if fault is not None:
             raise NonFiniteImageError(f"{pin} gave {fault}", pin)

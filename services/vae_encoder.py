@@ -13,6 +13,7 @@ from runtime.feeds import zero_feeds
 from services.messages import ReplicaReport, Worked
 from services.stage_host import StageHost, StageSettings
 from services.timelines.spans import Stopwatch
+from services.timelines.tracing import export
 
 
 def _probe(stage: VaeEncoder) -> None:
@@ -35,7 +36,9 @@ class VaeEncoderDeployment:
             encoded = stage.encode(pixels)
             return Worked(encoded, self._host.span("encode", watch, pin, rows=len(pixels)))
 
-        return await self._host.run(pin, work)
+        worked = await self._host.run(pin, work)
+        export(worked.span)
+        return worked
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

@@ -1,6 +1,7 @@
 """One walk on a denoiser's replica: what it was asked for, and what it tells on its way."""
 
 import asyncio
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -28,6 +29,8 @@ News: TypeAlias = WalkReport | Exception
 class ActiveWalk:
     """A walk that was admitted and has not ended; used from one event loop.
 
+    What is logged of it is logged in its `context`, which knows its request's id.
+
     While a run is on its track belongs to the worker thread: `moved` takes from it what is to be told, between two
     runs, and `tell` tells it while the next one is on.
     """
@@ -44,6 +47,7 @@ class ActiveWalk:
     timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
     log: RunLog = field(default_factory=RunLog)
+    context: Context = field(default_factory=copy_context)
     _previewed: int = 0
     _unreported: list[FloatArray] = field(default_factory=list)
     _report: WalkReport | None = None

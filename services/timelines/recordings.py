@@ -1,6 +1,7 @@
 """What the ingress tells of one request, from when it is read until it is answered."""
 
 from services.timelines.spans import Fact, Span, Stopwatch
+from services.timelines.tracing import export
 
 
 class Recording:
@@ -14,7 +15,9 @@ class Recording:
 
     def lap(self, name: str, *parts: Span) -> None:
         """What was done since the last lap has this name, and is made of these parts."""
-        self._parts.append(self._lap.span(name, *parts))
+        lap = self._lap.span(name, *parts)
+        self._parts.append(lap)
+        export(lap)
         self._lap = Stopwatch()
         self._seconds = self._watch.seconds
 

@@ -20,14 +20,20 @@ from tests.services.ingress.http.test_streaming import streamed
 PATH = "/v1/requests/{}/timeline"
 
 
-@pytest.fixture
-def server(server: Server) -> Server:
+def with_timelines(server: Server) -> Server:
+    """The server with the face, which finds what the faces beside it have kept."""
+
     async def find(request_id: str, owner: str) -> Timeline | None:
         return server.timelines.find(request_id, owner)
 
     server.faces.append(TimelinesFace(find))
     server.app = create_app(server.faces, server.metrics, RETRY_AFTER_S)
     return server
+
+
+@pytest.fixture
+def server(server: Server) -> Server:
+    return with_timelines(server)
 
 
 def graph_of(order: Order, start: float) -> Span:

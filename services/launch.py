@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 import click
 import ray
@@ -31,6 +30,7 @@ _STDERR = 2
 _START_LOOK_S = 0.005
 # Ray's own exceptions, and Python's that it raises where it cannot start or deploy
 _RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
+_TRACES_BESIDE_LOGS = "ray.serve._private.tracing_utils:default_tracing_exporter"
 _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
 # how Python writes an exception under its trace
 _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
@@ -48,10 +48,12 @@ class Telemetry:
         """Serve's logging_config, of its own parts and of applications alike."""
         return {"encoding": "JSON" if self.json_logs else "TEXT"}
 
-    @property
-    def tracing(self) -> dict[str, Any] | None:
-        """Serve's tracing_config; the environment names where traces go, if not beside the logs."""
-        return None if self.trace_share is None else {"enabled": True, "sampling_ratio": self.trace_share}
+    def set_environment(self) -> None:
+        """Set what Serve's processes read of traces; who names an exporter in the environment has that one."""
+        # the proxies take no notice of the tracing_config of serve.start, only of these
+        if self.trace_share is not None:
+            os.environ.setdefault("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", _TRACES_BESIDE_LOGS)
+            os.environ["RAY_SERVE_TRACING_SAMPLING_RATIO"] = str(self.trace_share)
 
 
 def launch(make: Callable[[], Application], host: str, port: int, telemetry: Telemetry) -> None:
@@ -140,6 +142,7 @@ class _Start(threading.Thread):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # by itself Ray runs its workers, our replicas, 15 levels nicer than everything else on the machine
         os.environ.setdefault("RAY_worker_niceness", "0")
+        self._telemetry.set_environment()
         # After a stop, what this thread still asks of Ray must fail: by itself Ray would start anew for it. Its own
         # variable for this, RAY_ENABLE_AUTO_CONNECT, is read when it is imported.
         auto_init_hook.enable_auto_connect = False
@@ -150,7 +153,6 @@ class _Start(threading.Thread):
             serve.start(
                 http_options={"host": self._host, "port": self._port},
                 logging_config=self._telemetry.logging,
-                tracing_config=self._telemetry.tracing,
             )
         except (*_RAY_ERRORS, ValueError) as error:
             raise StartError(f"Ray cannot start: {_first_line(error)}") from None

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.traces import read_spans
 from tests.services.cluster import comes_true
 from tests.services.server import GENERATIONS, Served, serving, temporary_home
 
@@ -113,7 +114,7 @@ def test_a_callers_trace_goes_through_every_deployment_down_to_the_runs(served: 
 
 def test_logs_are_structured_and_know_their_request(served: Served) -> None:
     draw(served, "logged")
-    wanted = {*STAGES, "graph", "ingress"}
+    wanted = {f"default_{name}" for name in (*STAGES, "graph", "ingress")}
     assert comes_true(lambda: {line["deployment"] for line in logged(served)["logged"]} >= wanted)
 
 
@@ -143,15 +144,4 @@ def logged(served: Served) -> dict[str, list[dict[str, Any]]]:
 
 
 def exported(served: Served) -> list[dict[str, Any]]:
-    """What the file exporter wrote: JSON objects one after the other."""
-    decoder, found = json.JSONDecoder(), []
-    for file in (serve_logs(served) / "spans").iterdir():
-        rest = file.read_text().strip()
-        while rest:
-            try:
-                span, end = decoder.raw_decode(rest)
-            except ValueError:
-                break  # it is being written
-            found.append(span)
-            rest = rest[end:].strip()
-    return found
+    return read_spans(serve_logs(served))

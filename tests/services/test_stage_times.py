@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from components.contract import Kind
 from services import step_loop
+from services.errors import ServingError
 from services.joint_runs import advance
 from services.messages import (
     Drawn,
@@ -208,3 +210,32 @@ def test_what_a_replica_that_stopped_had_of_it_is_told(live: LiveModel) -> None:
     assert [part.name for part in denoiser.parts] == ["lost", "walk"]
     assert denoiser.parts[0].component == live.pins[Kind.DENOISER]
     check(drawn.pictures[0].times)
+
+
+def test_a_walk_that_fails_is_logged_as_its_own_request(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks: ContextVar[str] = ContextVar("asks", default="nobody")
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        step_loop._log, "error", lambda form, *values: logged.append((asks.get(), form % values)), raising=True
+    )
+
+    def fails_for_large(stage: Any, tracks: Any, *more: Any) -> Any:
+        if tracks[0].query.latents.shape[2] == 16:
+            raise ValueError("a fault of ours")
+        return advance(stage, tracks, *more)
+
+    monkeypatch.setattr(step_loop, "advance", fails_for_large)
+
+    async def asked_by(who: str, walk: Coroutine[Any, Any, Any]) -> Any:
+        asks.set(who)
+        return await walk
+
+    async def work(house: House) -> None:
+        first = asyncio.create_task(asked_by("first", house.latents(request(200))))
+        await until(lambda: house.deployment._loop._batcher.admitted, first)
+        with pytest.raises(ServingError):
+            await asyncio.create_task(asked_by("second", house.latents(request(3, side=128))))
+        await first
+
+    in_house(published, work)
+    assert logged == [("second", f"{published[0].pins[Kind.DENOISER]}: ValueError")]

@@ -11,11 +11,13 @@ _ROW, _LABELS, _BARS, _TIMES, _PAD = 22, 190, 520, 80, 10
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .time { text-anchor: end; font-variant-numeric: tabular-nums; }
+.ground { fill: #ffffff; }
 .row { fill: #eff1f4; }
 .call { fill: #9db7e8; }
 .work { fill: #2f62c4; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
+  .ground { fill: #0d1117; }
   .row { fill: #22272e; }
   .call { fill: #34548f; }
   .work { fill: #7aa5ff; }
@@ -74,6 +76,7 @@ def as_svg(timeline: Timeline) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
             f"<title>Waterfall of one request: {escape(said)}</title>",
             f"<style>{_STYLE}</style>",
+            '<rect class="ground" width="100%" height="100%"/>',
             *(line for index, row in enumerate(rows) for line in _svg_row(row, _PAD + index * _ROW, whole)),
             "</svg>\n",
         ]

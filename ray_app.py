@@ -24,7 +24,7 @@ from services.jobs.deployment import JobsDeployment
 from services.keys.exposure import require_keys
 from services.keys.source import KeySource
 from services.latents.deployment import LatentsDeployment
-from services.launch import launch
+from services.launch import Telemetry, launch
 from services.rollout.deployment import RolloutDeployment
 from services.rollout.settings import RolloutSettings
 from services.settings import GraphArgs
@@ -111,6 +111,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         webhook_http=args.jobs.webhook_http,
         webhook_private=args.jobs.webhook_private,
         keys=args.keys,
+        timelines=args.timelines,
         open=args.ingress.open,
     )
     return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, jobs, front)
@@ -171,7 +172,13 @@ def _folder(args: GraphArgs) -> Path | None:
 @click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="where to listen")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-def main(given: tuple[str, ...], host: str, port: int) -> None:
+@click.option("--json-logs", is_flag=True, help="write Serve's logs as JSON")
+@click.option(
+    "--trace-share",
+    type=click.FloatRange(0, 1),
+    help="write OpenTelemetry traces, of that share of the requests whose callers do not decide; not given: none",
+)
+def main(given: tuple[str, ...], host: str, port: int, json_logs: bool, trace_share: float | None) -> None:
     """Start the graph on this machine and serve until a signal comes; arguments are such as denoiser.replicas=2.
 
     Like `serve run ray_app:graph`; but it says in one sentence why it cannot start, and lets requests finish when it
@@ -186,7 +193,7 @@ def main(given: tuple[str, ...], host: str, port: int) -> None:
         require_keys(host, has_keys=KeySource(args.keys).keyring is not None, is_open=args.ingress.open)
         return build(args)
 
-    launch(make, host, port)
+    launch(make, host, port, Telemetry(json_logs, trace_share))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from benchmarks.report import Found, make_report, to_json
 from benchmarks.swap_command import swap
 from benchmarks.tables import show
 from benchmarks.task import Task, read_task
+from benchmarks.timeline_command import timeline
 from components.contract import Kind
 
 _ALL = list(Part)
@@ -33,6 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(coldstart)
 app.command()(swap)
 app.command()(cluster)
+app.command()(timeline)
 
 
 @app.callback(invoke_without_command=True)

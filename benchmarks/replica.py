@@ -19,16 +19,19 @@ from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestRules
 from registry.settings import RegistrySettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
-from services.messages import Terms, WalkOrder
+from services.messages import Terms, WalkOrder, Worked
 from services.metrics.denoiser import DenoiserMetrics
 from services.settings import ChainArgs
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost
 from services.step_loop import StepLoop
+from services.timelines.spans import Span
 
 _PIN = ComponentRef(name=f"bench.{Kind.DENOISER}", version=1, sha256="0" * 64)
 # the plain queue refuses nothing, so neither does the other
 _NO_BOUND = 2**62
+# no text encoder worked on it
+_NO_WORK = Span("encode", 0.0, 0.0)
 
 
 class System(Protocol):
@@ -74,7 +77,7 @@ class Replica(DenoiserDeployment):
             terms=Terms(),
             report_every=ChainArgs().snapshot_every,
         )
-        async with aclosing(self.walk(order, encoded)) as reports:  # type: ignore[type-var]  # a generator
+        async with aclosing(self.walk(order, Worked(encoded, _NO_WORK))) as reports:  # type: ignore[type-var]  # a generator
             async for report in reports:
                 if report.latents is not None:
                     return report.latents

@@ -83,12 +83,14 @@ class ImageRequest(Walk):
 class EncodedText:
     """Conditioning of several texts: arrays by name, each [texts, tokens, width], and which text was cut off.
 
-    `tokens` counts those of each text that were read, without marks and padding; empty where nobody counted.
+    `tokens` counts those of each text that were read, without marks and padding; empty where nobody counted. `cached`
+    counts the texts that had been encoded before.
     """
 
     arrays: Arrays
     truncated: tuple[bool, ...]
     tokens: tuple[int, ...] = ()
+    cached: int = 0
 
     def row(self, index: int) -> Arrays:
         """The conditioning of one text, each array [1, tokens, width]."""

@@ -61,7 +61,8 @@ class TextEncoder:
         """
         check_name("weighting", weighting, WEIGHTINGS)
         check_whole("clip_skip", clip_skip, 1, self.contract.most_clip_skip)
-        prompts = [self._encode(text, max_chunks, weighting, clip_skip) for text in texts]
+        encoded = [self._encode(text, max_chunks, weighting, clip_skip) for text in texts]
+        prompts = [prompt for prompt, _ in encoded]
         chunks = max(prompt.chunks for prompt in prompts)
         filled = [self._filled(prompt, chunks, clip_skip) for prompt in prompts]
         joined = {
@@ -70,7 +71,7 @@ class TextEncoder:
         for array in joined.values():
             array.flags.writeable = False
         truncated, tokens = zip(*((prompt.truncated, prompt.tokens) for prompt in prompts), strict=True)
-        return EncodedText(joined, truncated, tokens)
+        return EncodedText(joined, truncated, tokens, sum(cached for _, cached in encoded))
 
     def probe(self) -> None:
         """Run the session once, past whatever is kept.
@@ -80,21 +81,22 @@ class TextEncoder:
         """
         self._run([self._tokenizer.row(())], clip_skip=1)
 
-    def _encode(self, text: str, max_chunks: int, weighting: str, clip_skip: int) -> EncodedPrompt:
+    def _encode(self, text: str, max_chunks: int, weighting: str, clip_skip: int) -> tuple[EncodedPrompt, bool]:
+        """A text's conditioning, and whether it had been encoded before."""
         key = cache_key(text, weighting, max_chunks, clip_skip)
         found = self._cache.find(key)
         if found is not None:
-            return found
+            return found, True
         run = partial(self._run, clip_skip=clip_skip)
         prompt = WEIGHTINGS[weighting].encode(self._tokenizer, run, text, max_chunks)
         self._cache.keep(key, prompt)
-        return prompt
+        return prompt, False
 
     def _filled(self, prompt: EncodedPrompt, chunks: int, clip_skip: int) -> dict[str, FloatArray]:
         """A prompt's arrays [chunks * tokens, width], with empty chunks at the end where it has fewer."""
         arrays = prompt.arrays
         if prompt.chunks < chunks:
-            empty = self._encode("", 1, "none", clip_skip).arrays
+            empty = self._encode("", 1, "none", clip_skip)[0].arrays
             more = chunks - prompt.chunks
             arrays = {name: np.concatenate([array, *[empty[name]] * more]) for name, array in arrays.items()}
         return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}

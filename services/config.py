@@ -82,6 +82,7 @@ def serve_config(args: GraphArgs) -> dict[str, Any]:
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT},
+        "logging_config": {"encoding": "JSON"},
         "applications": [application],
     }
 

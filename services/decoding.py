@@ -11,20 +11,21 @@ from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from services.calls import Answered, answered
 from services.errors import GivenUpError, NonFiniteImageError, ServingError
-from services.messages import Decoded, Pins
+from services.messages import Pins, Worked
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
+from services.timelines.spans import Span
 
 _log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """One picture's pixels [height, width, 3], the version that made them, and the seconds that it worked on them."""
+    """One picture's pixels [height, width, 3], the version that made them, and the span of its work."""
 
     pixels: Pixels
     decoder: ComponentRef
-    seconds: float
+    span: Span
 
 
 class PictureDecoder:
@@ -91,8 +92,8 @@ class PictureDecoder:
         Raises:
             NonFiniteImageError: it gave none.
         """
-        answer: Answered[Decoded] = await answered(self._vae_decoder.decode.remote(pin, latents))
+        answer: Answered[Worked[Pixels]] = await answered(self._vae_decoder.decode.remote(pin, latents))
         decoded = answer.result
-        transfer_s = max(0.0, answer.seconds - decoded.present_s)
-        self._metrics.answered(Kind.VAE_DECODER, pin, decoded.pixels.nbytes, answer.queued_s, transfer_s)
-        return Made(decoded.pixels, pin, decoded.seconds)
+        transfer_s = None if decoded.present_s is None else max(0.0, answer.seconds - decoded.present_s)
+        self._metrics.answered(Kind.VAE_DECODER, pin, decoded.made.nbytes, answer.queued_s, transfer_s)
+        return Made(decoded.made, pin, decoded.span)

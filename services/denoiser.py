@@ -17,12 +17,13 @@ from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestRules
 from runtime.settings import SessionSettings
 from services.errors import StartError
-from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport
+from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport, Worked
 from services.metrics.denoiser import DenoiserMetrics
 from services.scaling import SPEED, WORK
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageHost, StageSettings
 from services.step_loop import StepLoop
+from services.timelines.tracing import export
 
 # The noise of a larger picture takes milliseconds, in which others must not wait; that of a smaller one less than the
 # way to a thread and back, in which a run would begin without it.
@@ -83,11 +84,11 @@ class DenoiserDeployment:
         settings = settings.own(Kind.DENOISER)
         limits = settings.limits(record.live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
-        self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran)
+        self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran, replica=self._host.replica)
         await self._host.start(record)
 
     async def walk(
-        self, order: WalkOrder, encoded: EncodedText, source: LatentDistribution | None = None
+        self, order: WalkOrder, encoded: Worked[EncodedText], source: Worked[LatentDistribution] | None = None
     ) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
 
@@ -96,8 +97,8 @@ class DenoiserDeployment:
         arrival = self._loop.arrive()
         async with self._host.using(order.pin) as stage:
             with self._host.working(order.pin):
-                image = None if source is None else EncodedImage(source, order.mask)
-                [job] = denoise_jobs(order.request, encoded, stage.space, image=image)
+                image = None if source is None else EncodedImage(source.made, order.mask)
+                [job] = denoise_jobs(order.request, encoded.made, stage.space, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)
@@ -107,6 +108,8 @@ class DenoiserDeployment:
                     track = await asyncio.to_thread(stage.begin, job, order.snapshot)
                 async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
                     async for report in reports:
+                        if report.span is not None:
+                            export(report.span)
                         yield report
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:

@@ -3,30 +3,31 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import ObjectLostError
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, ImageRequest, LatentDistribution
+from components.messages import FloatArray, ImageRequest
 from pipeline.story.origin import Origin
-from services.calls import Answered, answered
 from services.decoding import PictureDecoder
+from services.encoders import Encoded, Encoders
 from services.encoding import describe, encode_picture, origin_of
 from services.errors import DeadlineExceededError
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
-from services.messages import Drawn, Order, Picture, Progress, Queued, StageTimes, WalkOrder, WalkReport
+from services.messages import Drawn, Order, Picture, Progress, Queued, WalkOrder, WalkReport
 from services.metrics.graph import GraphMetrics
-from services.retries import LOST, Losses, again_where_lost
+from services.replica import whereabouts
+from services.retries import LOST, Losses
 from services.shadows import Shadows, Shown
-
-Result = TypeVar("Result")
+from services.stage_times import times_of
+from services.timelines.spans import Span, Stopwatch
+from services.timelines.tracing import export
 
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
@@ -54,26 +55,22 @@ class _Watch:
     preview_every: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Encoded:
-    """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any."""
-
-    texts: DeploymentResponse
-    source: DeploymentResponse | None
-
-
 @dataclass(slots=True, eq=False)
 class _Drawing:
-    """An order under way, and what it starts from; `truncated` says whether the prompt and the negative were cut."""
+    """An order under way, and what it starts from."""
 
     id: str
     order: Order
-    encoded: _Encoded
-    truncated: tuple[bool, bool]
+    encoded: Encoded
     origin: Origin
-    encoder_s: tuple[float, float | None]
     arrived: float
     watch: _Watch | None
+
+    @property
+    def truncated(self) -> tuple[bool, bool]:
+        """Whether the prompt was cut, and whether the negative prompt was."""
+        cut = self.encoded.told.truncated
+        return cut[0], any(cut[1:])
 
     def tell(self, image: int, report: WalkReport) -> None:
         """Pass on what a walk reports, but that it is about to risk something."""
@@ -99,6 +96,13 @@ class _Drawing:
         return time.monotonic() - self.arrived
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _DrawnPicture:
+    picture: Picture
+    shown: Shown
+    span: Span
+
+
 class GraphDeployment:
     """Sends an order through the stages, and once more through another replica where one stops."""
 
@@ -112,11 +116,11 @@ class GraphDeployment:
         latents: DeploymentHandle,
         settings: GraphSettings,
     ) -> None:
-        self._text_encoder = text_encoder
         self._denoiser = denoiser.options(stream=True)
-        self._vae_encoder = vae_encoder
         self._settings = settings
+        self._replica, _ = whereabouts()
         self._metrics = GraphMetrics()
+        self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
         self._keeper = Keeper(latents, self._metrics)
@@ -155,11 +159,10 @@ class GraphDeployment:
         return await self._views.compare(order)
 
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
-        arrived = time.monotonic()
-        encoded, texts, encoder_s = await self._encode(order)
+        arrived, clock = time.monotonic(), Stopwatch()
+        encoded = await self._encoders.encode(order)
         origin = await asyncio.to_thread(origin_of, order.source)
-        truncated = (texts.truncated[0], any(texts.truncated[1:]))
-        drawing = _Drawing(uuid.uuid4().hex, order, encoded, truncated, origin, encoder_s, arrived, watch)
+        drawing = _Drawing(uuid.uuid4().hex, order, encoded, origin, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -168,77 +171,44 @@ class GraphDeployment:
             for picture in pictures:
                 picture.cancel()
         if order.shadow is not None:
-            self._shadows.start(order.shadow, [shown for _, shown in drawn])
-        return Drawn(tuple(picture for picture, _ in drawn), *truncated, text_tokens=sum(texts.tokens))
+            self._shadows.start(order.shadow, [one.shown for one in drawn])
+        span = clock.span("graph", *encoded.spans, *(one.span for one in drawn), replica=self._replica)
+        export(span)
+        pictures_drawn = tuple(one.picture for one in drawn)
+        return Drawn(pictures_drawn, *drawing.truncated, text_tokens=sum(encoded.told.tokens), span=span)
 
-    async def _encode(self, order: Order) -> tuple[_Encoded, EncodedText, tuple[float, float | None]]:
-        # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        encode_texts = _timed(again_where_lost(Kind.TEXT_ENCODER, self._metrics, lambda: self._encode_texts(order)))
-        encode_source = _timed(again_where_lost(Kind.VAE_ENCODER, self._metrics, lambda: self._encode_source(order)))
-        ours, theirs = asyncio.create_task(encode_texts), asyncio.create_task(encode_source)
-        try:
-            (texts, texts_s), (source, source_s) = await asyncio.gather(ours, theirs)
-        finally:
-            # where one fails nobody wants the other
-            ours.cancel()
-            theirs.cancel()
-        return _Encoded(texts[0], source), texts[1], (texts_s, None if source is None else source_s)
-
-    async def _encode_texts(self, order: Order) -> tuple[DeploymentResponse, EncodedText]:
-        request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
-        response = self._text_encoder.encode.remote(
-            pin,
-            request.texts,
-            request.prompt_chunks,
-            request.weighting,
-            request.clip_skip,
-        )
-        answer: Answered[EncodedText] = await answered(response)
-        size = sum(array.nbytes for array in answer.result.arrays.values())
-        self._metrics.answered(Kind.TEXT_ENCODER, pin, size, answer.queued_s)
-        return response, answer.result
-
-    async def _encode_source(self, order: Order) -> DeploymentResponse | None:
-        if order.source is None:
-            return None
-        pin = order.pins[Kind.VAE_ENCODER]
-        response = self._vae_encoder.encode.remote(pin, order.source.pixels)
-        answer: Answered[LatentDistribution] = await answered(response)
-        size = sum(array.nbytes for array in answer.result)
-        self._metrics.answered(Kind.VAE_ENCODER, pin, size, answer.queued_s)
-        return response
-
-    async def _picture(self, drawing: _Drawing, image: int) -> tuple[Picture, Shown]:
-        order = drawing.order
+    async def _picture(self, drawing: _Drawing, image: int) -> _DrawnPicture:
+        order, watch = drawing.order, Stopwatch()
         request = order.request.picture(image)
-        (latents, queued_s), walk_s = await _timed(self._walk(drawing, image))
+        latents, walk = await self._walk(drawing, image)
         drawing.require_time()
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
-            made, decoder_s = await _timed(self._decoder.picture(latents, order.pins, order.fallback))
+            decoding = Stopwatch()
+            made = await self._decoder.picture(latents, order.pins, order.fallback)
+            decode = decoding.span(Kind.VAE_DECODER, made.span, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
-            data, file_s = await _timed(asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata))
-            kept = await keeping
+            writing = Stopwatch()
+            data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
+            file = writing.span("file", bytes=len(data))
+            kept, keep = await keeping
         finally:
             keeping.cancel()
-        times = StageTimes(
-            text_encoder_s=drawing.encoder_s[0],
-            vae_encoder_s=drawing.encoder_s[1],
-            queued_s=queued_s,
-            denoiser_s=max(0.0, walk_s - queued_s),
-            vae_decoder_s=decoder_s,
-            file_s=file_s,
-            total_s=drawing.waited_s(),
-        )
+        parts = (walk, decode, file) if keep is None else (walk, decode, file, keep)
+        span = watch.span("picture", *parts, image=image)
+        times = times_of((*drawing.encoded.spans, *parts), drawing.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
-        return picture, Shown(latents, made)
+        return _DrawnPicture(picture, Shown(latents, made), span)
 
-    async def _keep(self, drawing: _Drawing, request: ImageRequest, latents: FloatArray) -> str | None:
+    async def _keep(
+        self, drawing: _Drawing, request: ImageRequest, latents: FloatArray
+    ) -> tuple[str | None, Span | None]:
         order = drawing.order
         if not order.store_latents or order.contract is None:
-            return None
+            return None, None
+        watch = Stopwatch()
         kept = KeptLatents(
             latents=latents,
             request=request,
@@ -248,16 +218,19 @@ class GraphDeployment:
             negative_prompt_truncated=drawing.truncated[1],
         )
         terms = order.terms
-        return await self._keeper.keep(kept, terms.tenant if terms.owner is None else terms.owner)
+        id_ = await self._keeper.keep(kept, terms.whose)
+        return id_, watch.span("keep")
 
-    async def _walk(self, drawing: _Drawing, image: int) -> tuple[FloatArray, float]:
+    async def _walk(self, drawing: _Drawing, image: int) -> tuple[FloatArray, Span]:
         """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off.
 
-        Beside them come the seconds that it waited for its first step at the last of these replicas.
+        Beside them comes the span of all of it, made of what each of these replicas had of it.
         """
+        watch, parts = Stopwatch(), []
         losses = Losses(Kind.DENOISER, self._metrics)
         order = self._walk_order(drawing, image)
         while True:
+            attempt = Stopwatch()
             reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
                 async for report in reports:
@@ -268,7 +241,8 @@ class GraphDeployment:
                     drawing.tell(image, report)
                     if report.latents is not None:
                         self._metrics.answered(Kind.DENOISER, order.pin, report.latents.nbytes)
-                        return report.latents, report.queued_s
+                        parts.append(_span_of(report))
+                        return report.latents, watch.span(Kind.DENOISER, *parts, stage=Kind.DENOISER)
                 losses.count()
             except LOST as error:
                 # a replica that only seemed to be gone must not go on with it too
@@ -279,11 +253,12 @@ class GraphDeployment:
                 losses.count()
                 if encoded_lost:
                     # it went with the machine that kept it, and every other denoiser would miss it too
-                    drawing.encoded, *_ = await self._encode(drawing.order)
+                    drawing.encoded = await self._encoders.encode(drawing.order)
             except BaseException:
                 # whoever leaves before the end wants no more of it
                 reports.cancel()
                 raise
+            parts.append(attempt.span("lost", stage=Kind.DENOISER, component=order.pin))
             # where it stopped the next report may just have been on its way
             past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
             order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
@@ -303,7 +278,6 @@ class GraphDeployment:
         )
 
 
-async def _timed(work: Awaitable[Result]) -> tuple[Result, float]:
-    """What comes of some work, and the seconds until it came."""
-    begun = time.monotonic()
-    return await work, time.monotonic() - begun
+def _span_of(report: WalkReport) -> Span:
+    assert report.span is not None, "the last report has it"
+    return report.span

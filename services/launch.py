@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 import click
@@ -29,19 +30,40 @@ _STDERR = 2
 _START_LOOK_S = 0.005
 # Ray's own exceptions, and Python's that it raises where it cannot start or deploy
 _RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
+_TRACES_BESIDE_LOGS = "ray.serve._private.tracing_utils:default_tracing_exporter"
 _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
 # how Python writes an exception under its trace
 _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
 
 
-def launch(make: Callable[[], Application], host: str, port: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """How Serve writes logs, and of which share of the requests a trace; None for none, whatever their callers say."""
+
+    json_logs: bool = False
+    trace_share: float | None = None
+
+    @property
+    def logging(self) -> dict[str, str]:
+        """Serve's logging_config, of its own parts and of applications alike."""
+        return {"encoding": "JSON" if self.json_logs else "TEXT"}
+
+    def set_environment(self) -> None:
+        """Set what Serve's processes read of traces; who names an exporter in the environment has that one."""
+        # the proxies take no notice of the tracing_config of serve.start, only of these
+        if self.trace_share is not None:
+            os.environ.setdefault("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", _TRACES_BESIDE_LOGS)
+            os.environ["RAY_SERVE_TRACING_SAMPLING_RATIO"] = str(self.trace_share)
+
+
+def launch(make: Callable[[], Application], host: str, port: int, telemetry: Telemetry) -> None:
     """Start Ray, run the application that `make` builds, and return after SIGTERM or SIGINT and a drain.
 
     Raises:
         click.ClickException: it cannot start; the message is one sentence.
     """
     signals = _Signals()
-    start = _Start(make, host, port)
+    start = _Start(make, host, port, telemetry)
     start.start()
     while not start.ended.is_set():
         # Ray puts handlers of its own in place while it starts, which end the process with a stack on screen
@@ -93,9 +115,10 @@ class _Start(threading.Thread):
     `ended` is set when everything is ready, or `error` says why not.
     """
 
-    def __init__(self, make: Callable[[], Application], host: str, port: int) -> None:
+    def __init__(self, make: Callable[[], Application], host: str, port: int, telemetry: Telemetry) -> None:
         super().__init__(daemon=True)
         self._make = make
+        self._telemetry = telemetry
         self._host = host
         self._port = port
         self.ended = threading.Event()
@@ -119,6 +142,7 @@ class _Start(threading.Thread):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # by itself Ray runs its workers, our replicas, 15 levels nicer than everything else on the machine
         os.environ.setdefault("RAY_worker_niceness", "0")
+        self._telemetry.set_environment()
         # After a stop, what this thread still asks of Ray must fail: by itself Ray would start anew for it. Its own
         # variable for this, RAY_ENABLE_AUTO_CONNECT, is read when it is imported.
         auto_init_hook.enable_auto_connect = False
@@ -126,11 +150,14 @@ class _Start(threading.Thread):
             with _without_stderr():
                 ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR)
             logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
-            serve.start(http_options={"host": self._host, "port": self._port})
+            serve.start(
+                http_options={"host": self._host, "port": self._port},
+                logging_config=self._telemetry.logging,
+            )
         except (*_RAY_ERRORS, ValueError) as error:
             raise StartError(f"Ray cannot start: {_first_line(error)}") from None
         try:
-            serve.run(application, name=_NAME)
+            serve.run(application, name=_NAME, logging_config=self._telemetry.logging)
         except _RAY_ERRORS:
             raise StartError(_reason()) from None
 

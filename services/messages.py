@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from components.contract import Contract, Kind
 from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot
 from components.reference import ComponentRef
 from diffusion.batcher_records import Priority
 from registry.rollout.state import Canary, Shadow
+from services.timelines.spans import Span
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Pins: TypeAlias = Mapping[Kind, ComponentRef]
 PassesWith: TypeAlias = Literal["registry", "room"]
 # what an answer says of `quality`, as OpenAI has it
 ToldQuality: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
+
+Made = TypeVar("Made")
 
 # of the stages that a picture goes through: a request may ask for other versions than the live ones
 OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
@@ -108,6 +111,11 @@ class Terms:
     deadline_s: float | None = None
     owner: str | None = None
 
+    @property
+    def whose(self) -> str:
+        """Whose it is that the request keeps."""
+        return self.tenant if self.owner is None else self.owner
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
@@ -177,8 +185,8 @@ class WalkReport:
 
     `progress` is what came since the report before. `preview` is one pixel for each latent pixel, [height, width, 3].
     Of a walk that shares no run one comes when it has arrived, and one that is `at_risk` before each of its runs. Where
-    `position` is not 0 it waits for its first run, and position - 1 others came before it; the last report tells in
-    `queued_s` how long it did.
+    `position` is not 0 it waits for its first run, and position - 1 others came before it. The last one has the `span`
+    of the walk.
     """
 
     step: int
@@ -188,7 +196,7 @@ class WalkReport:
     latents: FloatArray | None = None
     at_risk: bool = False
     position: int = 0
-    queued_s: float = 0.0
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,25 +254,26 @@ class Picture:
 class Drawn:
     """The pictures of one order, and whether its prompt and its negative prompt were cut at the token limit.
 
-    `text_tokens` counts those of both that were read.
+    `text_tokens` counts those of both that were read. `span` is the graph's work on it, None where a job was drawn.
     """
 
     pictures: tuple[Picture, ...]
     prompt_truncated: bool
     negative_prompt_truncated: bool
     text_tokens: int = 0
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decoded:
-    """One picture's pixels [height, width, 3], and the seconds that its version worked on it.
+class Worked(Generic[Made]):
+    """What a stage's replica made of a call, and the span of the work alone.
 
-    `present_s` is how long the call was in the replica altogether.
+    `present_s` is how long the call was in the replica altogether, None where that was not timed.
     """
 
-    pixels: Pixels
-    seconds: float
-    present_s: float
+    made: Made
+    span: Span
+    present_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from services.files.blobs import Place
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
 from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
+from services.timelines.memory import TimelineSettings
 from services.variables import NESTED, PREFIX
 
 # variables of our prefix that other rooms read
@@ -221,6 +222,7 @@ class GraphArgs(BaseSettings):
     jobs: JobsArgs = JobsArgs()
     ingress: IngressArgs = IngressArgs()
     keys: KeySettings = KeySettings()
+    timelines: TimelineSettings = TimelineSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,11 +23,13 @@ from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
 from services.errors import ServingError
 from services.held_versions import Fetched, HeldVersions
-from services.messages import LiveRecord, ReplicaReport
+from services.messages import LiveRecord, Made, ReplicaReport, Worked
 from services.metrics.stage import StageMetrics
 from services.own_options import with_own_options
 from services.replica import whereabouts
 from services.stage_args import MOST_CALLS, StageArgs
+from services.timelines.spans import Fact, Span, Stopwatch
+from services.timelines.tracing import export
 
 _log = logging.getLogger("ray.serve")
 
@@ -43,7 +45,6 @@ class OpenStage(Protocol):
 
 
 Stage = TypeVar("Stage", bound=OpenStage)
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,6 @@ class Suspect(Generic[Stage]):
 
     stage: Stage
     faults: int
-
-
-class Done(NamedTuple, Generic[Result]):
-    """What came of one call's work, and the seconds that a thread was at it."""
-
-    result: Result
-    seconds: float
 
 
 class StageSettings(BaseModel):
@@ -100,7 +94,7 @@ class StageHost(Generic[Stage]):
         # Serve lets in as many calls as `max_ongoing_requests` says; a thread starts when there is a call for it
         self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
-        self._replica, self._node = whereabouts()
+        self.replica, self._node = whereabouts()
         self._replaced = False
 
     async def start(self, record: LiveRecord) -> None:
@@ -125,11 +119,11 @@ class StageHost(Generic[Stage]):
 
         A replica whose name is among `replaced` is no more healthy from now on, so that Serve starts another.
         """
-        self._replaced = self._replaced or self._replica in replaced
+        self._replaced = self._replaced or self.replica in replaced
         self._versions.want(wanted)
-        return ReplicaReport(self._replica, self._node, self._versions.report())
+        return ReplicaReport(self.replica, self._node, self._versions.report())
 
-    async def run(self, pin: ComponentRef, work: Callable[[Stage], Result]) -> Done[Result]:
+    async def run(self, pin: ComponentRef, work: Callable[[Stage], Worked[Made]]) -> Worked[Made]:
         """Do `work` on a pinned version in a thread; a fault of the runtime is counted, and raised as one sentence.
 
         Raises:
@@ -139,13 +133,14 @@ class StageHost(Generic[Stage]):
         async with self.using(pin) as stage:
             with self.working(pin):
                 try:
-                    done = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, stage)
+                    worked = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
                 except RuntimeFault as fault:
                     self.ran(pin, stage, fault)
                     raise ServingError(f"{self._kind}: something went wrong in this stage") from None
                 self.ran(pin, stage)
-                self.metrics.took(str(pin), "run", done.seconds)
-                return done
+                self.metrics.took(str(pin), "run", worked.span.seconds)
+                export(worked.span)
+                return worked
 
     def using(self, pin: ComponentRef) -> AbstractAsyncContextManager[Stage]:
         """A block that uses a pinned version, opened if need be, which stays open until its end.
@@ -171,6 +166,10 @@ class StageHost(Generic[Stage]):
                 self.metrics.failed(str(pin))
             raise
         self.metrics.worked(str(pin), time.perf_counter() - started)
+
+    def span(self, name: str, watch: Stopwatch, pin: ComponentRef, **facts: Fact) -> Span:
+        """What a pinned version has worked on until now, for a request's timeline."""
+        return watch.span(name, stage=self._kind, component=pin, replica=self.replica, **facts)
 
     def ran(self, pin: ComponentRef, stage: Stage, fault: RuntimeFault | None = None) -> None:
         """Take note of a run of a version's session: one that failed makes it suspect, one that did not clears it."""
@@ -232,8 +231,3 @@ class StageHost(Generic[Stage]):
         if opened.reason is not None:
             _log.warning("%s: no compiled copy: %s", pin, opened.reason)
         return opened.stage
-
-
-def _timed(work: Callable[[Stage], Result], stage: Stage) -> Done[Result]:
-    started = time.perf_counter()
-    return Done(work(stage), time.perf_counter() - started)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 from components.reference import ComponentRef
 from diffusion.batcher import Limits, Run, StepBatcher, Ticket
@@ -42,12 +43,17 @@ class StepLoop:
         metrics: DenoiserMetrics,
         on_run: Callable[[ComponentRef, Denoiser, RuntimeFault | None], object],
         clock: Callable[[], float] = time.monotonic,
+        replica: str = "",
     ) -> None:
-        """Run under `limits`; `on_run` learns of each run of a session whether it could be done."""
+        """Run under `limits`; `on_run` learns of each run of a session whether it could be done.
+
+        `replica` is the name of this one.
+        """
         self._limits = limits
         self._metrics = metrics
         self._on_run = on_run
         self._clock = clock
+        self._replica = replica
         self._batcher = StepBatcher(limits)
         self._rate = ServedRate()
         self._active: dict[str, ActiveWalk] = {}
@@ -144,7 +150,8 @@ class StepLoop:
         if not walk.found_free_row:
             self._tell_positions()
         if self._driver is None or self._driver.done():
-            self._driver = asyncio.create_task(self._drive())
+            # not in the context of the walk that happened to come first: others would be logged under its request's id
+            self._driver = asyncio.create_task(self._drive(), context=Context())
             self._driver.add_done_callback(self._driven)
         return walk
 
@@ -218,7 +225,6 @@ class StepLoop:
         started = self._clock()
         for walk in first_of:
             walk.begun = True
-            walk.queued_s = started - walk.arrival.seconds
         if first_of:
             self._tell_positions()
         pause_s = RISK_PAUSE_S if run.tickets[0].apart else 0.0
@@ -239,8 +245,9 @@ class StepLoop:
             outcome = await under_way.outcome
         except Exception as error:  # noqa: BLE001 - raised again, as one of ours, to whoever waits for the walks
             outcome = Outcome((error,) * len(under_way.walks))
-        now = self._clock()
-        seconds = now - under_way.started - under_way.pause_s
+        run, now = under_way.run, self._clock()
+        begun = under_way.started + under_way.pause_s
+        seconds = now - begun
         returning: list[Ticket] = []
         moved: list[ActiveWalk] = []
         failed: list[tuple[ActiveWalk, Exception]] = []
@@ -251,7 +258,7 @@ class StepLoop:
                 self._forget(walk)
                 failed.append((walk, fault))
                 continue
-            walk.moved()
+            walk.moved(begun, seconds, run.rows, len(run.tickets))
             walk.shared(seconds, now)
             moved.append(walk)
             if walk.track.done:
@@ -260,7 +267,7 @@ class StepLoop:
             track = walk.track
             walk.ticket = walk.ticket.again(track.rows, track.rows_to_come, apart=walk.alone)
             returning.append(walk.ticket)
-        answered = [ticket for ticket, fault in zip(under_way.run.tickets, outcome.faults, strict=True) if not fault]
+        answered = [ticket for ticket, fault in zip(run.tickets, outcome.faults, strict=True) if not fault]
         # a run apart holds one walk where others would wait: it says nothing of what will be served
         if answered and not under_way.pause_s:
             self._rate.served(sum(ticket.cost for ticket in answered), seconds)
@@ -273,11 +280,11 @@ class StepLoop:
         if settled is None:
             return
         for walk in settled.moved:
-            walk.tell()
+            walk.tell(self._clock(), self._replica)
         for walk, fault in settled.failed:
             if not isinstance(fault, RuntimeFault):
                 # never its words: they may quote what the caller wrote
-                _log.error("%s: %s", walk.order.pin, type(fault).__name__)
+                walk.context.run(_log.error, "%s: %s", walk.order.pin, type(fault).__name__)
             walk.news.put_nowait(_failure())
         self._settled = None
         self._count(settled)
@@ -289,9 +296,9 @@ class StepLoop:
         if settled.together is not None:
             self._metrics.split(pin)
             self._on_run(pin, first.stage, settled.together)
-        for _, fault in settled.failed:
+        for walk, fault in settled.failed:
             if isinstance(fault, RuntimeFault):
-                self._on_run(pin, first.stage, fault)
+                walk.context.run(self._on_run, pin, first.stage, fault)
         if moved:
             self._on_run(pin, first.stage, None)
             self._metrics.ran(pin, len(moved), run.rows, run.rows / self._limits.rows, settled.seconds)

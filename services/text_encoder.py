@@ -9,10 +9,11 @@ from components.contract import Kind
 from components.messages import EncodedText
 from components.reference import ComponentRef
 from pipeline.text_encoder import TextEncoder
-from services.messages import ReplicaReport
+from services.messages import ReplicaReport, Worked
 from services.metrics.text_encoder import CacheMetrics
 from services.stage_args import TextEncoderArgs
 from services.stage_host import StageHost, StageSettings
+from services.timelines.spans import Stopwatch
 
 
 class TextEncoderSettings(StageSettings):
@@ -33,15 +34,17 @@ class TextEncoderDeployment:
 
     async def encode(
         self, pin: ComponentRef, texts: Sequence[str], chunks: int, weighting: str, clip_skip: int
-    ) -> EncodedText:
+    ) -> Worked[EncodedText]:
         """Encode checked texts by a pinned version, each in at most so many parts of its token limit."""
 
-        def work(stage: TextEncoder) -> EncodedText:
+        def work(stage: TextEncoder) -> Worked[EncodedText]:
+            watch = Stopwatch()
             encoded = stage.encode(texts, chunks, weighting, clip_skip=clip_skip)
+            span = self._host.span("encode", watch, pin, texts=len(texts), cached=encoded.cached)
             self._caches.used(stage, str(pin), stage.cache_figures)
-            return encoded
+            return Worked(encoded, span)
 
-        return (await self._host.run(pin, work)).result
+        return await self._host.run(pin, work)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

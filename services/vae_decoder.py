@@ -1,18 +1,18 @@
 """The VAE decoder's deployment: latents to pixels."""
 
-import time
 from collections.abc import Collection, Sequence
 
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import FloatArray
+from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
-from pipeline.vae_decoder import VaeDecoder
+from pipeline.vae_decoder import DecodedBatch, VaeDecoder
 from runtime.feeds import zero_feeds
 from services.errors import NonFiniteImageError
-from services.messages import Decoded, ReplicaReport
+from services.messages import ReplicaReport, Worked
 from services.stage_host import StageHost, StageSettings
+from services.timelines.spans import Stopwatch
 
 
 def _probe(stage: VaeDecoder) -> None:
@@ -27,18 +27,24 @@ class VaeDecoderDeployment:
         self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings.own(Kind.VAE_DECODER))
         await self._host.start(await rollout.record.remote())
 
-    async def decode(self, pin: ComponentRef, latents: FloatArray) -> Decoded:
-        """Decode one picture's latents [1, channels, height, width] by a pinned version.
+    async def decode(self, pin: ComponentRef, latents: FloatArray) -> Worked[Pixels]:
+        """Decode one picture's latents [1, channels, height, width] to pixels [height, width, 3] by a pinned version.
 
         Raises:
             NonFiniteImageError: the version gave something that is no picture; nothing is wrong with the replica.
         """
-        arrived = time.perf_counter()
-        batch, seconds = await self._host.run(pin, lambda stage: stage.decode_each(latents))
-        [fault] = batch.faults
+        present = Stopwatch()
+
+        def work(stage: VaeDecoder) -> Worked[DecodedBatch]:
+            watch = Stopwatch()
+            batch = stage.decode_each(latents)
+            return Worked(batch, self._host.span("decode", watch, pin, rows=len(latents)))
+
+        worked = await self._host.run(pin, work)
+        [fault] = worked.made.faults
         if fault is not None:
             raise NonFiniteImageError(f"{pin} gave {fault}", pin)
-        return Decoded(batch.pixels[0], seconds, time.perf_counter() - arrived)
+        return Worked(worked.made.pixels[0], worked.span, present.seconds)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

@@ -10,8 +10,9 @@ from components.messages import LatentDistribution, Pixels
 from components.reference import ComponentRef
 from pipeline.vae_encoder import VaeEncoder
 from runtime.feeds import zero_feeds
-from services.messages import ReplicaReport
+from services.messages import ReplicaReport, Worked
 from services.stage_host import StageHost, StageSettings
+from services.timelines.spans import Stopwatch
 
 
 def _probe(stage: VaeEncoder) -> None:
@@ -26,9 +27,15 @@ class VaeEncoderDeployment:
         self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings.own(Kind.VAE_ENCODER))
         await self._host.start(await rollout.record.remote())
 
-    async def encode(self, pin: ComponentRef, pixels: Pixels) -> LatentDistribution:
+    async def encode(self, pin: ComponentRef, pixels: Pixels) -> Worked[LatentDistribution]:
         """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version."""
-        return (await self._host.run(pin, lambda stage: stage.encode(pixels))).result
+
+        def work(stage: VaeEncoder) -> Worked[LatentDistribution]:
+            watch = Stopwatch()
+            encoded = stage.encode(pixels)
+            return Worked(encoded, self._host.span("encode", watch, pin, rows=len(pixels)))
+
+        return await self._host.run(pin, work)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

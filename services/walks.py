@@ -1,6 +1,7 @@
 """One walk on a denoiser's replica: what it was asked for, and what it tells on its way."""
 
 import asyncio
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -9,6 +10,7 @@ from diffusion.batcher import Ticket
 from pipeline.denoiser import Denoiser
 from pipeline.track import Track
 from services.messages import WalkOrder, WalkReport
+from services.timelines.run_log import Ran, RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ News: TypeAlias = WalkReport | Exception
 class ActiveWalk:
     """A walk that was admitted and has not ended; used from one event loop.
 
+    What is logged of it is logged in its `context`, which knows its request's id.
+
     While a run is on its track belongs to the worker thread: `moved` takes from it what is to be told, between two
     runs, and `tell` tells it while the next one is on.
     """
@@ -40,12 +44,13 @@ class ActiveWalk:
     step: int
     admitted: float
     begun: bool = False
-    queued_s: float = 0.0
     ran_s: float = 0.0
     waited_s: float = 0.0
     position: int = 0
     timer: asyncio.TimerHandle | None = None
     news: asyncio.Queue[News] = field(default_factory=asyncio.Queue)
+    log: RunLog = field(default_factory=RunLog)
+    context: Context = field(default_factory=copy_context)
     _previewed: int = 0
     _unreported: list[FloatArray] = field(default_factory=list)
     _report: WalkReport | None = None
@@ -67,12 +72,13 @@ class ActiveWalk:
             self.position = position
             self.news.put_nowait(WalkReport(self.track.step, self.track.steps, position=position))
 
-    def moved(self) -> None:
-        """Take note of the evaluation that was just answered."""
+    def moved(self, begun: float, seconds: float, rows: int, pictures: int) -> None:
+        """Take note of the evaluation that was just answered, in a run of so many rows and pictures."""
         track = self.track
         self.step = track.step
+        self.log.add(Ran(begun, seconds, rows, pictures, track.evaluation))
         if track.done:
-            self._report = WalkReport(track.steps, track.steps, latents=track.latents, queued_s=self.queued_s)
+            self._report = WalkReport(track.steps, track.steps, latents=track.latents)
             return
         assert track.estimate is not None, "an evaluation was answered"
         first = track.evaluation == 1 + len(self.order.snapshot.estimates)
@@ -86,13 +92,15 @@ class ActiveWalk:
             self._report = WalkReport(track.step, track.steps, progress)
             self._unreported.clear()
 
-    def tell(self) -> None:
-        """Report what was noted, if a report is due."""
+    def tell(self, now: float, replica: str) -> None:
+        """Report what was noted, if a report is due; `now` is by the clock of `replica`, on which this is."""
         report, self._report = self._report, None
         if report is None:
             return
         if self._pictured is not None and report.latents is None:
             report = replace(report, preview=self.stage.preview(self._pictured))
+        if report.latents is not None:
+            report = replace(report, span=self.log.span(self.arrival.seconds, now, self.order.pin, replica))
         self.news.put_nowait(report)
 
     def _preview_is_due(self) -> bool:

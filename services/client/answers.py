@@ -167,6 +167,36 @@ class Readiness(Answer):
     registry_away_s: float | None
 
 
+class TimelineSpan(Answer):
+    """One piece of work on a request: `start_s` is in seconds since the request began.
+
+    `parent` is the id of the span that it is part of, None for the whole request; `facts` is what else is known of it.
+    """
+
+    id: int
+    parent: int | None
+    name: str
+    stage: str | None
+    component: ComponentPin | None
+    replica: str | None
+    start_s: float
+    seconds: float
+    facts: dict[str, bool | int | float | str]
+
+
+class Timeline(Answer):
+    """What became of a request when; each span comes after the one that it is part of.
+
+    `phases` are seconds by the name of what has no parts itself. It began at `started_at`, in seconds since 1970.
+    """
+
+    request_id: str
+    started_at: float
+    total_s: float
+    phases: dict[str, float]
+    spans: tuple[TimelineSpan, ...] = Field(min_length=1)
+
+
 class Models(Answer):
     """All served bundles."""
 

@@ -12,7 +12,7 @@ from httpx_sse import EventSource
 from registry.commands.server_status import ServerStatus
 from services.client import calls
 from services.client.address import Address
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Timeline, Verification
 from services.client.blocking import CONNECT_S, TIMEOUT_S
 from services.client.calls import Call, Source, Telling
 from services.client.errors import ClientError
@@ -113,6 +113,10 @@ class AsyncClient:
     async def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
         """As `Client.verify`."""
         return await self._ask(calls.verification(picture, source, mask))
+
+    async def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
+        """As `Client.timeline`."""
+        return await self._ask(calls.timeline(request_id, user))
 
     async def models(self) -> tuple[Model, ...]:
         """As `Client.models`."""

@@ -12,7 +12,7 @@ from httpx_sse import EventSource
 from registry.commands.server_status import ServerStatus
 from services.client import calls
 from services.client.address import Address
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Timeline, Verification
 from services.client.calls import Call, Source, Telling
 from services.client.errors import ClientError
 from services.client.events import Event, EventReader
@@ -121,6 +121,10 @@ class Client:
         An edit needs the picture that it was made from, and its mask if it had one.
         """
         return self._ask(calls.verification(picture, source, mask))
+
+    def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
+        """Tell what became of a request when, by the id that its answer had; servers keep that for a time."""
+        return self._ask(calls.timeline(request_id, user))
 
     def models(self) -> tuple[Model, ...]:
         """List the served bundles."""

@@ -13,7 +13,7 @@ import httpx
 from registry.commands.server_status import PATH as ROLLOUT_PATH
 from registry.commands.server_status import ServerStatus
 from services.client import replies
-from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Verification
+from services.client.answers import Comparison, Drawing, Inspection, Model, Readiness, Timeline, Verification
 from services.client.options import DecodeOptions, EditOptions, Options
 from services.client.retries import Repeat
 
@@ -106,6 +106,12 @@ def compare(latents_id: str, first: str, second: str, user: str | None) -> Call[
     whose = {} if user is None else {"user": user}
     query = {"components": f"{first},{second}", **whose}
     return Call("GET", f"/v1/latents/{_part(latents_id)}/compare", replies.comparison, accept=_PNG, query=query)
+
+
+def timeline(request_id: str, user: str | None) -> Call[Timeline]:
+    """What became of a request when."""
+    query = {} if user is None else {"user": user}
+    return Call("GET", f"/v1/requests/{_part(request_id)}/timeline", replies.timeline, query=query)
 
 
 def inspection(picture: Source) -> Call[Inspection]:

@@ -9,7 +9,17 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from registry.commands.server_status import ServerStatus
-from services.client.answers import Comparison, Drawing, Failed, Inspection, Model, Models, Readiness, Verification
+from services.client.answers import (
+    Comparison,
+    Drawing,
+    Failed,
+    Inspection,
+    Model,
+    Models,
+    Readiness,
+    Timeline,
+    Verification,
+)
 from services.client.errors import ClientError, ServerRefused, TimedOut, Unreachable, UnreadableAnswer
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -64,6 +74,11 @@ def rollout(response: httpx.Response) -> ServerStatus:
 def readiness(response: httpx.Response) -> Readiness:
     """The state of a server that can draw."""
     return _read(response, Readiness.model_validate)
+
+
+def timeline(response: httpx.Response) -> Timeline:
+    """What became of a request when."""
+    return _read(response, Timeline.model_validate)
 
 
 def require_events(response: httpx.Response) -> None:

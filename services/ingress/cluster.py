@@ -14,6 +14,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ReplicaState
 
 from services.errors import UnavailableError
+from services.timelines.memory import Timeline
 
 _FRESH_S = 1.0
 _TIMEOUT_S = 5.0
@@ -49,6 +50,30 @@ class RunningReplicas:
             raise UnavailableError("Serve's controller does not know the application")
         deployments = application.deployments.items()
         return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments}
+
+
+class Siblings:
+    """Every replica of the ingress, this one too."""
+
+    def __init__(self, deployment: str, application: str) -> None:
+        self._deployment = deployment
+        self._application = application
+
+    async def timeline(self, request_id: str, owner: str) -> Timeline | None:
+        """A request's timeline from whichever replica answered it, the newest of several; None where there is none.
+
+        Raises:
+            UnavailableError: one of them does not answer.
+        """
+        ingress = serve.get_deployment_handle(self._deployment, self._application)
+        asked = ingress.broadcast("timeline", request_id, owner)
+        # one that stops has nothing to tell any more
+        try:
+            answers = await asked.results_async(timeout_s=_TIMEOUT_S, return_exceptions=True)
+        except TimeoutError:
+            raise UnavailableError("an ingress replica does not answer") from None
+        found = [one for one in answers if isinstance(one, Timeline)]
+        return max(found, key=lambda one: one.span.start, default=None)
 
 
 def listening_host() -> str | None:

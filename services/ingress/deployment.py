@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from services.ingress.app import create_app
-from services.ingress.cluster import RunningReplicas, listening_host
+from services.ingress.cluster import RunningReplicas, Siblings, listening_host
 from services.ingress.faces import Foundation, IngressSettings, faces_of
 from services.ingress.orders.admission import Admission
 from services.ingress.orders.pinning import Pinning
@@ -18,6 +18,8 @@ from services.keys.exposure import require_keys
 from services.keys.source import KeySource
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics.ingress import IngressMetrics
+from services.replica import whereabouts
+from services.timelines.memory import Timeline, Timelines
 
 _POLL_S = 0.05
 
@@ -41,6 +43,7 @@ class IngressDeployment:
         self._settings = settings
         self._rollout = rollout
         self._metrics = IngressMetrics()
+        self._timelines = Timelines(settings.timelines, whereabouts()[0])
         self._keys = await asyncio.to_thread(KeySource, settings.keys)
         has_keys = self._keys.keyring is not None
         await asyncio.to_thread(lambda: require_keys(listening_host(), has_keys=has_keys, is_open=settings.open))
@@ -51,6 +54,8 @@ class IngressDeployment:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Put the application together, after the constructor."""
+        context = serve.get_replica_context()
+        siblings = Siblings(context.deployment, context.app_name)
         found = Foundation(
             settings=self._settings,
             pinning=self._pinning,
@@ -64,7 +69,9 @@ class IngressDeployment:
             status=self._status,
             hint=self._hint,
             away_s=self._away_s,
-            replicas=RunningReplicas(serve.get_replica_context().app_name),
+            replicas=RunningReplicas(context.app_name),
+            timelines=self._timelines,
+            timeline=siblings.timeline,
         )
         return create_app(faces_of(found), self._metrics, self._settings.retry_after_s, self._keys.keyring)
 
@@ -81,6 +88,10 @@ class IngressDeployment:
         while self._admission.images and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
         return self._admission.images
+
+    async def timeline(self, request_id: str, owner: str) -> Timeline | None:
+        """The timeline of a request that this replica answered, None where there is none of that id and owner."""
+        return self._timelines.find(request_id, owner)
 
     async def check_health(self) -> None:
         """Tell Serve whether this replica can still work.

@@ -29,9 +29,11 @@ from services.ingress.orders.orders import Orders
 from services.ingress.orders.pinning import Pinning
 from services.ingress.stories.inspect import InspectFace
 from services.ingress.stories.verify import VerifyFace
+from services.ingress.timelines.face import TimelinesFace
 from services.keys.settings import KeySettings
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics.ingress import IngressMetrics
+from services.timelines.memory import Timeline, Timelines, TimelineSettings
 
 
 class IngressSettings(BaseModel):
@@ -48,6 +50,7 @@ class IngressSettings(BaseModel):
     webhook_http: bool = False
     webhook_private: bool = False
     keys: KeySettings = KeySettings()
+    timelines: TimelineSettings = TimelineSettings()
     open: bool = False
 
 
@@ -68,6 +71,8 @@ class Foundation:
     hint: Callable[[], Awaitable[None]]
     away_s: Callable[[], float | None]
     replicas: Callable[[], Awaitable[dict[str, int]]]
+    timelines: Timelines
+    timeline: Callable[[str, str], Awaitable[Timeline | None]]
 
 
 def faces_of(found: Foundation) -> list[Face]:
@@ -75,7 +80,7 @@ def faces_of(found: Foundation) -> list[Face]:
     settings, pinning, latents = found.settings, found.pinning, found.latents
     address = PublicAddress(settings.public_url, settings.trust_forwarded)
     links = LinksFace(latents.keep_picture.remote, latents.read_picture.remote, address)
-    drawings = Drawings(found.draw, found.watch, links, pinning, found.metrics)
+    drawings = Drawings(found.draw, found.watch, links, pinning, found.metrics, found.timelines)
     kept = JobOrders(JobCalls(found.jobs), drawings, address)
     orders = Orders(pinning, settings.rules, drawings, request_id, found.admission, kept.answer)
     uploads = Uploads()
@@ -92,6 +97,7 @@ def faces_of(found: Foundation) -> list[Face]:
         InspectFace(uploads),
         VerifyFace(orders, uploads),
         LatentsFace(pinning, latents.read.remote, decode, compare, found.admission, found.metrics),
+        TimelinesFace(found.timeline),
         HealthFace(found.replicas, node_metrics, found.admission, found.away_s),
         RolloutFace(found.status, found.hint, settings.webhook_secret),
         PageFace(),

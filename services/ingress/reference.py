@@ -40,6 +40,7 @@ _SECTIONS = {
     "pictures": "More in [story.md](story.md).",
     "jobs": "More in [jobs.md](jobs.md).",
     "latents": "More in [latents.md](latents.md).",
+    "requests": "More in [timeline.md](timeline.md).",
     "A1111": "More in [a1111.md](a1111.md).",
     "operation": "More in [serving.md](serving.md) and [rollout.md](rollout.md).",
 }

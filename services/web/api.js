@@ -86,10 +86,21 @@ export function edit(fields, image, mask, signal) {
   return drawn("v1/images/edits", { method: "POST", headers, body: form, signal });
 }
 
-/** The versions that a request is drawn by, then its events; whoever aborts has the server stop drawing. */
+/** What became of a request when; null where the server does not know, or not any more. */
+export async function timelineOf(request) {
+  try {
+    return await (await call(`v1/requests/${encodeURIComponent(request)}/timeline`)).json();
+  } catch (error) {
+    if (error instanceof ApiError) return null;
+    throw error;
+  }
+}
+
+/** A request's id and the versions that it is drawn by, then its events; whoever aborts has the server stop drawing. */
 async function* drawn(path, options) {
   const answer = await call(path, options);
-  yield { type: "pinned", versions: versionsOf(answer.headers.get("x-component-versions") ?? "") };
+  const versions = versionsOf(answer.headers.get("x-component-versions") ?? "");
+  yield { type: "pinned", versions, request: answer.headers.get("x-request-id") };
   try {
     for await (const { type, data } of events(answer.body)) {
       if (type === "error") throw failure(JSON.parse(data).error);

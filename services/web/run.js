@@ -53,10 +53,10 @@ export class Run {
   async *news() {
     const started = performance.now();
     this.#brought = await this.#source.read();
-    let versions = {};
+    let pinned = {};
     let entries = 0;
     for await (const event of this.#asked()) {
-      if (event.type === "pinned") ({ versions } = event);
+      if (event.type === "pinned") pinned = event;
       else if (event.type === "queued") {
         this.#places.set(event.image_index, event.position);
         yield { type: "queued" };
@@ -68,7 +68,7 @@ export class Run {
         yield { type: "preview", index: event.image_index, blob: blobOf(event.b64_json, event.output_format) };
       } else if (event.type === "completed") {
         entries += 1;
-        yield { type: "entry", index: event.image_index, entry: this.#entry(event, versions, performance.now() - started) };
+        yield { type: "entry", index: event.image_index, entry: this.#entry(event, pinned, performance.now() - started) };
       }
     }
     if (entries < this.count) throw new ApiError("The connection ended before the picture was done.");
@@ -81,7 +81,7 @@ export class Run {
     return edit({ ...fields, strength }, image, mask, this.#stop.signal);
   }
 
-  #entry(event, versions, milliseconds) {
+  #entry(event, { versions, request }, milliseconds) {
     const { seed, subseed, ...settings } = this.#settings;
     const own = { ...settings, n: 1, size: event.size, seed: digitsOf("seed", event.text) };
     if (event.subseed !== null) own.subseed = digitsOf("subseed", event.text);
@@ -99,6 +99,8 @@ export class Run {
       edited: brought === null ? null : { strength: brought.strength, masked: brought.mask !== null },
       milliseconds,
       timings: event.timings,
+      request,
+      image: event.image_index,
       created: Date.now(),
     };
   }

@@ -129,7 +129,7 @@ function tell(entry) {
   const link = find("download");
   link.href = addressOf(entry.blob);
   link.download = `latentworks-${entry.seed}.${entry.blob.type.split("/")[1]}`;
-  showTimings(entry.timings);
+  showTimings(entry);
   find("told").textContent = remarks(entry).join(" ");
   show(find("told"), find("told").textContent !== "");
   find("facts").replaceChildren(

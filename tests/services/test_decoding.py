@@ -11,13 +11,14 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from components.contract import Kind
-from components.messages import FloatArray
+from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from runtime.session import Session
 from services.decoding import Made, PictureDecoder
 from services.errors import GivenUpError, NonFiniteImageError, ServingError, StartError
-from services.messages import Decoded, LiveModel
+from services.messages import LiveModel, Worked
 from services.stage_host import StageSettings
+from services.timelines.spans import Span
 from services.vae_decoder import VaeDecoderDeployment
 from tests.services.conftest import FakeRollout
 from tests.services.responses import Response
@@ -50,10 +51,11 @@ class Decoders:
         self.asked.append(pin)
         return Response(partial(self._answer, pin))
 
-    async def _answer(self, pin: ComponentRef) -> Decoded:
+    async def _answer(self, pin: ComponentRef) -> Worked[Pixels]:
         if pin in self._failing:
             raise self._failing[pin]
-        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), float(pin.version), float(pin.version))
+        seconds = float(pin.version)
+        return Worked(np.full((64, 64, 3), pin.version, np.uint8), Span("decode", 0.0, seconds), seconds)
 
 
 class House:
@@ -74,7 +76,7 @@ class House:
 def test_a_picture_costs_one_question(live: LiveModel) -> None:
     house = House(live, {})
     made = house.picture()
-    assert (made.decoder, made.seconds, made.pixels.max()) == (PIN, 1.0, 1)
+    assert (made.decoder, made.span.seconds, made.pixels.max()) == (PIN, 1.0, 1)
     assert (house.handle.asked, house.counted) == ([PIN], [])
 
 
@@ -185,9 +187,11 @@ def test_latents_that_give_no_picture_leave_the_replica_alone(
                 assert isinstance(result, NonFiniteImageError)
                 assert (result.message, result.pin) == (f"{pin} gave pixels that are not finite", pin)
             else:
-                assert isinstance(result, Decoded)
-                np.testing.assert_array_equal(result.pixels, before.pixels)
-                assert result.seconds > 0
+                assert isinstance(result, Worked)
+                np.testing.assert_array_equal(result.made, before.made)
+                assert (result.span.stage, result.span.component) == (Kind.VAE_DECODER, pin)
+                assert result.present_s is not None
+                assert 0 < result.span.seconds < result.present_s
         # no probe is needed, for no run failed
         monkeypatch.setattr(Session, "run", lambda *_: pytest.fail("the replica was suspected"))
         await replica.check_health()

@@ -28,10 +28,11 @@ from runtime.session import Session
 from runtime.settings import SessionSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
-from services.messages import LiveModel, Terms, WalkOrder, WalkReport
+from services.messages import LiveModel, Terms, WalkOrder, WalkReport, Worked
 from services.stage_args import DenoiserArgs
 from services.stage_host import StageSettings
 from services.step_loop import StepLoop
+from services.timelines.spans import Span
 from tests.requests import image_request
 from tests.services.conftest import FakeRollout
 
@@ -66,7 +67,7 @@ class House:
     def reports(self, what: ImageRequest, **order: Any) -> AsyncIterator[WalkReport]:
         base = WalkOrder(order=uuid.uuid4().hex, pin=self.pin, request=what, terms=Terms(), report_every=4)
         encoded = PLAIN if what.guidance == 1 else ENCODED
-        return self.deployment.walk(replace(base, **order), encoded)
+        return self.deployment.walk(replace(base, **order), Worked(encoded, Span("encode", 0.0, 0.0)))
 
     async def latents(self, what: ImageRequest, **order: Any) -> FloatArray:
         *_, last = [report async for report in self.reports(what, **order)]

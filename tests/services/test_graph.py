@@ -13,7 +13,7 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, LatentDistribution, Snapshot
+from components.messages import EncodedText, FloatArray, LatentDistribution, Pixels, Snapshot
 from components.reference import ComponentRef
 from services.encoding import METADATA_KEY
 from services.errors import (
@@ -26,7 +26,6 @@ from services.errors import (
 from services.graph import GraphDeployment, GraphSettings
 from services.latents.records import CompareOrder, DecodeOrder, KeptLatents
 from services.messages import (
-    Decoded,
     Drawn,
     Encoding,
     LiveModel,
@@ -37,14 +36,19 @@ from services.messages import (
     Terms,
     WalkOrder,
     WalkReport,
+    Worked,
 )
 from services.retries import MOST_LOST
+from services.timelines.spans import Span
 from tests.services.responses import Response
 from tests.services.test_denoiser import request
 
 LATENTS = np.zeros((1, 4, 8, 8), np.float32)
-PICTURE = Decoded(np.zeros((64, 64, 3), np.uint8), 0.25, 0.25)
-TEXTS = EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False), (6, 2))
+DECODED = Span("decode", 0.0, 0.25)
+ENCODED = Span("encode", 0.0, 0.125)
+WALKED = Span("walk", 0.0, 1.0, parts=(Span("queue", 0.0, 0.0), Span("run", 0.0, 1.0)))
+PICTURE = Worked(np.zeros((64, 64, 3), np.uint8), DECODED)
+TEXTS = Worked(EncodedText({"hidden_states": np.zeros((2, 8, 6), np.float32)}, (True, False), (6, 2)), ENCODED)
 
 
 class Unary:
@@ -113,7 +117,7 @@ class Walks:
             at += 1
             unreported.append(np.full((1, 4, 8, 8), at, np.float32))
             if at == self._total:
-                yield WalkReport(at, at, latents=np.zeros((1, 4, 8, 8), np.float32))
+                yield WalkReport(at, at, latents=np.zeros((1, 4, 8, 8), np.float32), span=WALKED)
             elif at == due or at <= order.alone_until:
                 yield WalkReport(at, self._total, Snapshot(tuple(unreported)))
                 unreported, due = [], at + order.report_every
@@ -135,7 +139,7 @@ class VaeEncoder:
     """The VAE encoder's handle."""
 
     def __init__(self, deaths: int = 0) -> None:
-        self.encode = Unary(LatentDistribution(LATENTS, LATENTS), deaths)
+        self.encode = Unary(Worked(LatentDistribution(LATENTS, LATENTS), ENCODED), deaths)
 
 
 class Stages:
@@ -320,13 +324,13 @@ def said_of(picture: Picture) -> dict[str, Any]:
     return said
 
 
-def gives_none(*bad: ComponentRef, of: Callable[[], bool] = lambda: True) -> Callable[..., Decoded]:
+def gives_none(*bad: ComponentRef, of: Callable[[], bool] = lambda: True) -> Callable[..., Worked[Pixels]]:
     """A decoder some of whose versions give no picture, while `of` is true; others a colour of their own."""
 
-    def decode(pin: ComponentRef, _latents: FloatArray) -> Decoded:
+    def decode(pin: ComponentRef, _latents: FloatArray) -> Worked[Pixels]:
         if pin in bad and of():
             raise NonFiniteImageError(f"{pin} gave pixels that are not finite", pin)
-        return Decoded(np.full((64, 64, 3), pin.version, np.uint8), 0.25, 0.25)
+        return Worked(np.full((64, 64, 3), pin.version, np.uint8), DECODED)
 
     return decode
 

@@ -7,10 +7,11 @@ import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import Kind
+from services import graph
 from services.errors import GivenUpError
 from services.graph import GraphSettings
 from services.messages import Encoding, LiveModel, Order, Source
-from tests.services.test_denoiser import request
+from tests.services.test_denoiser import Tally, request
 from tests.services.test_graph import Stages, VaeEncoder, Walks
 
 MASK = np.eye(8, dtype=np.bool_)
@@ -75,3 +76,19 @@ def test_a_walk_goes_on_elsewhere_from_the_same_source(order: Order, error: Exce
     # what the machine kept is made anew, texts and source
     assert len(stages.vae_encoder.encode.calls) == len(stages.encode.calls) == (2 if lost else 1)
     assert (stages.walks.encoded[0][1] is not stages.walks.encoded[1][1]) == lost
+
+
+def test_the_bytes_of_every_stages_answer_are_counted(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    tally = Tally()
+    monkeypatch.setattr(graph, "GraphMetrics", lambda: tally)
+
+    Stages(Walks()).draw(replace(order, request=order.request.picture(0)))
+
+    told = {stage: (pin, size) for stage, pin, size, *_ in tally.told["answered"]}
+    assert len(tally.told["answered"]) == len(told) == 4
+    assert {stage: pin for stage, (pin, _) in told.items()} == {stage: order.pins[stage] for stage in told}
+    # float32, and the picture's bytes
+    assert told[Kind.TEXT_ENCODER][1] == 2 * 8 * 6 * 4
+    assert told[Kind.VAE_ENCODER][1] > 0
+    assert told[Kind.DENOISER][1] == 4 * 8 * 8 * 4
+    assert told[Kind.VAE_DECODER][1] == 64 * 64 * 3

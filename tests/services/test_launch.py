@@ -1,7 +1,9 @@
 """Why a start cannot succeed, as one sentence; a cluster is started elsewhere."""
 
+import os
 import socket
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 import ray
@@ -107,4 +109,21 @@ def quiet_start(monkeypatch: pytest.MonkeyPatch) -> launch._Start:
     monkeypatch.setattr(serve, "start", lambda **_: None)
     monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    return launch._Start(object, "127.0.0.1", free_port("127.0.0.1"))
+    return launch._Start(object, "127.0.0.1", free_port("127.0.0.1"), launch.Telemetry())
+
+
+def test_traces_are_asked_for_where_serves_processes_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, share = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", "RAY_SERVE_TRACING_SAMPLING_RATIO"
+    for name in (exporter, share):
+        # set first, so that what is set below is undone
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    launch.Telemetry().set_environment()
+    assert not {exporter, share} & os.environ.keys()
+    launch.Telemetry(trace_share=0.25).set_environment()
+    assert os.environ[share] == "0.25"
+    module, _, function = os.environ[exporter].partition(":")
+    assert callable(getattr(import_module(module), function))
+    monkeypatch.setenv(exporter, "ours:exporter")
+    launch.Telemetry(trace_share=1.0).set_environment()
+    assert (os.environ[exporter], os.environ[share]) == ("ours:exporter", "1.0")

@@ -12,14 +12,15 @@ from components.messages import Pixels
 from components.reference import ComponentRef
 from services.decoding import Made, PictureDecoder
 from services.errors import ServingError, StartError
-from services.messages import Decoded, ShadowResult
+from services.messages import ShadowResult, Worked
 from services.shadows import Shadows, Shown
+from services.timelines.spans import Span
 from tests.services.responses import Response
 from tests.services.test_decoding import LATENTS, PIN, decoder_ref, no_picture
 from tests.services.test_denoiser import Tally
 
 CANDIDATE = decoder_ref(2)
-LIVE = Made(np.zeros((8, 8, 3), np.uint8), PIN, 0.5)
+LIVE = Made(np.zeros((8, 8, 3), np.uint8), PIN, Span("decode", 0.0, 0.5))
 
 
 class Handles:
@@ -39,11 +40,11 @@ class Handles:
         self.begun += 1
         return Response(self._decoded)
 
-    async def _decoded(self) -> Decoded:
+    async def _decoded(self) -> Worked[Pixels]:
         await self.free.wait()
         if isinstance(self._answer, Exception):
             raise self._answer
-        return Decoded(self._answer, 0.25, 0.25)
+        return Worked(self._answer, Span("decode", 0.0, 0.25))
 
 
 class Told:

@@ -16,10 +16,11 @@ from runtime.errors import RuntimeFault
 from runtime.session import Session
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.errors import DeadlineExceededError, OverloadedError, ServingError, StartError
-from services.messages import LiveModel
+from services.messages import LiveModel, Worked
 from services.stage_args import DenoiserArgs, StageArgs, TextEncoderArgs
 from services.stage_host import FAULTS_BEFORE_PROBE, StageHost, StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
+from services.timelines.spans import Span, Stopwatch
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
 from tests.services.conftest import FakeRollout, record_of
@@ -34,9 +35,16 @@ DEPLOYMENTS: Mapping[Kind, Any] = {
 LOST = "denoiser: the device is lost"
 
 
-def ask_nonsense(stage: Any) -> None:
+def ask_nonsense(stage: Any) -> Worked[Any]:
     """What a caller's bad request comes to."""
-    stage._session.run({})
+    return Worked(stage._session.run({}), Span("nonsense", 0.0, 0.0))
+
+
+def warm_up(stage: Denoiser) -> Worked[None]:
+    """Work that a sound stage can do."""
+    watch = Stopwatch()
+    stage.warm_up()
+    return Worked(None, watch.span("warm_up"))
 
 
 async def faults(host: StageHost[Any], pin: Any) -> None:
@@ -109,7 +117,7 @@ def test_a_run_that_works_ends_the_suspicion(published: Published, monkeypatch: 
     async def run() -> None:
         host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
         await faults(host, live.pins[Kind.DENOISER])
-        await host.run(live.pins[Kind.DENOISER], Denoiser.warm_up)
+        await host.run(live.pins[Kind.DENOISER], warm_up)
         monkeypatch.setattr(Session, "run", lose)
         await host.check_health()
 
@@ -141,7 +149,7 @@ def test_a_replica_that_cannot_work_any_more_says_so(
 def test_why_a_run_failed_is_for_the_log(published: Published, serve_log: pytest.LogCaptureFixture) -> None:
     live, settings = published
 
-    def fail(_stage: Denoiser) -> None:
+    def fail(_stage: Denoiser) -> Worked[None]:
         raise RuntimeFault(LOST)
 
     async def run() -> None:
@@ -277,8 +285,8 @@ def test_a_call_tells_its_phases(published: Published) -> None:
         host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
         host.metrics.took = figures.took  # type: ignore[method-assign,assignment]
         for _ in range(2):
-            done = await host.run(pin, Denoiser.warm_up)
-            assert done.seconds > 0
+            worked = await host.run(pin, warm_up)
+            assert worked.span.seconds > 0
         with pytest.raises(ServingError):
             await host.run(pin, ask_nonsense)
 

@@ -3,13 +3,17 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from components.contract import Kind
 from services import step_loop
+from services.errors import ServingError
 from services.joint_runs import advance
 from services.messages import (
     Drawn,
@@ -23,6 +27,7 @@ from services.messages import (
     WalkOrder,
     WalkReport,
 )
+from services.timelines.spans import Span
 from tests.services.test_denoiser import House, Published, Tally, in_house, request, until
 from tests.services.test_graph import Stages, Walks
 
@@ -88,7 +93,9 @@ def test_the_last_report_tells_how_long_it_waited(published: Published) -> None:
         begun = time.monotonic()
         await heard(house, reports, report_every=1)
         took = time.monotonic() - begun
-        assert 0 < reports[-1].queued_s < took
+        span = reports[-1].span
+        assert span is not None
+        assert 0 < span.seconds_of("queue") < took
         await asyncio.gather(*full)
 
     in_house(published, work, queued_pictures=1000)
@@ -113,6 +120,9 @@ def test_a_walk_is_either_in_runs_or_waits_for_them(published: Published) -> Non
     in_house(published, work, queued_pictures=1000)
 
 
+WAITED = Span("walk", 0.0, 0.02, parts=(Span("queue", 0.0, 0.015), Span("run", 0.015, 0.005)))
+
+
 class Waiting(Walks):
     """Walks that wait before their first step."""
 
@@ -122,9 +132,7 @@ class Waiting(Walks):
         await asyncio.sleep(0.02)
         async for report in super()._reports(order, dies_at):
             last = report.latents is not None
-            yield WalkReport(
-                report.step, report.steps, report.progress, latents=report.latents, queued_s=0.015 if last else 0.0
-            )
+            yield replace(report, span=WAITED if last else None)
 
 
 def check(times: StageTimes | None) -> StageTimes:
@@ -166,3 +174,87 @@ def test_the_encoding_of_a_source_counts(live: LiveModel) -> None:
     drawn = Stages(Walks()).draw(Order(request(10), live.pins, Encoding(), source=source))
     times = check(drawn.pictures[0].times)
     assert times.vae_encoder_s is not None
+
+
+def test_a_walk_tells_of_its_wait_and_every_run(published: Published) -> None:
+    async def work(house: House) -> None:
+        walks = [heard(house, told) for told in (one, other)]
+        await asyncio.gather(*walks)
+
+    one: list[WalkReport] = []
+    other: list[WalkReport] = []
+    begun = time.time()
+    in_house(published, work)
+    ended = time.time()
+    pin = published[0].pins[Kind.DENOISER]
+    for reports in (one, other):
+        assert [report.span is None for report in reports[:-1]] == [True] * (len(reports) - 1)
+        walk = reports[-1].span
+        assert walk is not None
+        assert (walk.name, walk.stage, walk.component) == ("walk", Kind.DENOISER, pin)
+        queue, *runs = walk.parts
+        assert queue.name == "queue"
+        assert [run.facts["first_evaluation"] for run in runs] == [1, 2, 3]
+        times = [begun, walk.start, *(at for run in runs for at in (run.start, run.end)), walk.end, ended]
+        assert times == sorted(times)
+    shared = [run.facts for run in one[-1].span.parts[1:] if run.facts["pictures"] == 2] if one[-1].span else []
+    assert shared, "they shared runs"
+    assert all(facts["rows"] == 4 for facts in shared)
+
+
+def test_the_graph_tells_what_was_done_for_each_picture(live: LiveModel) -> None:
+    begun = time.time()
+    source = Source(np.zeros((1, 64, 64, 3), np.float32))
+    order = Order(request(10, n=2), live.pins, Encoding(), source=source)
+    order = replace(order, store_latents=True, contract=live.contracts[Kind.DENOISER])
+    drawn = Stages(Walks()).draw(order)
+    graph = drawn.span
+    assert graph is not None
+    assert begun <= graph.start <= graph.end <= time.time()
+    assert [part.name for part in graph.parts] == ["text_encoder", "vae_encoder", "picture", "picture"]
+    assert [[part.name for part in call.parts] for call in graph.parts[:2]] == [["encode"], ["encode"]]
+    for image, picture in enumerate(graph.parts[2:]):
+        assert picture.facts == {"image": image}
+        assert [part.name for part in picture.parts] == ["denoiser", "vae_decoder", "file", "keep"]
+        assert [[part.name for part in call.parts] for call in picture.parts[:2]] == [["walk"], ["decode"]]
+        assert picture.parts[2].facts == {"bytes": len(drawn.pictures[image].data)}
+        ends = [part.end for part in picture.parts[:3]]
+        assert ends == sorted(ends)
+
+
+def test_what_a_replica_that_stopped_had_of_it_is_told(live: LiveModel) -> None:
+    drawn = Stages(Walks(5)).draw(Order(request(10), live.pins, Encoding()))
+    assert drawn.span is not None
+    [denoiser] = [span for span in drawn.span.walk() if span.name == "denoiser"]
+    assert [part.name for part in denoiser.parts] == ["lost", "walk"]
+    assert denoiser.parts[0].component == live.pins[Kind.DENOISER]
+    check(drawn.pictures[0].times)
+
+
+def test_a_walk_that_fails_is_logged_as_its_own_request(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks: ContextVar[str] = ContextVar("asks", default="nobody")
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        step_loop._log, "error", lambda form, *values: logged.append((asks.get(), form % values)), raising=True
+    )
+
+    def fails_for_large(stage: Any, tracks: Any, *more: Any) -> Any:
+        if tracks[0].query.latents.shape[2] == 16:
+            raise ValueError("a fault of ours")
+        return advance(stage, tracks, *more)
+
+    monkeypatch.setattr(step_loop, "advance", fails_for_large)
+
+    async def asked_by(who: str, walk: Coroutine[Any, Any, Any]) -> Any:
+        asks.set(who)
+        return await walk
+
+    async def work(house: House) -> None:
+        first = asyncio.create_task(asked_by("first", house.latents(request(200))))
+        await until(lambda: house.deployment._loop._batcher.admitted, first)
+        with pytest.raises(ServingError):
+            await asyncio.create_task(asked_by("second", house.latents(request(3, side=128))))
+        await first
+
+    in_house(published, work)
+    assert logged == [("second", f"{published[0].pins[Kind.DENOISER]}: ValueError")]

@@ -56,8 +56,11 @@ def test_texts_that_come_again_are_hits(published: tuple[LiveModel, StageSetting
         first, again = [await deployment.encode(pin, asked, 1, "none", 1) for _ in range(2)]
         assert lookups.values == {(str(pin), "hit"): 2, (str(pin), "miss"): 2}
         assert size.values == {(): 2 * TEXT_BYTES}
+        assert [one.span.facts for one in (first, again)] == [{"texts": 2, "cached": 0}, {"texts": 2, "cached": 2}]
+        assert (first.span.stage, first.span.component) == (Kind.TEXT_ENCODER, pin)
+        first, again = first.made, again.made
         assert first.arrays["hidden_states"].tobytes() == again.arrays["hidden_states"].tobytes()
-        skipped = await deployment.encode(pin, asked, 1, "none", 2)
+        skipped = (await deployment.encode(pin, asked, 1, "none", 2)).made
         assert skipped.arrays["hidden_states"].tobytes() != first.arrays["hidden_states"].tobytes()
         assert lookups.values == {(str(pin), "hit"): 2, (str(pin), "miss"): 4}
         assert size.values == {(): 2 * TEXT_BYTES}, "there is room for two"

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from services.client.commands import batch, drawing, looking
+from services.client.commands import batch, drawing, looking, timeline
 from services.client.commands.printing import exit_of, said, say
 from services.client.errors import ClientError
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 
 app.add_typer(drawing.app)
 app.add_typer(looking.app)
+app.add_typer(timeline.app)
 app.add_typer(batch.app)
 
 

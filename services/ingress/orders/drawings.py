@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fastapi import Request, Response
 
 from components.reference import kind_of
 from services.errors import UnavailableError
+from services.failures import known
 from services.ingress.http.body import JSON_TYPE
 from services.ingress.http.media_types import MEDIA_TYPES
 from services.ingress.http.streaming import HEARTBEAT, HEARTBEAT_S, EventStream, Paced, error_event, event
@@ -21,6 +22,8 @@ from services.ingress.wire.schemas import EventPrefix
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics.ingress import IngressMetrics
 from services.outcomes import outcomes_of
+from services.timelines.memory import Timelines
+from services.timelines.recordings import Recording
 
 News: TypeAlias = Progress | Queued | Drawn
 
@@ -29,7 +32,8 @@ News: TypeAlias = Progress | Queued | Drawn
 class Asked:
     """An admitted request; `chosen` says whether it names versions of its own, `events` how its events are called.
 
-    Where a job draws it, it is `kept`: how its versions did is told by whoever draws jobs.
+    Where a job draws it, it is `kept`: how its versions did is told by whoever draws jobs. Its `recording` becomes its
+    timeline.
     """
 
     order: Order
@@ -38,6 +42,7 @@ class Asked:
     chosen: bool
     events: EventPrefix = "image_generation"
     kept: bool = False
+    recording: Recording = field(default_factory=Recording)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Drawings:
     links: LinksFace
     pinning: Pinning
     metrics: IngressMetrics
+    timelines: Timelines
     heartbeat_s: float = HEARTBEAT_S
 
     async def drawn(
@@ -73,10 +79,12 @@ class Drawings:
         headers = headers_of(order, drawn)
         if form.raw:
             picture = drawn.pictures[0]
+            asked.recording.lap("answer")
             return Response(picture.data, media_type=MEDIA_TYPES[order.encoding.format], headers=headers)
         urls = await self.links.urls(request, drawn.pictures, order.encoding.format) if form.links else None
-        answer = answer_of(order, drawn, asked.bundle, form.quality, urls)
-        return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=headers)
+        content = answer_of(order, drawn, asked.bundle, form.quality, urls).model_dump_json()
+        asked.recording.lap("answer")
+        return Response(content, media_type=JSON_TYPE, headers=headers)
 
     async def streamed(self, asked: Asked, streaming: Streaming, held: ExitStack) -> EventStream:
         """The answer as events; it begins with the first news, or when it was quiet for a time.
@@ -129,8 +137,10 @@ class Drawings:
         self._ended(asked, one)
         for picture in events.of_pictures(one):
             yield event(picture.type, picture)
+        asked.recording.lap("answer")
 
     def _ended(self, asked: Asked, end: Drawn | Exception) -> None:
+        self._record(asked, end)
         outcomes = [] if asked.kept else outcomes_of(asked.order, end)
         if not asked.chosen:
             # what a caller put together says nothing for or against a canary
@@ -146,3 +156,16 @@ class Drawings:
             self.metrics.truncated_prompts.inc(tags={"field": "prompt"})
         if end.negative_prompt_truncated:
             self.metrics.truncated_prompts.inc(tags={"field": "negative_prompt"})
+
+    def _record(self, asked: Asked, end: Drawn | Exception) -> None:
+        order, recording = asked.order, asked.recording
+        if isinstance(end, Exception):
+            error = known(end)
+            recording.facts |= {"status": int(error.status), "error": error.code or error.type}
+            recording.lap("drawing")
+        else:
+            recording.facts |= {"status": 200, "images": len(end.pictures)}
+            recording.lap("drawing", *(() if end.span is None else (end.span,)))
+        request = order.request
+        recording.facts |= {"width": request.width, "height": request.height, "steps": request.steps}
+        self.timelines.keep(order.id, order.terms.whose, recording)

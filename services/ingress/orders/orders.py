@@ -22,6 +22,7 @@ from services.ingress.wire.requests import GenerationBody
 from services.ingress.wire.schemas import EventPrefix
 from services.keys.keyring import Caller
 from services.messages import Order
+from services.timelines.recordings import Recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Orders:
         Raises:
             ServingError: a field is outside its limits, or there is no room.
         """
+        recording = Recording()
         bundle = self.pinning.record.live.bundle
         require_model(body, bundle)
         chosen = choices(body.components or {})
@@ -86,7 +88,8 @@ class Orders:
             order = order_of(body, form, pinned, self.rules, request_id, brought)
         if brought is not None:
             order = await self.with_source(order, brought)
-        return Asked(order, form, bundle, bool(chosen), events)
+        recording.lap("admission")
+        return Asked(order, form, bundle, bool(chosen), events, recording=recording)
 
     async def with_source(self, order: Order, brought: Undecoded) -> Order:
         """An order that starts from what was brought, which is let go of.

@@ -32,6 +32,7 @@ from services.ingress.stories.schemas import Verification, VerificationBody, Ver
 from services.ingress.wire.answers import ERRORS, PICTURE, first_headers_of, pin_of
 from services.ingress.wire.bodies import one_of_each, typed
 from services.messages import Order, Picture
+from services.timelines.recordings import Recording
 
 SOURCE = "source"
 _FILES = {
@@ -102,7 +103,7 @@ class VerifyFace:
     async def _asked(
         self, told: Retold, body: VerificationBody, brought: Brought | None, request: Request, held: ExitStack
     ) -> Asked:
-        orders, who = self.orders, caller(request)
+        orders, who, recording = self.orders, caller(request), Recording()
         # a caller's own fields are refused by their names, those of the story as the picture's
         form = check_form(typed_body({"prompt": "", **body.model_dump()}), "json", orders.rules, who)
         form = replace(form, encoding=told.encoding)
@@ -119,7 +120,8 @@ class VerifyFace:
         if brought is not None:
             order = await orders.with_source(order, brought)
             await asyncio.to_thread(_require_origin, told, order)
-        return Asked(order, form, orders.pinning.record.live.bundle, chosen=True)
+        recording.lap("admission")
+        return Asked(order, form, orders.pinning.record.live.bundle, chosen=True, recording=recording)
 
 
 def _once(fields: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:

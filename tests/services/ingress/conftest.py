@@ -39,6 +39,7 @@ from services.ingress.orders.pinning import Pinning
 from services.ingress.stories.verify import VerifyFace
 from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress, Queued
 from services.metrics.ingress import IngressMetrics
+from services.timelines.memory import Timelines, TimelineSettings
 from tests.services.conftest import record_of
 
 RETRY_AFTER_S = 3
@@ -84,6 +85,7 @@ class Server:
     controller: "FakeController"
     uploads: Uploads
     faces: list[Face]
+    timelines: Timelines
     request_id: str = "a request"
     away_s: float | None = None
     orders: list[Order] = field(default_factory=list)
@@ -197,7 +199,8 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     pinning = Pinning(cast(Any, controller), record_of(live))
     settings = StoreSettings(store=str(tmp_path / "pictures"), most_bytes=2**20, keep_s=3600)
     links = LinksFace(keep, read, PublicAddress())
-    drawings = Drawings(draw, watch, links, pinning, metrics, HEARTBEAT_S)
+    timelines = Timelines(TimelineSettings(most_spans=100), "here")
+    drawings = Drawings(draw, watch, links, pinning, metrics, timelines, HEARTBEAT_S)
     orders = Orders(pinning, RequestRules(), drawings, lambda: made.request_id, admission, no_jobs)
     uploads = Uploads()
     images, edits = ImagesFace(pinning, orders), EditsFace(orders, uploads)
@@ -206,7 +209,7 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     verify = VerifyFace(orders, uploads)
     faces: list[Face] = [images, edits, verify, links, health, rollout, *further_faces(orders, uploads)]
     app = create_app(faces, metrics, RETRY_AFTER_S)
-    made = Server(app, admission, metrics, pinning, controller, uploads, faces)
+    made = Server(app, admission, metrics, pinning, controller, uploads, faces, timelines)
     # the store takes the time at its start
     store = PictureStore(settings, lambda _: None, lambda: made.now)
     return made

@@ -21,9 +21,11 @@ from services.ingress.latents.face import LatentsFace
 from services.ingress.operations.page import PageFace
 from services.ingress.orders.capabilities import CapabilitiesFace
 from services.ingress.stories.inspect import InspectFace
+from services.ingress.timelines.face import TimelinesFace
 from services.keys.keyring import Keyring
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Drawn, Encoding, LiveModel, Order, Picture, Progress
+from services.timelines.memory import Timeline
 from tests.requests import image_request
 from tests.services.conftest import record_of
 from tests.services.ingress.conftest import RETRY_AFTER_S, Server, listening, watch_at_once
@@ -98,6 +100,9 @@ class Studio:
         files = tuple(encode_picture(one, Encoding(), "{}") for one in pictures)
         return Compared(files=files, psnr_db=found.psnr_db, max_difference=found.largest, factor=found.factor)
 
+    async def timeline(self, request_id: str, owner: str) -> Timeline | None:
+        return self.server.timelines.find(request_id, owner)
+
     def use(self, keyring: Keyring | None = None) -> None:
         """Put the application together; with a keyring it asks for keys."""
         server = self.server
@@ -106,6 +111,7 @@ class Studio:
             InspectFace(server.uploads),
             CapabilitiesFace(server.pinning, RequestRules()),
             latents,
+            TimelinesFace(self.timeline),
             PageFace(),
         ]
         server.app = create_app([*server.faces, *ours], server.metrics, RETRY_AFTER_S, keyring)

@@ -100,7 +100,7 @@ async def served(
 
     async with running(house, watch, keep) as at:
         links = LinksFace(keep, read, PublicAddress())
-        drawings = Drawings(no_draw, no_watch, links, server.pinning, server.metrics, 0.05)
+        drawings = Drawings(no_draw, no_watch, links, server.pinning, server.metrics, server.timelines, 0.05)
         kept = JobOrders(at.desk, drawings, links.address)
         orders = Orders(server.pinning, RequestRules(), drawings, lambda: "a request", server.admission, kept.answer)
         apart = replace(orders, admission=Admission(4, lambda _: None))

@@ -1,0 +1,100 @@
+"""What an order's pictures start from: its texts and its source, encoded side by side for the denoiser."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from components.contract import Kind
+from components.messages import EncodedText, FloatArray, LatentDistribution
+from components.reference import ComponentRef
+from services.calls import Answered, answered
+from services.messages import Made, Order, Worked
+from services.metrics.graph import GraphMetrics
+from services.retries import again_where_lost
+from services.timelines.spans import Span, Stopwatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any.
+
+    `told` is what the text encoder told; the spans are those of the calls, the texts' first.
+    """
+
+    texts: DeploymentResponse
+    source: DeploymentResponse | None
+    told: EncodedText
+    spans: tuple[Span, ...]
+
+
+class Encoders:
+    """Asks the two encoders' deployments, and each again where its replica stops."""
+
+    def __init__(self, text_encoder: DeploymentHandle, vae_encoder: DeploymentHandle, metrics: GraphMetrics) -> None:
+        self._text_encoder = text_encoder
+        self._vae_encoder = vae_encoder
+        self._metrics = metrics
+
+    async def encode(self, order: Order) -> Encoded:
+        """Encode the texts of an order and its source.
+
+        Raises:
+            GivenUpError: two replicas of one of them stopped while they worked on it.
+            StartError: a pinned version cannot be had or opened.
+        """
+        # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
+        ours, theirs = asyncio.create_task(self._texts(order)), asyncio.create_task(self._source(order))
+        try:
+            texts, source = await asyncio.gather(ours, theirs)
+        finally:
+            # where one fails nobody wants the other
+            ours.cancel()
+            theirs.cancel()
+        spans = (texts.span,) if source is None else (texts.span, source.span)
+        return Encoded(texts.response, None if source is None else source.response, texts.worked.made, spans)
+
+    async def _texts(self, order: Order) -> "_Call[EncodedText]":
+        request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
+        arguments = (request.texts, request.prompt_chunks, request.weighting, request.clip_skip)
+        return await self._asked(
+            Kind.TEXT_ENCODER,
+            pin,
+            lambda: self._text_encoder.encode.remote(pin, *arguments),
+            lambda encoded: encoded.arrays.values(),
+        )
+
+    async def _source(self, order: Order) -> "_Call[LatentDistribution] | None":
+        if order.source is None:
+            return None
+        pin, pixels = order.pins[Kind.VAE_ENCODER], order.source.pixels
+        return await self._asked(
+            Kind.VAE_ENCODER, pin, lambda: self._vae_encoder.encode.remote(pin, pixels), lambda encoded: encoded
+        )
+
+    async def _asked(
+        self,
+        stage: Kind,
+        pin: ComponentRef,
+        call: Callable[[], DeploymentResponse],
+        arrays_of: Callable[[Made], Iterable[FloatArray]],
+    ) -> "_Call[Made]":
+        async def once() -> tuple[DeploymentResponse, Worked[Made]]:
+            response = call()
+            answer: Answered[Worked[Made]] = await answered(response)
+            size = sum(array.nbytes for array in arrays_of(answer.result.made))
+            self._metrics.answered(stage, pin, size, answer.queued_s)
+            return response, answer.result
+
+        watch = Stopwatch()
+        response, worked = await again_where_lost(stage, self._metrics, once)
+        return _Call(response, worked, watch.span(stage, worked.span, stage=stage))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call(Generic[Made]):
+    response: DeploymentResponse
+    worked: Worked[Made]
+    span: Span

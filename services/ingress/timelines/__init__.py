@@ -1,0 +1,1 @@
+"""The face of what became of a request when."""

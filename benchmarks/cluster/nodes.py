@@ -24,6 +24,9 @@ _UP_WITHIN_S = 180.0
 _LOOK_S = 0.2
 _STORE_BYTES = 200 * 2**20
 _LINES_SHOWN = 5
+_STARTS = 3
+# what `ray start --block` says once its node is up
+_STARTED = "This command will now block forever"
 # a node is given up after ten seconds of silence; starting may take longer than Ray's own bound on a busy machine
 _PATIENCE = {
     "RAY_raylet_start_wait_time_s": "120",
@@ -85,16 +88,28 @@ class LocalCluster:
             "--dashboard-port": self.dashboard_port,
             "--ray-client-server-port": 0,
         }
+        # by this file a head that starts again would take the workers' processes for one of its own
+        (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         flags = [word for option, value in options.items() if value for word in (option, str(value))]
         self._start("head", "head", ["--head", *flags, "--include-dashboard", "true"], cpus=0.0)
-        self._wait("head", lambda: httpx.get(f"{self.dashboard}/api/version", trust_env=False).status_code)
+        self._wait("head", lambda: httpx.get(f"{self.dashboard}/api/version", trust_env=False).is_success)
 
     def start_worker(self, name: str, pool: str, cpus: float) -> None:
-        """Start a node whose label `pool` says what runs on it, and wait until the head knows it."""
-        known = node_pools(self).keys()
-        self._start(name, pool, ["--address", f"{HOST}:{self.gcs_port}"], cpus=cpus)
-        # several at once would each take longer to start than Ray waits for
-        self._wait(name, lambda: httpx.codes.OK if node_pools(self).keys() - known else 0)
+        """Start a node whose label `pool` says what runs on it, and wait until it is up.
+
+        Raises:
+            BenchmarkError: it does not start.
+        """
+        # one after the other: several at once would each take longer than Ray waits for
+        for attempt in range(_STARTS):
+            self._start(name, pool, ["--address", f"{HOST}:{self.gcs_port}"], cpus=cpus)
+            try:
+                self._wait(name, lambda: _STARTED in self.nodes[name].output.read_text(errors="replace"))
+                break
+            except BenchmarkError:
+                # on a busy machine Ray gives up a start by itself
+                if attempt == _STARTS - 1:
+                    raise
 
     def kill(self) -> None:
         """End all nodes, the head last."""
@@ -105,20 +120,20 @@ class LocalCluster:
         output = self.folder / f"{name}.txt"
         command = [
             *(str(_RAY), "start", "--block", "--node-ip-address", HOST, "--num-cpus", f"{cpus:g}"),
-            *("--labels", f"pool={pool}", "--object-store-memory", str(_STORE_BYTES)),
+            *("--labels", f"pool={pool},node={name}", "--object-store-memory", str(_STORE_BYTES)),
             *("--temp-dir", str(self.folder / "ray"), *words),
         ]
         with output.open("w") as out:
             process = subprocess.Popen(command, cwd=_ROOT, env=self.environment, stdout=out, stderr=out)
         self.nodes[name] = Node(name, pool, process, output)
 
-    def _wait(self, name: str, ask: Callable[[], int]) -> None:
+    def _wait(self, name: str, done: Callable[[], bool]) -> None:
         node, deadline = self.nodes[name], time.monotonic() + _UP_WITHIN_S
         while time.monotonic() < deadline:
             if node.process.poll() is not None:
                 raise BenchmarkError(f"{name} ended with status {node.process.returncode}: {_end_of(node.output)}")
             try:
-                if ask() == httpx.codes.OK:
+                if done():
                     return
             except httpx.TransportError:
                 pass  # nobody listens yet
@@ -155,11 +170,11 @@ def _end_of(output: Path) -> str:
     return " ".join(output.read_text(errors="replace").splitlines()[-_LINES_SHOWN:])
 
 
-def node_pools(cluster: LocalCluster) -> dict[str, str]:
-    """The label `pool` of each node that is alive, by the node's id."""
+def node_labels(cluster: LocalCluster) -> dict[str, dict[str, str]]:
+    """The labels of each node that is alive, by the node's id: `pool`, and `node`, which is what it is called here."""
     told = httpx.get(f"{cluster.dashboard}/api/v0/nodes", params={"detail": "true"}, trust_env=False).json()
     rows = told["data"]["result"]["result"]
-    return {row["node_id"]: _labels(row).get("pool", "") for row in rows if row["state"] == "ALIVE"}
+    return {row["node_id"]: _labels(row) for row in rows if row["state"] == "ALIVE"}
 
 
 def _labels(row: Mapping[str, Any]) -> dict[str, str]:

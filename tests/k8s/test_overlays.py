@@ -23,6 +23,15 @@ SECRETS = {"latentworks-keys", "latentworks-secrets"}
 # of pods, beside GraphArgs' own
 PODS = {"RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "HOME"}
 
+# what docs/kubernetes.md has in the Secret
+SECRET_SETTINGS = {
+    "LATENTWORKS_JOBS__DATABASE": "postgresql+psycopg://latentworks@latentworks-postgresql/latentworks",
+    "LATENTWORKS_LATENTS__STORE": "s3://bucket/latents",
+    "LATENTWORKS_LINKS__STORE": "s3://bucket/pictures",
+    "AWS_ACCESS_KEY_ID": "somebody",
+    "AWS_SECRET_ACCESS_KEY": "something",
+}
+
 
 def faults(manifests: list[Manifest]) -> list[str]:
     """Everything that is wrong with an overlay."""
@@ -140,8 +149,10 @@ def test_pods_have_no_variable_that_is_no_setting(overlay: str, monkeypatch: pyt
             settings |= manifest["data"]
     for _, template in templates(one(manifests, "RayService")):
         for container in template["spec"]["containers"]:
-            names = {each["name"] for each in container["env"]} - PODS
-            settings |= dict.fromkeys(names, "postgresql+psycopg://latentworks@latentworks-postgresql/latentworks")
+            settings |= {
+                each["name"]: SECRET_SETTINGS[each["name"]] for each in container["env"] if "valueFrom" in each
+            }
+            assert {each["name"] for each in container["env"] if "value" in each} == PODS
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     args = GraphArgs()

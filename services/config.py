@@ -25,6 +25,9 @@ from services.variables import NESTED, PREFIX, variable_of
 
 PORT = 8000
 
+# how many calls these take at a time is held against what the ingress admits, wherever the graph is built
+_CALLS_COUNT = ("graph", "denoiser")
+
 _NOTE = "# Written by `make manifests` from {file}: change that.\n"
 
 
@@ -103,6 +106,10 @@ def _deployment(name: str, part: DeploymentArgs) -> dict[str, Any]:
     options = part.serve_options()
     if isinstance(part, StageArgs):
         own = {field: getattr(part, field) for field in own_fields(type(part)) if field in part.model_fields_set}
+        defaults = type(part).model_fields
+        for field, value in own.items():
+            if value is None and defaults[field].default is not None:
+                raise ConfigError(f"{name}.{field}: cannot be unset, as {defaults[field].default} is the default")
         variables = {variable_of(name, field): _text(value) for field, value in own.items() if value is not None}
         if variables:
             options["ray_actor_options"]["runtime_env"] = {"env_vars": variables}
@@ -112,12 +119,11 @@ def _deployment(name: str, part: DeploymentArgs) -> dict[str, Any]:
 def _common(args: GraphArgs) -> Iterator[tuple[str, str]]:
     for name in sorted(args.model_fields_set - {"registry"}):
         part = getattr(args, name)
-        if isinstance(part, StageArgs):
-            continue
-        told_to_serve = frozenset[str]()
-        if isinstance(part, DeploymentArgs):
-            told_to_serve = TOLD_TO_SERVE
-        yield from _variables(f"{PREFIX}{name.upper()}", part, told_to_serve)
+        if name in _CALLS_COUNT and "max_ongoing_requests" in part.model_fields_set:
+            yield variable_of(name, "max_ongoing_requests"), _text(part.max_ongoing_requests)
+        if not isinstance(part, StageArgs):
+            told_to_serve = TOLD_TO_SERVE if isinstance(part, DeploymentArgs) else frozenset[str]()
+            yield from _variables(f"{PREFIX}{name.upper()}", part, told_to_serve)
 
 
 def _variables(name: str, value: Any, without: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:

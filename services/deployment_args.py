@@ -136,5 +136,5 @@ class WorkedArgs(ScaledArgs):
         return {**super()._autoscaling(most), "policy": policy}
 
 
-# of all of these: what Serve is told of a deployment, and its replicas need not know
+# of all of these: what Serve is told of a deployment
 TOLD_TO_SERVE = frozenset((*CalledArgs.model_fields, *WorkedArgs.model_fields))

@@ -179,6 +179,8 @@ class GraphDeployment:
 
     async def _picture(self, drawing: _Drawing, image: int) -> _DrawnPicture:
         order, watch = drawing.order, Stopwatch()
+        # what it waited for; where texts are encoded again that is part of its walk
+        encoded = drawing.encoded.spans
         request = order.request.picture(image)
         latents, walk = await self._walk(drawing, image)
         drawing.require_time()
@@ -198,7 +200,7 @@ class GraphDeployment:
             keeping.cancel()
         parts = (walk, decode, file) if keep is None else (walk, decode, file, keep)
         span = watch.span("picture", *parts, image=image)
-        times = times_of((*drawing.encoded.spans, *parts), drawing.waited_s())
+        times = times_of((*encoded, *parts), drawing.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
         return _DrawnPicture(picture, Shown(latents, made), span)
 
@@ -230,7 +232,7 @@ class GraphDeployment:
         losses = Losses(Kind.DENOISER, self._metrics)
         order = self._walk_order(drawing, image)
         while True:
-            attempt = Stopwatch()
+            attempt, encoded_lost = Stopwatch(), False
             reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
                 async for report in reports:
@@ -251,14 +253,15 @@ class GraphDeployment:
                 if encoded_lost:
                     losses.told(at_risk=False)
                 losses.count()
-                if encoded_lost:
-                    # it went with the machine that kept it, and every other denoiser would miss it too
-                    drawing.encoded = await self._encoders.encode(drawing.order)
             except BaseException:
                 # whoever leaves before the end wants no more of it
                 reports.cancel()
                 raise
             parts.append(attempt.span("lost", stage=Kind.DENOISER, component=order.pin))
+            if encoded_lost:
+                # it went with the machine that kept it, and every other denoiser would miss it too
+                drawing.encoded = await self._encoders.encode(drawing.order)
+                parts += drawing.encoded.spans
             # where it stopped the next report may just have been on its way
             past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
             order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)

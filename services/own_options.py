@@ -18,6 +18,9 @@ from services.errors import StartError
 from services.stage_args import StageArgs
 from services.variables import variable_of
 
+# a stage has a thread for each call that Serve lets in
+_TOLD_TO_BOTH = {"max_ongoing_requests"}
+
 Args = TypeVar("Args", bound=StageArgs)
 
 
@@ -52,5 +55,5 @@ def chosen(args: Args, part: str, variables: Mapping[str, str]) -> Args:
 
 
 def own_fields(args: type[StageArgs]) -> tuple[str, ...]:
-    """What replicas of a stage take from their own environment: all that Serve itself is not told."""
-    return tuple(field for field in args.model_fields if field not in TOLD_TO_SERVE)
+    """What replicas of a stage take from their own environment."""
+    return tuple(field for field in args.model_fields if field not in TOLD_TO_SERVE - _TOLD_TO_BOTH)

@@ -24,7 +24,9 @@ class WorkPolicy:
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         """How many are wanted, with a fraction, and no state."""
         told = context.aggregated_metrics or {}
-        wanted = replicas_for(told.get(WORK, {}), told.get(SPEED, {}), self._wait_s)
+        work = told.get(WORK, {})
+        # replicas that began without bounds tell nothing until they are exchanged
+        wanted = replicas_for(work, told.get(SPEED, {}), self._wait_s) if work else None
         return float(context.target_num_replicas) if wanted is None else wanted, {}
 
 

@@ -12,14 +12,10 @@ from services.held_versions import VersionBounds
 Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
 
 
-# of one replica at a time
-MOST_CALLS = 1000
-
-
 class StageArgs(ScaledArgs):
     """A stage's deployment: each of its `max_ongoing_requests` calls has a thread, and shares the session's threads."""
 
-    max_ongoing_requests: Annotated[Ongoing, Field(le=MOST_CALLS)] = 4
+    max_ongoing_requests: Annotated[Ongoing, Field(le=1000)] = 4
     threads: Threads = None
     most_versions: int = Field(4, ge=2, le=1000, description="versions that a replica holds open at most")
     most_version_bytes: int = Field(

@@ -27,7 +27,7 @@ from services.messages import LiveRecord, Made, ReplicaReport, Worked
 from services.metrics.stage import StageMetrics
 from services.own_options import with_own_options
 from services.replica import whereabouts
-from services.stage_args import MOST_CALLS, StageArgs
+from services.stage_args import StageArgs
 from services.timelines.spans import Fact, Span, Stopwatch
 from services.timelines.tracing import export
 
@@ -91,8 +91,8 @@ class StageHost(Generic[Stage]):
         self.metrics = StageMetrics(kind)
         self._copies = CompiledCopies(settings.compiler)
         self._versions = HeldVersions(self._fetch, self._open, settings.args.versions, self.metrics.holds, self._loaded)
-        # Serve lets in as many calls as `max_ongoing_requests` says; a thread starts when there is a call for it
-        self._threads = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix=kind)
+        # a call whose caller left keeps its thread, while Serve lets in another
+        self._threads = ThreadPoolExecutor(settings.args.max_ongoing_requests, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
         self.replica, self._node = whereabouts()
         self._replaced = False

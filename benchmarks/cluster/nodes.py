@@ -108,6 +108,7 @@ class LocalCluster:
                 break
             except BenchmarkError:
                 # on a busy machine Ray gives up a start by itself
+                self.nodes[name].kill()
                 if attempt == _STARTS - 1:
                     raise
 

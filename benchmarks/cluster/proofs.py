@@ -63,7 +63,7 @@ class Proofs:
             self.say(name)
             try:
                 proof()
-            except BenchmarkError as error:
+            except (BenchmarkError, httpx.HTTPError) as error:
                 self._add(name, False, str(error))
         return tuple(self.found)
 

@@ -77,7 +77,7 @@ class PictureStore:
         Raises:
             LinkSignatureError: the link is none of ours.
             LinkExpiredError: its time is over, or the picture went before to make room, or is damaged.
-            OSError: the place cannot be read.
+            UnavailableError: the place cannot be read just now.
         """
         ours = self._signature(link.name, link.expires)
         if not hmac.compare_digest(ours.encode(), link.signature.encode("utf-8", "replace")):

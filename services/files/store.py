@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.errors import FileNotKeptError
+from services.errors import FileNotKeptError, UnavailableError
 from services.files.blobs import Place, open_blobs, starting
 
 _log = logging.getLogger("ray.serve")
@@ -121,12 +121,16 @@ class FileStore:
         """What is kept under an id, None where nothing is, or not any more.
 
         Raises:
-            OSError: the place cannot be read.
+            UnavailableError: the place cannot be read just now.
         """
         ends = end_of(id_)
         if ends is None or ends <= self._clock():
             return None
-        return self.blobs.read(self._file(id_))
+        try:
+            return self.blobs.read(self._file(id_))
+        except OSError as error:
+            _log.error("%s: what is kept cannot be read: %s", self._name, error.strerror)
+            raise UnavailableError("what is kept cannot be read just now; try again later") from None
 
     def damaged(self, id_: str, why: str) -> None:
         """Remove a file in which something else is than was kept."""

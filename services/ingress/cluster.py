@@ -11,10 +11,11 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.context import _get_global_client, _get_serve_request_context
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ReplicaState
 
 from services.errors import UnavailableError
-from services.timelines.memory import Timeline
+from services.timelines.memory import Timeline, Timelines
 
 _FRESH_S = 1.0
 _TIMEOUT_S = 5.0
@@ -53,19 +54,28 @@ class RunningReplicas:
 
 
 class Siblings:
-    """Every replica of the ingress, this one too."""
+    """Every replica of the ingress; `own` are the timelines of this one."""
 
-    def __init__(self, deployment: str, application: str) -> None:
+    def __init__(self, deployment: str, application: str, own: Timelines) -> None:
         self._deployment = deployment
         self._application = application
+        self._own = own
+        self._ingress: DeploymentHandle | None = None
 
     async def timeline(self, request_id: str, owner: str) -> Timeline | None:
-        """A request's timeline from whichever replica answered it, the newest of several; None where there is none.
+        """A request's timeline from whichever replica answered it, this one before others; None where there is none.
 
         Raises:
-            UnavailableError: one of them does not answer.
+            UnavailableError: it is not here, and one of the others does not answer.
         """
-        ingress = serve.get_deployment_handle(self._deployment, self._application)
+        here = self._own.find(request_id, owner)
+        if here is not None:
+            return here
+        # it asks the controller, for as long as that takes
+        ingress = self._ingress or await asyncio.to_thread(
+            serve.get_deployment_handle, self._deployment, self._application
+        )
+        self._ingress = ingress
         asked = ingress.broadcast("timeline", request_id, owner)
         # one that stops has nothing to tell any more
         try:

@@ -55,7 +55,7 @@ class IngressDeployment:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Put the application together, after the constructor."""
         context = serve.get_replica_context()
-        siblings = Siblings(context.deployment, context.app_name)
+        siblings = Siblings(context.deployment, context.app_name, self._timelines)
         found = Foundation(
             settings=self._settings,
             pinning=self._pinning,

@@ -17,6 +17,8 @@ _AWAY: dict[str, Any] = {
 }
 # how long one statement may take, and how long the server lets a client that is gone have the store
 _LONGEST_MS = 60_000
+# the most threads that asyncio works with; one that waited for a connection would fail in words of the pool's
+_MOST_CALLS = 32
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BUSY_CLASSES = ("08", "40", "57")
 _BUSY_STATES = ("53300", "55P03")
@@ -40,7 +42,12 @@ def options(url: URL, busy_s: float) -> dict[str, Any]:
     away = {name: value for name, value in _AWAY.items() if name not in url.query}
     arguments = {**away, "client_encoding": "utf8", "options": f"{ours} {given}".strip()}
     # a connection that was lost meanwhile is made again, and no call fails for it
-    return {"connect_args": arguments, "isolation_level": "READ COMMITTED", "pool_pre_ping": True}
+    return {
+        "connect_args": arguments,
+        "isolation_level": "READ COMMITTED",
+        "pool_pre_ping": True,
+        "pool_size": _MOST_CALLS,
+    }
 
 
 def connected(connection: Any, _record: object) -> None:

@@ -76,7 +76,7 @@ class LatentStore:
 
         Raises:
             LatentsNotFoundError: nothing is, or not any more, or for another tenant, or its file is damaged.
-            OSError: the place cannot be read.
+            UnavailableError: the place cannot be read just now.
         """
         content = self._files.read(id_)
         if content is None:

@@ -24,8 +24,9 @@ class LastingGauge:
         """Set it, of these labels."""
         labels = dict(tags or {})
         with self._lock:
-            self._values[tuple(labels.items())] = value
             self._gauge.set(value, tags=labels)
+            # once it was taken: what is refused would be refused again each time
+            self._values[tuple(labels.items())] = value
 
     def again(self) -> None:
         """Set all of it to what it is."""

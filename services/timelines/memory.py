@@ -12,6 +12,7 @@ from services.errors import CallerError
 from services.timelines.recordings import Recording
 from services.timelines.spans import Span
 
+_LONGEST_ID = 128
 # a part that is added after the timeline was kept
 _TO_COME = 1
 
@@ -72,7 +73,12 @@ class Timelines:
         return self._spans
 
     def keep(self, request_id: str, owner: str, recording: Recording) -> None:
-        """Keep a request's recording, to which one lap may still be added; another of that id makes room for it."""
+        """Keep a request's recording, to which one lap may still be added; another of that id makes room for it.
+
+        That of an id which is longer than anybody needs, as a caller may choose it, is not kept.
+        """
+        if len(request_id) > _LONGEST_ID:
+            return
         self._drop((owner, request_id))
         spans = recording.span(self._replica).size + _TO_COME
         if spans > self._settings.most_spans:

@@ -168,6 +168,8 @@ def test_nothing_is_let_in_or_out_that_no_policy_names(overlay: str) -> None:
     for policy in policies:
         for rule in policy["spec"].get("ingress", []):
             assert rule.get("from"), f"{policy['metadata']['name']} lets in anybody"
+        for rule in policy["spec"].get("egress", []):
+            assert rule.get("to") or rule.get("ports"), f"{policy['metadata']['name']} lets everything out"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -178,7 +180,7 @@ def test_no_pod_has_two_disruption_budgets(overlay: str) -> None:
     for name, template in templates(one(manifests, "RayService")):
         labels = template["metadata"]["labels"]
         found = [budget for budget in budgets if budget.items() <= labels.items()]
-        assert len(found) == (name != "head"), name
+        assert len(found) == (overlay == "gpu" and name != "head"), name
 
 
 def test_pools_stand_apart_in_the_gpu_overlay() -> None:
@@ -211,6 +213,12 @@ def _in_cluster(change: Callable[[dict[str, Any]], None]) -> Callable[[list[Mani
 
 def _rename(part: dict[str, Any], old: str, new: str) -> None:
     part[new] = part.pop(old)
+
+
+def test_pools_that_run_components_of_others_have_no_key_of_the_bucket() -> None:
+    for name, template in templates(one(rendered("gpu"), "RayService")):
+        names = {each["name"] for container in template["spec"]["containers"] for each in container["env"]}
+        assert ("AWS_SECRET_ACCESS_KEY" in names) == (name == "front"), name
 
 
 PLANTED: dict[str, tuple[Callable[[list[Manifest]], None], str]] = {

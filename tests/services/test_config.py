@@ -74,6 +74,22 @@ def test_what_is_the_graphs_stands_in_its_environment(monkeypatch: pytest.Monkey
     assert args.graph.write_prompts is False
 
 
+def test_what_is_accepted_here_is_accepted_where_the_graph_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "{ingress: {max_images: 1500}, graph: {max_ongoing_requests: 3000}, denoiser: {max_ongoing_requests: 3000}}"
+    [application] = serve_config(read_args(text))["applications"]
+    variables = application["runtime_env"]["env_vars"]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert GraphArgs().denoiser.max_ongoing_requests == 3000
+    # which a replica of the denoiser is told too, and may be
+    assert chosen(DenoiserArgs(), "denoiser", variables).max_ongoing_requests == 3000
+
+
+def test_an_option_that_cannot_be_unset_is_told() -> None:
+    with pytest.raises(ConfigError, match="text_encoder.threads: cannot be unset, as 1 is the default"):
+        serve_config(read_args("text_encoder: {threads: null}"))
+
+
 def test_with_bounds_it_scales_between_them() -> None:
     scaled = deployments("vae_decoder: {replicas: 2, max_replicas: 5, ongoing_target: 3, upscale_delay_s: 1.5}")
     assert "num_replicas" not in scaled["vae_decoder"]

@@ -46,6 +46,8 @@ class Decoders:
         self._failing = failing
         self.asked: list[ComponentRef] = []
         self.decode = self
+        self.present_s: float | None = None
+        self.away_s = 0.0
 
     def remote(self, pin: ComponentRef, _latents: FloatArray) -> Response:
         self.asked.append(pin)
@@ -55,7 +57,9 @@ class Decoders:
         if pin in self._failing:
             raise self._failing[pin]
         seconds = float(pin.version)
-        return Worked(np.full((64, 64, 3), pin.version, np.uint8), Span("decode", 0.0, seconds), seconds)
+        await asyncio.sleep(self.away_s)
+        present_s = seconds if self.present_s is None else self.present_s
+        return Worked(np.full((64, 64, 3), pin.version, np.uint8), Span("decode", 0.0, seconds), present_s)
 
 
 class House:
@@ -210,3 +214,11 @@ def test_each_call_tells_its_phases_and_bytes(live: LiveModel) -> None:
     assert queued_s >= 0
     # the replica says that the call was there for longer than it took altogether
     assert transfer_s == 0
+
+
+def test_what_the_replica_did_not_have_the_call_for_is_the_way_there_and_back(live: LiveModel) -> None:
+    house = House(live, {})
+    house.handle.present_s, house.handle.away_s = 0.0, 0.02
+    house.picture()
+    [(*_, transfer_s)] = house.tally.told["answered"]
+    assert transfer_s >= 0.02

@@ -40,7 +40,7 @@ def test_a_part_whose_name_begins_like_another_is_no_part_of_it() -> None:
 
 
 def test_every_option_of_a_stage_that_serve_is_not_told_is_one() -> None:
-    common = ("threads", "most_versions", "most_version_bytes", "provider")
+    common = ("max_ongoing_requests", "threads", "most_versions", "most_version_bytes", "provider")
     assert own_fields(StageArgs) == common
     assert own_fields(TextEncoderArgs) == (*common, "cache_bytes")
     assert own_fields(DenoiserArgs) == (*common, "run_rows", "run_pixels", "queued_pictures")

@@ -25,7 +25,8 @@ def wanted(work: dict[str, float], speed: dict[str, float], target: int = 3) -> 
         # one that has just started has no speed yet, and is taken to be as fast as the others
         ({"a": 100.0, "b": 0.0}, {"a": 10.0, "b": 0.0}, 2.0),
         ({"a": 0.0}, {"a": 10.0}, 0.0),
-        ({}, {}, 0.0),
+        # nobody tells anything
+        ({}, {}, 3.0),
         # nobody knows how fast they are: as many as there are
         ({"a": 100.0}, {"a": 0.0}, 3.0),
         ({"a": 100.0}, {}, 3.0),

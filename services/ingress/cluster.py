@@ -71,11 +71,10 @@ class Siblings:
         here = self._own.find(request_id, owner)
         if here is not None:
             return here
-        # it asks the controller, for as long as that takes
-        ingress = self._ingress or await asyncio.to_thread(
-            serve.get_deployment_handle, self._deployment, self._application
-        )
-        self._ingress = ingress
+        if self._ingress is None:
+            # it asks the controller, for as long as that takes
+            self._ingress = await asyncio.to_thread(serve.get_deployment_handle, self._deployment, self._application)
+        ingress: DeploymentHandle = self._ingress
         asked = ingress.broadcast("timeline", request_id, owner)
         # one that stops has nothing to tell any more
         try:

@@ -88,7 +88,7 @@ def test_a_callers_trace_goes_through_every_deployment_down_to_the_runs(served: 
     draw(served, "not-traced")
     draw(served, "traced", traced=True)
     # the span of the proxy ends last
-    assert comes_true(lambda: {"run", "proxy_http_request"} <= {span["name"] for span in exported(served)})
+    assert comes_true(lambda: any(span["name"].startswith("proxy_http_request") for span in exported(served)))
     spans = exported(served)
     assert {span["context"]["trace_id"] for span in spans} == {f"0x{TRACE}"}
     by_id = {span["context"]["span_id"]: span for span in spans}

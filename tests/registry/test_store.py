@@ -98,7 +98,7 @@ def test_a_refusal_is_no_absence(registry: Registry, decoder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["gopher://x", pytest.param("postgresql://u@127.0.0.1:1/x", id="a driver that is not installed")]
+    "uri", ["gopher://x", pytest.param("mysql://u@127.0.0.1:1/x", id="a driver that is not installed")]
 )
 def test_a_store_that_can_never_be_used_is_not_away(tmp_path: Path, uri: str) -> None:
     with pytest.raises(RegistryError) as error:

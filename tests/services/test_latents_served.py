@@ -169,7 +169,7 @@ def test_they_outlive_their_replica(one: Application) -> None:
 
 def test_they_end(cluster: Cluster, toy_bundle: Path) -> None:
     folder = cluster.home / "short"
-    short = cluster.deploy("short", "toy", toy_bundle, latents={"folder": str(folder), "keep_s": 3})
+    short = cluster.deploy("short", "toy", toy_bundle, latents={"store": str(folder), "keep_s": 3})
     id_, _ = kept(short)
     assert len(list(folder.iterdir())) == 1
     while decode(short, id_).status_code != 404:
@@ -181,13 +181,13 @@ def test_they_end(cluster: Cluster, toy_bundle: Path) -> None:
 
 def test_they_are_bounded(cluster: Cluster, toy_bundle: Path) -> None:
     folder = cluster.home / "small"
-    small = cluster.deploy("small", "toy", toy_bundle, latents={"folder": str(folder), "most_bytes": 3 * BLOCK})
+    small = cluster.deploy("small", "toy", toy_bundle, latents={"store": str(folder), "most_bytes": 3 * BLOCK})
     ids = [kept(small, seed=seed)[0] for seed in range(5)]
     # latents of 1 KiB and what made them, in one block of the disk
     assert [decode(small, id_).status_code for id_ in ids] == [404] * 2 + [200] * 3
     assert sorted(file.stem for file in folder.iterdir()) == sorted(ids[2:])
     cluster.remove(small)
-    none = cluster.deploy("none", "toy", toy_bundle, latents={"folder": str(folder), "most_bytes": 0})
+    none = cluster.deploy("none", "toy", toy_bundle, latents={"store": str(folder), "most_bytes": 0})
     response = generate(none)
     assert response.status_code == 200
     assert response.json()["data"][0]["latents"] is None

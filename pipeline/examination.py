@@ -4,7 +4,6 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from components.trial import DRAWN, TrialOrder, TrialReport, needs_more_memory
 from diffusion.latents import to_model
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
+from pipeline.own_memory import status_bytes
 from pipeline.text_encoder import TextEncoder
 from pipeline.trial_parts import Part, Stages, missing_beside, open_beside
 from pipeline.trial_pictures import FLATTEST, PROMPTS, contrasts, prompt_latents, psnr, psnr_of_each
@@ -29,7 +29,6 @@ from runtime.golden import check_golden, golden_inputs
 LOOSEST_GOLDEN = 0.01
 
 _FOUR = "pictures of four prompts"
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(slots=True)
@@ -266,8 +265,8 @@ def _is_for_memory(error: BaseException | None) -> bool:
 
 
 def _peak_memory_mb() -> float:
-    if _STATUS.exists():
-        # what getrusage counts goes back to before exec, so to the process that started this one
-        [peak] = [line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(peak) * 1024 / 1e6
+    # what getrusage counts goes back to before exec, so to the process that started this one
+    peak = status_bytes("VmHWM")
+    if peak is not None:
+        return peak / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

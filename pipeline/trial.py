@@ -9,9 +9,9 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
 
 from components.trial import TrialOrder, TrialReport, needs_more_memory
+from pipeline.own_memory import status_bytes
 
 _NICENESS = 10
 
@@ -36,18 +36,13 @@ def _tried(order: TrialOrder) -> TrialReport:
     signal.alarm(order.time_s + _GRACE_S)
     from pipeline.examination import try_component
 
-    if _private_bytes() > order.memory_bytes:
+    # what counts towards RLIMIT_DATA
+    private = status_bytes("VmData")
+    if private is not None and private > order.memory_bytes:
         return TrialReport(reasons=(needs_more_memory(order),))
     # Private memory alone: RLIMIT_AS would also count the weight files that ONNX Runtime maps, which cost nothing.
     resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     return try_component(order)
-
-
-def _private_bytes() -> int:
-    """What counts towards RLIMIT_DATA; Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith("VmData:")]
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from services.deployment_args import TOLD_TO_SERVE, DeploymentArgs
 from services.own_options import own_fields
 from services.settings import GraphArgs
 from services.stage_args import StageArgs
-from services.variables import NESTED, PREFIX, variable_of
+from services.variables import variable_of
 
 PORT = 8000
 
@@ -70,7 +70,7 @@ def read_args(text: str) -> GraphArgs:
         where = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {said}" if where else said) from None
-    _require_no_secret(args, "")
+    _require_no_secret(args)
     return args
 
 
@@ -123,15 +123,15 @@ def _common(args: GraphArgs) -> Iterator[tuple[str, str]]:
             yield variable_of(name, "max_ongoing_requests"), _text(part.max_ongoing_requests)
         if not isinstance(part, StageArgs):
             told_to_serve = TOLD_TO_SERVE if isinstance(part, DeploymentArgs) else frozenset[str]()
-            yield from _variables(f"{PREFIX}{name.upper()}", part, told_to_serve)
+            yield from _variables((name,), part, told_to_serve)
 
 
-def _variables(name: str, value: Any, without: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+def _variables(path: tuple[str, ...], value: Any, without: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
     if isinstance(value, BaseModel):
         for field in sorted(value.model_fields_set - without):
-            yield from _variables(f"{name}{NESTED}{field.upper()}", getattr(value, field))
+            yield from _variables((*path, field), getattr(value, field))
     elif value is not None:
-        yield name, _text(value)
+        yield variable_of(*path), _text(value)
 
 
 def _text(value: Any) -> str:
@@ -150,15 +150,15 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _require_no_secret(part: BaseModel, path: str) -> None:
+def _require_no_secret(part: BaseModel, *path: str) -> None:
     for field in part.model_fields_set:
-        value = getattr(part, field)
+        value, where = getattr(part, field), (*path, field)
         if isinstance(value, SecretStr):
-            name = f"{path}{field}"
-            variable = f"{PREFIX}{name.upper().replace('.', NESTED)}"
-            raise ConfigError(f"{name}: is a secret; name it as {variable} in the pods' environment")
+            raise ConfigError(
+                f"{'.'.join(where)}: is a secret; name it as {variable_of(*where)} in the pods' environment"
+            )
         if isinstance(value, BaseModel) and not isinstance(value, RegistrySettings):
-            _require_no_secret(value, f"{path}{field}.")
+            _require_no_secret(value, *where)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -4,6 +4,6 @@ PREFIX = "LATENTWORKS_"
 NESTED = "__"
 
 
-def variable_of(part: str, field: str) -> str:
-    """The variable of a part's field, such as `LATENTWORKS_DENOISER__RUN_ROWS`."""
-    return f"{PREFIX}{part}{NESTED}{field}".upper()
+def variable_of(*path: str) -> str:
+    """The variable of a field by the names of its parts and its own, such as `LATENTWORKS_DENOISER__RUN_ROWS`."""
+    return f"{PREFIX}{NESTED.join(path)}".upper()

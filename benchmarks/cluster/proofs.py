@@ -23,8 +23,6 @@ _WORKERS = {
 }
 _JOBS = 6
 _JOB_STEPS = 40
-_WITHIN_S = 240.0
-_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +106,12 @@ class Proofs:
         lost = node_labels(self.cluster)[denoisers[0].node]["node"]
         pids = {each.pid for each in denoisers}
         with load_on(self.application.url) as load:
-            self._wait_for(lambda: len(load.answered) > 2)
+            self.application.wait(lambda: len(load.answered) > 2)
             self.cluster.nodes[lost].kill()
             self.application.wait(lambda: len(self.application.pids("denoiser") & pids) == 1)
             self.application.wait(lambda: len(self.application.pids("denoiser")) == len(pids))
             count = len(load.answered)
-            self._wait_for(lambda: len(load.answered) > count + 2)
+            self.application.wait(lambda: len(load.answered) > count + 2)
         self._add("a worker node died, no request was lost", not load.failed, _account(load))
 
     def lost_head(self) -> None:
@@ -124,7 +122,7 @@ class Proofs:
         self.cluster.start_head()
         self.application.wait(self._ready)
         away_s = time.monotonic() - died
-        self._wait_for(lambda: all(self._job(job) in ("completed", "failed", "cancelled") for job in jobs))
+        self.application.wait(lambda: all(self._job(job) in ("completed", "failed", "cancelled") for job in jobs))
         ends = [self._job(job) for job in jobs]
         same = pins == self._pins()
         said = f"{away_s:.1f} s without service; jobs: {', '.join(ends)}; pins: {'the same' if same else 'others'}"
@@ -141,13 +139,6 @@ class Proofs:
             return httpx.get(f"{self.application.url}/readyz", timeout=2, trust_env=False).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
-
-    def _wait_for(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _WITHIN_S
-        while not done():
-            if time.monotonic() > deadline:
-                raise BenchmarkError(f"what was waited for did not come in {_WITHIN_S:g} seconds")
-            time.sleep(_LOOK_S)
 
     def _pins(self) -> str:
         body = {"prompt": "a red apple, 3d style", "steps": 2, "seed": 1}

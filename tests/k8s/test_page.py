@@ -56,7 +56,7 @@ def test_every_command_of_ours_that_it_names_is_one(words: list[str]) -> None:
         assert re.search(rf"{option}\b", done.stdout), option
 
 
-def test_make_manifests_leaves_everything_as_it_is() -> None:
+def test_make_manifests_is_for_every_overlay_with_arguments() -> None:
     assert "make manifests" in BLOCKS
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "for overlay in cpu gpu; do" in recipe

@@ -21,6 +21,7 @@ from benchmarks.measurement import measure
 from benchmarks.mixed_load import measure_mixed
 from benchmarks.outside import Geometry, measure_outside
 from benchmarks.parts import Part, Plan
+from benchmarks.plan.commands import plan, plan_check, plan_figures, plan_times
 from benchmarks.report import Found, make_report, to_json
 from benchmarks.swap_command import swap
 from benchmarks.tables import show
@@ -35,6 +36,10 @@ app.command()(coldstart)
 app.command()(swap)
 app.command()(cluster)
 app.command()(timeline)
+app.command()(plan)
+app.command()(plan_times)
+app.command()(plan_check)
+app.command()(plan_figures)
 
 
 @app.callback(invoke_without_command=True)

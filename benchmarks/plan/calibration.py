@@ -1,5 +1,6 @@
 """Stage times by the timelines of real requests, one after the other, on a server that does nothing else."""
 
+import random
 import secrets
 import time
 from collections import defaultdict
@@ -26,6 +27,8 @@ from services.settings import GraphArgs
 ONE_THREAD = tuple(f"{kind}.threads=1" for kind in (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER))
 _STEPS = 12
 _ROUNDS = 5
+# between requests, as there are under a load: what comes right after another finds everything awake, and is faster
+_PAUSE_S = (0.1, 0.9)
 
 
 @dataclass(slots=True)
@@ -76,6 +79,7 @@ class Calibration:
         # another client's pictures must not be in the text encoder's cache
         self._name = secrets.token_hex(4)
         self._drawn = 0
+        self._rng = random.Random(self._name)
 
     def times(self, sizes: Iterable[Size], say: Callable[[str], None], command: str = "") -> StageTimes:
         """What pictures of these sizes take, runs of as many rows as a replica lets share one.
@@ -120,6 +124,7 @@ class Calibration:
 
     def _draw(self, size: Size, count: int) -> tuple[float, Timeline]:
         self._drawn += 1
+        time.sleep(self._rng.uniform(*_PAUSE_S))
         began = time.perf_counter()
         try:
             drawing = self._client.generate(f"{self._name} {self._drawn}", n=count, steps=_STEPS, size=str(size))

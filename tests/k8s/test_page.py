@@ -2,15 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.k8s import kuberay
-from tests.k8s.page import ELSEWHERE, FENCED, LINES, SPOKEN_OF, TEXT, begins, commands, told, words_of
+from tests.k8s.page import ELSEWHERE, FENCED, LINES, SPOKEN_OF, TEXT, begins, commands, told
 from tests.k8s.pods import templates
 from tests.k8s.rendering import OVERLAYS, ROOT, Manifest, one, rendered
 from tests.k8s.test_containerfile import instructions
@@ -106,19 +104,6 @@ def test_images_that_it_builds_are_those_of_the_manifests() -> None:
     assert {words[2] for words in commands("podman save")} <= built.keys()
     for target in re.findall(r"target `(\w+)`", TEXT):
         assert instructions(target), target
-
-
-@pytest.mark.parametrize("line", [line for line in (*LINES, *SPOKEN_OF) if line.startswith("python ")])
-def test_every_command_of_ours_that_it_names_is_one(line: str) -> None:
-    """Each of its own words is understood: what would change something is only asked to describe itself."""
-    words = words_of(line)
-    module = words[words.index("-m") + 1]
-    rest = words[words.index("-m") + 2 :]
-    command = [sys.executable, "-m", module, *rest[:1], "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    for option in (word for word in rest if word.startswith("--")):
-        assert re.search(rf"{option}\b", done.stdout), option
 
 
 def test_make_manifests_is_for_every_overlay_with_arguments() -> None:

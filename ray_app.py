@@ -176,7 +176,7 @@ def _folder(args: GraphArgs) -> Path | None:
 @click.option(
     "--trace-share",
     type=click.FloatRange(0, 1),
-    help="write OpenTelemetry traces, of that share of the requests whose callers do not decide; not given: none",
+    help="write OpenTelemetry traces, of that share of the requests whose callers do not decide; 0: none at all",
 )
 def main(given: tuple[str, ...], host: str, port: int, json_logs: bool, trace_share: float | None) -> None:
     """Start the graph on this machine and serve until a signal comes; arguments are such as denoiser.replicas=2.

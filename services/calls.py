@@ -1,28 +1,47 @@
 """Calls of stages' replicas, and where their time went as the caller sees it."""
 
-import time
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic
 
-from ray.serve.handle import DeploymentResponse
+from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
-Result = TypeVar("Result")
+from services.messages import Made, Worked
+from services.timelines.spans import Span, Stopwatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered(Generic[Result]):
-    """What a call came to: `queued_s` until a replica had taken it, `seconds` from then on."""
+class Answered(Generic[Made]):
+    """What a call came to: the wait until a replica had taken it, the work, and the way of the answer."""
 
-    result: Result
-    queued_s: float
-    seconds: float
+    made: Made
+    queue: Span
+    work: Span
+    transfer: Span
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What the call is made of."""
+        return self.queue, self.work, self.transfer
 
 
-async def answered(response: "DeploymentResponse[Result]") -> Answered[Result]:
-    """Wait for the answer of a call that was just made; what the call raises is raised."""
-    called = time.monotonic()
+async def taken(response: "DeploymentResponse[Any] | DeploymentResponseGenerator[Any]") -> Span:
+    """Wait until a replica has taken a call that was just made; where none can, that is raised."""
+    called = Stopwatch()
     # what awaiting a response does first; Serve has no public way to stop there
     await response._fetch_future_result_async()
-    taken = time.monotonic()
-    result = await response
-    return Answered(result, taken - called, time.monotonic() - taken)
+    return called.span("queue")
+
+
+def transfer(since_taken: Stopwatch, present_s: float) -> Span:
+    """The way of an answer that has just come: what is left since a replica took the call, but its time in there."""
+    seconds = since_taken.seconds
+    away_s = max(0.0, seconds - present_s)
+    return Span("transfer", since_taken.start + seconds - away_s, away_s)
+
+
+async def answered(response: "DeploymentResponse[Worked[Made]]") -> Answered[Made]:
+    """Wait for the answer of a call that was just made; what the call raises is raised."""
+    queue = await taken(response)
+    since_taken = Stopwatch()
+    worked = await response
+    return Answered(worked.made, queue, worked.span, transfer(since_taken, worked.present_s))

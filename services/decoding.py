@@ -11,7 +11,7 @@ from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from services.calls import Answered, answered
 from services.errors import GivenUpError, NonFiniteImageError, ServingError
-from services.messages import Pins, Worked
+from services.messages import Pins
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 from services.timelines.spans import Span
@@ -21,11 +21,15 @@ _log = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """One picture's pixels [height, width, 3], the version that made them, and the span of its work."""
+    """One picture's pixels [height, width, 3], the version that made them, and the spans of the call.
+
+    The work alone took `seconds`.
+    """
 
     pixels: Pixels
     decoder: ComponentRef
-    span: Span
+    seconds: float
+    spans: tuple[Span, ...]
 
 
 class PictureDecoder:
@@ -92,8 +96,7 @@ class PictureDecoder:
         Raises:
             NonFiniteImageError: it gave none.
         """
-        answer: Answered[Worked[Pixels]] = await answered(self._vae_decoder.decode.remote(pin, latents))
-        decoded = answer.result
-        transfer_s = None if decoded.present_s is None else max(0.0, answer.seconds - decoded.present_s)
-        self._metrics.answered(Kind.VAE_DECODER, pin, decoded.made.nbytes, answer.queued_s, transfer_s)
-        return Made(decoded.made, pin, decoded.span)
+        answer: Answered[Pixels] = await answered(self._vae_decoder.decode.remote(pin, latents))
+        seconds = (answer.queue.seconds, answer.transfer.seconds)
+        self._metrics.answered(Kind.VAE_DECODER, pin, answer.made.nbytes, *seconds)
+        return Made(answer.made, pin, answer.work.seconds, answer.spans)

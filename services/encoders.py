@@ -11,7 +11,7 @@ from components.contract import Kind
 from components.messages import EncodedText, FloatArray, LatentDistribution
 from components.reference import ComponentRef
 from services.calls import Answered, answered
-from services.messages import Made, Order, Worked
+from services.messages import Made, Order
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 from services.timelines.spans import Span, Stopwatch
@@ -54,7 +54,7 @@ class Encoders:
             ours.cancel()
             theirs.cancel()
         spans = (texts.span,) if source is None else (texts.span, source.span)
-        return Encoded(texts.response, None if source is None else source.response, texts.worked.made, spans)
+        return Encoded(texts.response, None if source is None else source.response, texts.made, spans)
 
     async def _texts(self, order: Order) -> "_Call[EncodedText]":
         request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
@@ -81,20 +81,20 @@ class Encoders:
         call: Callable[[], DeploymentResponse],
         arrays_of: Callable[[Made], Iterable[FloatArray]],
     ) -> "_Call[Made]":
-        async def once() -> tuple[DeploymentResponse, Worked[Made]]:
+        async def once() -> tuple[DeploymentResponse, Answered[Made]]:
             response = call()
-            answer: Answered[Worked[Made]] = await answered(response)
-            size = sum(array.nbytes for array in arrays_of(answer.result.made))
-            self._metrics.answered(stage, pin, size, answer.queued_s)
-            return response, answer.result
+            answer: Answered[Made] = await answered(response)
+            size = sum(array.nbytes for array in arrays_of(answer.made))
+            self._metrics.answered(stage, pin, size, answer.queue.seconds, answer.transfer.seconds)
+            return response, answer
 
         watch = Stopwatch()
-        response, worked = await again_where_lost(stage, self._metrics, once)
-        return _Call(response, worked, watch.span(stage, worked.span, stage=stage))
+        response, answer = await again_where_lost(stage, self._metrics, once)
+        return _Call(response, answer.made, watch.span(stage, *answer.spans, stage=stage))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call(Generic[Made]):
     response: DeploymentResponse
-    worked: Worked[Made]
+    made: Made
     span: Span

@@ -3,34 +3,29 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
-from ray.exceptions import ObjectLostError
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
 from components.messages import FloatArray, ImageRequest
-from pipeline.story.origin import Origin
 from services.decoding import PictureDecoder
-from services.encoders import Encoded, Encoders
+from services.denoising import Denoisers
+from services.drawing import Drawing, Watch
+from services.encoders import Encoders
 from services.encoding import describe, encode_picture, origin_of
-from services.errors import DeadlineExceededError
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
-from services.messages import Drawn, Order, Picture, Progress, Queued, WalkOrder, WalkReport
+from services.messages import Drawn, Order, Picture, Progress, Queued
 from services.metrics.graph import GraphMetrics
 from services.replica import whereabouts
-from services.retries import LOST, Losses
 from services.shadows import Shadows, Shown
 from services.stage_times import times_of
 from services.timelines.spans import Span, Stopwatch
 from services.timelines.tracing import export
-
-# short runs follow each other faster than their reports come
-_LEAST_APART = 4
 
 
 class GraphSettings(BaseModel):
@@ -45,55 +40,6 @@ class GraphSettings(BaseModel):
     snapshot_every: int = Field(ge=1)
     shadows: int = Field(ge=0)
     write_prompts: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Watch:
-    """Who wants to hear of an order's progress: after every step, and every `preview_every` steps with a preview."""
-
-    tell: Callable[[Progress | Queued], object]
-    preview_every: int
-
-
-@dataclass(slots=True, eq=False)
-class _Drawing:
-    """An order under way, and what it starts from."""
-
-    id: str
-    order: Order
-    encoded: Encoded
-    origin: Origin
-    arrived: float
-    watch: _Watch | None
-
-    @property
-    def truncated(self) -> tuple[bool, bool]:
-        """Whether the prompt was cut, and whether the negative prompt was."""
-        cut = self.encoded.told.truncated
-        return cut[0], any(cut[1:])
-
-    def tell(self, image: int, report: WalkReport) -> None:
-        """Pass on what a walk reports, but that it is about to risk something."""
-        if self.watch is None:
-            return
-        if report.position:
-            self.watch.tell(Queued(image, report.position))
-        elif report.progress.estimates or report.latents is not None:
-            self.watch.tell(Progress(image, report.step, report.steps, report.preview))
-
-    def require_time(self) -> None:
-        """Refuse to go on once the deadline has passed.
-
-        Raises:
-            DeadlineExceededError: it has.
-        """
-        deadline_s = self.order.terms.deadline_s
-        if deadline_s is not None and self.waited_s() >= deadline_s:
-            raise DeadlineExceededError(f"deadline_s={deadline_s:g}: has passed after all steps", "deadline_s")
-
-    def waited_s(self) -> float:
-        """Seconds since the order came."""
-        return time.monotonic() - self.arrived
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,11 +62,11 @@ class GraphDeployment:
         latents: DeploymentHandle,
         settings: GraphSettings,
     ) -> None:
-        self._denoiser = denoiser.options(stream=True)
         self._settings = settings
         self._replica, _ = whereabouts()
         self._metrics = GraphMetrics()
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
+        self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
         self._keeper = Keeper(latents, self._metrics)
@@ -141,7 +87,7 @@ class GraphDeployment:
         gives.
         """
         news: asyncio.Queue[Progress | Queued | None] = asyncio.Queue()
-        drawing = asyncio.create_task(self._draw(order, _Watch(news.put_nowait, preview_every)))
+        drawing = asyncio.create_task(self._draw(order, Watch(news.put_nowait, preview_every)))
         drawing.add_done_callback(lambda _: news.put_nowait(None))
         try:
             while (progress := await news.get()) is not None:
@@ -158,11 +104,11 @@ class GraphDeployment:
         """The pictures of kept latents by two versions, and how they differ."""
         return await self._views.compare(order)
 
-    async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
+    async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         arrived, clock = time.monotonic(), Stopwatch()
         encoded = await self._encoders.encode(order)
         origin = await asyncio.to_thread(origin_of, order.source)
-        drawing = _Drawing(uuid.uuid4().hex, order, encoded, origin, arrived, watch)
+        drawing = Drawing(uuid.uuid4().hex, order, encoded, origin, arrived, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -177,19 +123,19 @@ class GraphDeployment:
         pictures_drawn = tuple(one.picture for one in drawn)
         return Drawn(pictures_drawn, *drawing.truncated, text_tokens=sum(encoded.told.tokens), span=span)
 
-    async def _picture(self, drawing: _Drawing, image: int) -> _DrawnPicture:
+    async def _picture(self, drawing: Drawing, image: int) -> _DrawnPicture:
         order, watch = drawing.order, Stopwatch()
         # what it waited for; where texts are encoded again that is part of its walk
         encoded = drawing.encoded.spans
         request = order.request.picture(image)
-        latents, walk = await self._walk(drawing, image)
+        latents, walk = await self._denoisers.walk(drawing, image)
         drawing.require_time()
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             decoding = Stopwatch()
             made = await self._decoder.picture(latents, order.pins, order.fallback)
-            decode = decoding.span(Kind.VAE_DECODER, made.span, stage=Kind.VAE_DECODER)
+            decode = decoding.span(Kind.VAE_DECODER, *made.spans, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
             writing = Stopwatch()
@@ -205,7 +151,7 @@ class GraphDeployment:
         return _DrawnPicture(picture, Shown(latents, made), span)
 
     async def _keep(
-        self, drawing: _Drawing, request: ImageRequest, latents: FloatArray
+        self, drawing: Drawing, request: ImageRequest, latents: FloatArray
     ) -> tuple[str | None, Span | None]:
         order = drawing.order
         if not order.store_latents or order.contract is None:
@@ -222,65 +168,3 @@ class GraphDeployment:
         terms = order.terms
         id_ = await self._keeper.keep(kept, terms.whose)
         return id_, watch.span("keep")
-
-    async def _walk(self, drawing: _Drawing, image: int) -> tuple[FloatArray, Span]:
-        """Latents of one picture, from as many replicas as it takes; each goes on where the last report left off.
-
-        Beside them comes the span of all of it, made of what each of these replicas had of it.
-        """
-        watch, parts = Stopwatch(), []
-        losses = Losses(Kind.DENOISER, self._metrics)
-        order = self._walk_order(drawing, image)
-        while True:
-            attempt, encoded_lost = Stopwatch(), False
-            reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
-            try:
-                async for report in reports:
-                    losses.told(report.at_risk)
-                    order = replace(order, snapshot=order.snapshot.after(report.progress))
-                    if len(order.snapshot.estimates) >= order.alone_until:
-                        losses.cleared()
-                    drawing.tell(image, report)
-                    if report.latents is not None:
-                        self._metrics.answered(Kind.DENOISER, order.pin, report.latents.nbytes)
-                        parts.append(_span_of(report))
-                        return report.latents, watch.span(Kind.DENOISER, *parts, stage=Kind.DENOISER)
-                losses.count()
-            except LOST as error:
-                # a replica that only seemed to be gone must not go on with it too
-                reports.cancel()
-                encoded_lost = isinstance(error, ObjectLostError)
-                if encoded_lost:
-                    losses.told(at_risk=False)
-                losses.count()
-            except BaseException:
-                # whoever leaves before the end wants no more of it
-                reports.cancel()
-                raise
-            parts.append(attempt.span("lost", stage=Kind.DENOISER, component=order.pin))
-            if encoded_lost:
-                # it went with the machine that kept it, and every other denoiser would miss it too
-                drawing.encoded = await self._encoders.encode(drawing.order)
-                parts += drawing.encoded.spans
-            # where it stopped the next report may just have been on its way
-            past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
-            order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
-
-    def _walk_order(self, drawing: _Drawing, image: int) -> WalkOrder:
-        order, watch = drawing.order, drawing.watch
-        return WalkOrder(
-            order=drawing.id,
-            pin=order.pins[Kind.DENOISER],
-            request=order.request.picture(image),
-            terms=order.terms,
-            waited_s=drawing.waited_s(),
-            report_every=self._settings.snapshot_every if watch is None else 1,
-            preview_every=0 if watch is None else watch.preview_every,
-            tell_position=watch is not None,
-            mask=None if order.source is None else order.source.mask,
-        )
-
-
-def _span_of(report: WalkReport) -> Span:
-    assert report.span is not None, "the last report has it"
-    return report.span

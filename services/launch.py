@@ -30,7 +30,8 @@ _STDERR = 2
 _START_LOOK_S = 0.005
 # Ray's own exceptions, and Python's that it raises where it cannot start or deploy
 _RAY_ERRORS = (RayError, RayServeException, RuntimeError, OSError)
-_TRACES_BESIDE_LOGS = "ray.serve._private.tracing_utils:default_tracing_exporter"
+_TRACES_BESIDE_LOGS = "services.timelines.exporting:beside_logs"
+_EXPORTER = "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"
 _FAILED = {DeploymentStatus.DEPLOY_FAILED, DeploymentStatus.UNHEALTHY}
 # how Python writes an exception under its trace
 _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
@@ -38,7 +39,10 @@ _EXCEPTION = re.compile(r"[\w.]+: (?P<sentence>\S.*)")
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """How Serve writes logs, and of which share of the requests a trace; None for none, whatever their callers say."""
+    """How Serve writes logs, and of which share of the requests a trace.
+
+    0 is none, whatever their callers say; None leaves it to the environment.
+    """
 
     json_logs: bool = False
     trace_share: float | None = None
@@ -51,8 +55,11 @@ class Telemetry:
     def set_environment(self) -> None:
         """Set what Serve's processes read of traces; who names an exporter in the environment has that one."""
         # the proxies take no notice of the tracing_config of serve.start, only of these
-        if self.trace_share is not None:
-            os.environ.setdefault("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", _TRACES_BESIDE_LOGS)
+        if self.trace_share == 0:
+            # with an exporter Serve would trace what a caller asks it to, whatever the share
+            os.environ.pop(_EXPORTER, None)
+        elif self.trace_share is not None:
+            os.environ.setdefault(_EXPORTER, _TRACES_BESIDE_LOGS)
             os.environ["RAY_SERVE_TRACING_SAMPLING_RATIO"] = str(self.trace_share)
 
 

@@ -268,12 +268,12 @@ class Drawn:
 class Worked(Generic[Made]):
     """What a stage's replica made of a call, and the span of the work alone.
 
-    `present_s` is how long the call was in the replica altogether, None where that was not timed.
+    `present_s` is how long the call was in the replica altogether, 0 where that was not timed.
     """
 
     made: Made
     span: Span
-    present_s: float | None = None
+    present_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ class Shadows:
                 _log.warning("%s: what a shadow showed was lost: %s", pin, type(error).__name__)
 
     async def _compare(self, pin: ComponentRef, shown: Shown) -> ShadowResult:
-        live, live_seconds = shown.made.decoder, shown.made.span.seconds
+        live, live_seconds = shown.made.decoder, shown.made.seconds
         try:
             # once: a candidate that stops replicas must not stop another
             made = await self._decoder.once(shown.latents, pin)
@@ -83,7 +83,7 @@ class Shadows:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong is the candidate's result
             reason = error.message if isinstance(error, ServingError) else type(error).__name__
             return ShadowResult(pin=pin, live=live, live_seconds=live_seconds, failed=reason)
-        return ShadowResult(pin=pin, live=live, psnr_db=psnr, seconds=made.span.seconds, live_seconds=live_seconds)
+        return ShadowResult(pin=pin, live=live, psnr_db=psnr, seconds=made.seconds, live_seconds=live_seconds)
 
 
 def _outcome(result: ShadowResult) -> str:

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -94,6 +95,7 @@ class StageHost(Generic[Stage]):
         # a call whose caller left keeps its thread, while Serve lets in another
         self._threads = ThreadPoolExecutor(settings.args.max_ongoing_requests, thread_name_prefix=kind)
         self._suspects: dict[ComponentRef, Suspect[Stage]] = {}
+        self._present: Counter[ComponentRef] = Counter()
         self.replica, self._node = whereabouts()
         self._replaced = False
 
@@ -130,17 +132,23 @@ class StageHost(Generic[Stage]):
             StartError: the version cannot be had or opened.
             ServingError: the runtime could not do it; why goes to the log.
         """
-        async with self.using(pin) as stage:
-            with self.working(pin):
-                try:
-                    worked = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
-                except RuntimeFault as fault:
-                    self.ran(pin, stage, fault)
-                    raise ServingError(f"{self._kind}: something went wrong in this stage") from None
-                self.ran(pin, stage)
-                self.metrics.took(str(pin), "run", worked.span.seconds)
-                export(worked.span)
-                return worked
+        present = Stopwatch()
+        with self._occupying(pin):
+            async with self.using(pin) as stage:
+                worked = await self._worked(pin, stage, work)
+        return replace(worked, present_s=present.seconds)
+
+    async def _worked(self, pin: ComponentRef, stage: Stage, work: Callable[[Stage], Worked[Made]]) -> Worked[Made]:
+        with self.working(pin):
+            try:
+                worked = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
+            except RuntimeFault as fault:
+                self.ran(pin, stage, fault)
+                raise ServingError(f"{self._kind}: something went wrong in this stage") from None
+            self.ran(pin, stage)
+            self.metrics.took(str(pin), "run", worked.span.seconds)
+            export(worked.span)
+            return worked
 
     def using(self, pin: ComponentRef) -> AbstractAsyncContextManager[Stage]:
         """A block that uses a pinned version, opened if need be, which stays open until its end.
@@ -150,6 +158,17 @@ class StageHost(Generic[Stage]):
             UnavailableError: as many versions are in use as a replica may hold.
         """
         return self._versions.use(pin)
+
+    @contextmanager
+    def _occupying(self, pin: ComponentRef) -> Iterator[None]:
+        most = self._settings.args.max_ongoing_requests
+        self._present[pin] += 1
+        self.metrics.occupied(str(pin), self._present[pin] / most)
+        try:
+            yield
+        finally:
+            self._present[pin] -= 1
+            self.metrics.occupied(str(pin), self._present[pin] / most)
 
     @contextmanager
     def working(self, pin: ComponentRef) -> Iterator[None]:

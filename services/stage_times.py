@@ -12,7 +12,8 @@ def times_of(spans: Sequence[Span], total_s: float) -> StageTimes:
     by_name = {span.name: span for span in spans}
     denoiser, source = by_name[Kind.DENOISER], by_name.get(Kind.VAE_ENCODER)
     # that of the replica that drew it to its end
-    queued_s = denoiser.parts[-1].seconds_of("queue")
+    *_, walk = (part for part in denoiser.parts if part.name == "walk")
+    queued_s = walk.seconds_of("queue")
     return StageTimes(
         text_encoder_s=by_name[Kind.TEXT_ENCODER].seconds,
         vae_encoder_s=None if source is None else source.seconds,

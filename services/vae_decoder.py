@@ -33,7 +33,6 @@ class VaeDecoderDeployment:
         Raises:
             NonFiniteImageError: the version gave something that is no picture; nothing is wrong with the replica.
         """
-        present = Stopwatch()
 
         def work(stage: VaeDecoder) -> Worked[DecodedBatch]:
             watch = Stopwatch()
@@ -44,7 +43,7 @@ class VaeDecoderDeployment:
         [fault] = worked.made.faults
         if fault is not None:
             raise NonFiniteImageError(f"{pin} gave {fault}", pin)
-        return Worked(worked.made.pixels[0], worked.span, present.seconds)
+        return Worked(worked.made.pixels[0], worked.span, worked.present_s)
 
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""

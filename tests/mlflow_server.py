@@ -26,7 +26,8 @@ class MlflowServer:
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
         command += ["--artifacts-destination", str(folder / "artifacts")]
         self._log = (folder / "log").open("w+")
-        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        # seven processes more would wait for MLflow's own jobs, of which there are none
+        environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self._process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=self._log, stderr=self._log, start_new_session=True
         )

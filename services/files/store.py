@@ -73,7 +73,10 @@ class FileStore:
         self._suffix = suffix
         self._dropped = dropped
         self._clock = clock
+        # of what is known here; nothing far away is asked while it is held
         self._lock = threading.Lock()
+        # only who holds it lets go of files, and forgets them once they are gone
+        self._removing = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         # those that are being written too
         self._bytes = 0
@@ -135,7 +138,7 @@ class FileStore:
     def damaged(self, id_: str, why: str) -> None:
         """Remove a file in which something else is than was kept."""
         _log.error("%s: a damaged file is removed: %s", self._name, why)
-        with self._lock, suppress(OSError):
+        with self._removing, suppress(OSError):
             self._remove([id_], "damaged")
 
     def sweep(self) -> None:
@@ -145,9 +148,13 @@ class FileStore:
             OSError: the place does not let go of a file.
         """
         now = self._clock()
-        with self._lock:
-            self._remove([id_ for id_, entry in self._entries.items() if entry.ends <= now], "expired")
-            self._make_room(self._settings.most_bytes)
+        with self._removing:
+            with self._lock:
+                ended = [id_ for id_, entry in self._entries.items() if entry.ends <= now]
+            self._remove(ended, "expired")
+            with self._lock:
+                oldest = self._beyond(self._settings.most_bytes)
+            self._remove(oldest, "full")
 
     def _take_over(self) -> None:
         found: dict[str, _Entry] = {}
@@ -159,34 +166,47 @@ class FileStore:
         self._bytes = sum(entry.size for entry in found.values())
 
     def _reserve(self, size: int) -> None:
+        if self._reserved(size):
+            return
+        with self._removing:
+            while not self._reserved(size):
+                with self._lock:
+                    oldest = self._beyond(self._settings.most_bytes - size)
+                if not oldest:
+                    raise FileNotKeptError(
+                        f"{self._name}: files that are being written take all of {self._name}.most_bytes"
+                    )
+                # others may take the room; then more go
+                self._remove(oldest, "full")
+
+    def _reserved(self, size: int) -> bool:
         with self._lock:
-            self._make_room(self._settings.most_bytes - size)
-            if self._bytes > self._settings.most_bytes - size:
-                raise FileNotKeptError(
-                    f"{self._name}: files that are being written take all of {self._name}.most_bytes"
-                )
-            self._bytes += size
+            fits = self._bytes + size <= self._settings.most_bytes
+            self._bytes += size if fits else 0
+        return fits
 
     def _give_back(self, size: int) -> None:
         with self._lock:
             self._bytes -= size
 
-    def _make_room(self, most_bytes: int) -> None:
-        """Remove the oldest until no more than so many bytes are kept; the lock is held."""
+    def _beyond(self, most_bytes: int) -> list[str]:
+        """The oldest, until no more than so many bytes are kept; the lock is held."""
         leaving, kept = [], self._bytes
         for id_, entry in self._entries.items():
             if kept <= most_bytes:
                 break
             leaving.append(id_)
             kept -= entry.size
-        self._remove(leaving, "full")
+        return leaving
 
     def _remove(self, ids: Collection[str], why: Dropped) -> None:
         # first there, then here: what is not let go of still counts
         self.blobs.remove([self._file(id_) for id_ in ids])
         for id_ in ids:
-            if (entry := self._entries.pop(id_, None)) is not None:
-                self._bytes -= entry.size
+            with self._lock:
+                entry = self._entries.pop(id_, None)
+                self._bytes -= 0 if entry is None else entry.size
+            if entry is not None:
                 self._dropped(why)
 
     def _file(self, id_: str) -> str:

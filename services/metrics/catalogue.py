@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from components.contract import PARTS
+from components.contract import PARTS, Kind
 from services.metrics.declared import Counter, Gauge, Histogram, Labels, Metric
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -31,8 +31,12 @@ class Ingress:
     VERSION_REQUESTS = Counter(
         "latentworks_version_requests_total",
         "requests that a version took part in, by how they ended; those too that ask for versions by `components`, "
-        "which say nothing for or against a canary",
-        {**_BOTH, "outcome": ("ok", "error", "non_finite")},
+        "which say nothing for or against a canary. The VAE encoder's are counted by latentworks_stage_seconds alone",
+        {
+            "stage": tuple(kind.value for kind in PARTS if kind != Kind.VAE_ENCODER),
+            **_VERSION,
+            "outcome": ("ok", "error", "non_finite"),
+        },
     )
     IMAGES = Counter("latentworks_images_total", "pictures sent", {"format": ("png", "jpeg", "webp")})
     TRUNCATED_PROMPTS = Counter(
@@ -69,11 +73,17 @@ class Stages:
         "load: fetching and opening a version that was not held, also ahead of any call. run: a thread's work on the "
         "call, in the network and around it; in the denoiser the runs that a walk shared, with the samplers' work. "
         "transfer: the way of the answer to the graph, as what is left from when a replica has taken the call and is "
-        "no time in the replica; of the VAE decoder alone, as the other answers do not tell that time. The way of the "
-        "inputs cannot be told from queue",
+        "no time in the replica. The way of the inputs cannot be told from queue",
         {**_BOTH, "phase": ("queue", "load", "run", "transfer")},
         "seconds",
         buckets=(0.001, 0.002, *_SECONDS),
+    )
+    OCCUPANCY = Gauge(
+        "latentworks_stage_occupancy",
+        "calls that a replica works on by a version, with those that wait for it to be opened, as a share of "
+        "`max_ongoing_requests`; of the denoiser see latentworks_denoiser_occupancy",
+        {"stage": tuple(kind.value for kind in PARTS if kind != Kind.DENOISER), **_VERSION},
+        "ratio",
     )
     FAILURES = Counter("latentworks_stage_failures_total", "calls that failed in a stage", _BOTH)
     ABANDONED = Counter("latentworks_stage_abandoned_total", "calls whose caller went away", _BOTH)
@@ -120,7 +130,10 @@ class Denoiser:
     """The step loop of each replica of the denoiser."""
 
     ROWS = Histogram(
-        "latentworks_denoiser_rows", "rows of a U-Net run", _VERSION, buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32)
+        "latentworks_denoiser_rows",
+        "rows of a U-Net run; the other stages run one text or picture at a time",
+        _VERSION,
+        buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32),
     )
     RUNS = Counter("latentworks_denoiser_runs_total", "U-Net runs", _VERSION)
     RUN_SECONDS = Histogram(

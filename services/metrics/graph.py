@@ -3,7 +3,7 @@
 from components.reference import ComponentRef
 from services.metrics.catalogue import Graph
 from services.metrics.made import counter
-from services.metrics.phases import Phase, PhaseMetrics
+from services.metrics.phases import PhaseMetrics
 
 
 class GraphMetrics:
@@ -26,15 +26,12 @@ class GraphMetrics:
         """A call is not tried again."""
         self._given_up.inc(tags={"stage": stage})
 
-    def answered(
-        self, stage: str, pin: ComponentRef, size: int, queued_s: float | None = None, transfer_s: float | None = None
-    ) -> None:
-        """A stage answered a call, with arrays of so many bytes, more than 0; None for seconds that nobody measured."""
+    def answered(self, stage: str, pin: ComponentRef, size: int, queued_s: float | None, transfer_s: float) -> None:
+        """A stage answered a call, with arrays of so many bytes, more than 0; None: its replica tells of its queue."""
         self._sent_bytes.inc(size, tags={"stage": stage, "version": str(pin)})
-        phases: tuple[tuple[Phase, float | None], ...] = (("queue", queued_s), ("transfer", transfer_s))
-        for phase, seconds in phases:
-            if seconds is not None:
-                self._phases.took(stage, str(pin), phase, seconds)
+        if queued_s is not None:
+            self._phases.took(stage, str(pin), "queue", queued_s)
+        self._phases.took(stage, str(pin), "transfer", transfer_s)
 
     def no_picture(self, stage: str, pin: ComponentRef) -> None:
         """A version of a stage made no picture."""

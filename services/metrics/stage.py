@@ -15,6 +15,7 @@ class StageMetrics:
         self._stage = stage
         self._seconds = histogram(Stages.SECONDS)
         self._phases = PhaseMetrics()
+        self._occupancy = gauge(Stages.OCCUPANCY)
         self._failures = counter(Stages.FAILURES)
         self._abandoned = counter(Stages.ABANDONED)
         self._open_seconds = histogram(Stages.OPEN_SECONDS)
@@ -30,6 +31,10 @@ class StageMetrics:
     def took(self, version: str, phase: Phase, seconds: float) -> None:
         """One call, or one opening, spent so long in a phase."""
         self._phases.took(self._stage, version, phase, seconds)
+
+    def occupied(self, version: str, share: float) -> None:
+        """A version's calls take this share of what a replica works on at a time, 0..1."""
+        self._occupancy.set(share, tags=self._tags(version))
 
     def failed(self, version: str) -> None:
         """One call raised."""

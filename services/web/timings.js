@@ -67,8 +67,10 @@ function spansOf(spans, image) {
 }
 
 function waterfall(spans, total) {
+  const walks = new Set(spans.filter(({ name }) => name === "walk").map(({ id }) => id));
   return Object.entries(SPANS).flatMap(([name, label]) => {
-    const found = spans.filter((span) => span.name === name);
+    // calls wait for a replica too, which is part of their own bars
+    const found = spans.filter((span) => span.name === name && (name !== "queue" || walks.has(span.parent)));
     if (found.length === 0) return [];
     const bars = found.map(({ start_s: start, seconds }) => [start / total, seconds / total]);
     return [{ label, bars, seconds: found.reduce((sum, { seconds }) => sum + seconds, 0) }];

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+# whose types and rules these are
+VERSION = "1.7"
+
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 # KubeRay's own: 63, less what it appends to a cluster's name, less what a RayService appends
 _LONGEST_NAME = 41

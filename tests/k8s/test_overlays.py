@@ -19,18 +19,18 @@ from tests.k8s.rendering import OVERLAYS, ROOT, Manifest, one, rendered
 
 KUBERNETES = ("1.30", "1.37")
 # what an operator of ours puts there, see docs/kubernetes.md
-SECRETS = {"latentworks-keys", "latentworks-secrets"}
+SECRETS = {"latentworks-keys", "latentworks-secrets", "latentworks-bucket"}
 # of pods, beside GraphArgs' own
 PODS = {"RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "HOME"}
 
-# what docs/kubernetes.md has in the Secret
+# what docs/kubernetes.md has in the Secret that is read by key
 SECRET_SETTINGS = {
     "LATENTWORKS_JOBS__DATABASE": "postgresql+psycopg://latentworks@latentworks-postgresql/latentworks",
     "LATENTWORKS_LATENTS__STORE": "s3://bucket/latents",
     "LATENTWORKS_LINKS__STORE": "s3://bucket/pictures",
-    "AWS_ACCESS_KEY_ID": "somebody",
-    "AWS_SECRET_ACCESS_KEY": "something",
 }
+# and in the one whose keys are variables
+BUCKET = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "something"}
 
 
 def faults(manifests: list[Manifest]) -> list[str]:
@@ -103,7 +103,7 @@ def _named(part: Any) -> Iterator[tuple[str, str]]:
         for key, value in part.items():
             if key in ("configMapRef", "configMap"):
                 yield "ConfigMap", value["name"]
-            elif key == "secretKeyRef":
+            elif key in ("secretKeyRef", "secretRef"):
                 yield "Secret", value["name"]
             elif key == "secret":
                 yield "Secret", value["secretName"]
@@ -153,6 +153,8 @@ def test_pods_have_no_variable_that_is_no_setting(overlay: str, monkeypatch: pyt
                 each["name"]: SECRET_SETTINGS[each["name"]] for each in container["env"] if "valueFrom" in each
             }
             assert {each["name"] for each in container["env"] if "value" in each} == PODS
+            if "latentworks-bucket" in secrets_of(container):
+                settings |= BUCKET
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     args = GraphArgs()
@@ -215,10 +217,17 @@ def _rename(part: dict[str, Any], old: str, new: str) -> None:
     part[new] = part.pop(old)
 
 
+def secrets_of(container: dict[str, Any]) -> list[str]:
+    """The Secrets whose keys are all variables of a container."""
+    return [each["secretRef"]["name"] for each in container["envFrom"] if "secretRef" in each]
+
+
 def test_pools_that_run_components_of_others_have_no_key_of_the_bucket() -> None:
     for name, template in templates(one(rendered("gpu"), "RayService")):
-        names = {each["name"] for container in template["spec"]["containers"] for each in container["env"]}
-        assert ("AWS_SECRET_ACCESS_KEY" in names) == (name == "front"), name
+        spec = template["spec"]
+        for container in (*spec.get("initContainers", []), *spec["containers"]):
+            assert secrets_of(container) == (["latentworks-bucket"] if name == "front" else []), name
+            assert not [each["name"] for each in container["env"] if each["name"].startswith("AWS_")], name
 
 
 PLANTED: dict[str, tuple[Callable[[list[Manifest]], None], str]] = {

@@ -126,7 +126,7 @@ def difference(
 def test_a_seed_of_diffusers_gives_its_edit(
     chain: ImageToImage, pipes: dict[bool, Any], picture: Image.Image, masked: bool
 ) -> None:
-    options = EditOptions(sampler="euler_ancestral", strength=0.75, steps=8)
+    options = EditOptions(sampler="euler_ancestral", strength=0.75, steps=4)
     assert difference(chain, pipes, picture, disc() if masked else None, options) <= MOST_OFF
 
 

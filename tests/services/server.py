@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +74,15 @@ def temporary_home() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(home: Path, *arguments: str) -> Iterator[Served]:
-    """Start the server, wait until it is ready, and end it after the block."""
+def serving(home: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Start the server, with `variables` besides its own, wait until it is ready, and end it after the block."""
     port = free_port()
     output = home / "output.txt"
     with output.open("w") as out:
         process = subprocess.Popen(
             command(*arguments, "--port", str(port)),
             cwd=ROOT,
-            env=environment(home),
+            env={**environment(home), **(variables or {})},
             stdout=out,
             stderr=out,
             text=True,

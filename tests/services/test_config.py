@@ -148,7 +148,8 @@ def test_the_command_prints_it_or_says_why_not(tmp_path: Path) -> None:
     def run() -> "subprocess.CompletedProcess[str]":
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert (run().returncode, run().stderr) == (1, f"{file}: No such file or directory\n")
+    refused = run()
+    assert (refused.returncode, refused.stderr) == (1, f"{file}: No such file or directory\n")
     file.write_text("denoiser: {replicas: 2}")
     assert run().stdout == config_text(read_args(file.read_text()))
     file.write_text("denoiser: {replicas: 0}")

@@ -78,7 +78,7 @@ def test_a_walk_goes_on_elsewhere_from_the_same_source(order: Order, error: Exce
     assert (stages.walks.encoded[0][1] is not stages.walks.encoded[1][1]) == lost
 
 
-def test_the_bytes_of_every_stages_answer_are_counted(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_and_phases_of_every_stages_answer_are_counted(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     tally = Tally()
     monkeypatch.setattr(graph, "GraphMetrics", lambda: tally)
 
@@ -92,3 +92,7 @@ def test_the_bytes_of_every_stages_answer_are_counted(order: Order, monkeypatch:
     assert told[Kind.VAE_ENCODER][1] > 0
     assert told[Kind.DENOISER][1] == 4 * 8 * 8 * 4
     assert told[Kind.VAE_DECODER][1] == 64 * 64 * 3
+    for stage, *_, queued_s, transfer_s in tally.told["answered"]:
+        # the denoiser's replica tells what its walks waited for
+        assert (queued_s is None) == (stage == Kind.DENOISER)
+        assert transfer_s >= 0

@@ -127,3 +127,6 @@ def test_traces_are_asked_for_where_serves_processes_look(monkeypatch: pytest.Mo
     monkeypatch.setenv(exporter, "ours:exporter")
     launch.Telemetry(trace_share=1.0).set_environment()
     assert (os.environ[exporter], os.environ[share]) == ("ours:exporter", "1.0")
+    # with an exporter a caller's `traceparent` would have its request traced
+    launch.Telemetry(trace_share=0.0).set_environment()
+    assert exporter not in os.environ

@@ -20,7 +20,7 @@ from tests.services.test_decoding import LATENTS, PIN, decoder_ref, no_picture
 from tests.services.test_denoiser import Tally
 
 CANDIDATE = decoder_ref(2)
-LIVE = Made(np.zeros((8, 8, 3), np.uint8), PIN, Span("decode", 0.0, 0.5))
+LIVE = Made(np.zeros((8, 8, 3), np.uint8), PIN, 0.5, ())
 
 
 class Handles:

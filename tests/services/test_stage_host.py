@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,6 +73,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.shares: list[float] = []
 
     def worked(self, _version: str, seconds: float) -> None:
         assert seconds >= 0
@@ -80,6 +82,9 @@ class Figures:
     def took(self, _version: str, phase: str, seconds: float) -> None:
         assert seconds >= 0
         self.seen.append(phase)
+
+    def occupied(self, _version: str, share: float) -> None:
+        self.shares.append(share)
 
     def failed(self, _version: str) -> None:
         self.seen.append("failed")
@@ -292,3 +297,38 @@ def test_a_call_tells_its_phases(published: Published) -> None:
 
     asyncio.run(run())
     assert figures.seen == ["load", "run", "run"]
+
+
+def test_a_replica_tells_how_much_of_it_its_calls_take(published: Published) -> None:
+    live, settings = published
+    pin = live.pins[Kind.DENOISER]
+    most = settings.args.max_ongoing_requests
+    figures = Figures()
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        host.metrics.occupied = figures.occupied  # type: ignore[method-assign,assignment]
+        ended = await asyncio.gather(
+            host.run(pin, warm_up), host.run(pin, ask_nonsense), host.run(pin, warm_up), return_exceptions=True
+        )
+        assert [isinstance(one, Worked) for one in ended] == [True, False, True]
+        waits = asyncio.create_task(host.run(pin, warm_up))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [share * most for share in figures.shares] == [1, 2, 3, 2, 1, 0, 1, 0]
+
+
+def test_a_call_tells_how_long_it_was_in_the_replica(published: Published) -> None:
+    live, settings = published
+
+    async def run() -> None:
+        host = StageHost(Kind.DENOISER, Denoiser, Denoiser.warm_up, settings)
+        # opening the version counts
+        before = time.perf_counter()
+        worked = await host.run(live.pins[Kind.DENOISER], warm_up)
+        assert worked.span.seconds < worked.present_s <= time.perf_counter() - before
+
+    asyncio.run(run())

@@ -212,11 +212,18 @@ def test_the_graph_tells_what_was_done_for_each_picture(live: LiveModel) -> None
     assert graph is not None
     assert begun <= graph.start <= graph.end <= time.time()
     assert [part.name for part in graph.parts] == ["text_encoder", "vae_encoder", "picture", "picture"]
-    assert [[part.name for part in call.parts] for call in graph.parts[:2]] == [["encode"], ["encode"]]
+    assert [[part.name for part in call.parts] for call in graph.parts[:2]] == [["queue", "encode", "transfer"]] * 2
     for image, picture in enumerate(graph.parts[2:]):
         assert picture.facts == {"image": image}
         assert [part.name for part in picture.parts] == ["denoiser", "vae_decoder", "file", "keep"]
-        assert [[part.name for part in call.parts] for call in picture.parts[:2]] == [["walk"], ["decode"]]
+        walked, decoded = picture.parts[:2]
+        assert [part.name for part in walked.parts] == ["walk", "transfer"]
+        assert [part.name for part in decoded.parts] == ["queue", "decode", "transfer"]
+        for call in (*graph.parts[:2], walked, decoded):
+            # the graph's own, which are exported with it
+            assert [part.replica for part in call.parts if part.name in ("queue", "transfer")] == [None] * (
+                len(call.parts) - 1
+            )
         assert picture.parts[2].facts == {"bytes": len(drawn.pictures[image].data)}
         ends = [part.end for part in picture.parts[:3]]
         assert ends == sorted(ends)
@@ -226,7 +233,7 @@ def test_what_a_replica_that_stopped_had_of_it_is_told(live: LiveModel) -> None:
     drawn = Stages(Walks(5)).draw(Order(request(10), live.pins, Encoding()))
     assert drawn.span is not None
     [denoiser] = [span for span in drawn.span.walk() if span.name == "denoiser"]
-    assert [part.name for part in denoiser.parts] == ["lost", "walk"]
+    assert [part.name for part in denoiser.parts] == ["lost", "walk", "transfer"]
     assert denoiser.parts[0].component == live.pins[Kind.DENOISER]
     check(drawn.pictures[0].times)
 

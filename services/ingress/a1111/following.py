@@ -15,9 +15,12 @@ from services.ingress.a1111.tasks import Task, Tasks
 from services.ingress.access.callers import caller
 from services.ingress.orders.events import unfinished
 from services.ingress.wire.bodies import one_of_each
+from services.ingress.wire.queries import query_field, with_query
 
 _ID = "id_task"
 _SKIP = "skip_current_image"
+_TASK = query_field(_ID, "the force_task_id of a request; left out: the oldest's")
+_WITHOUT_PREVIEW = query_field(_SKIP, "true leaves the preview out", {"type": "boolean"})
 _YES, _NO = ("true", "1", "True"), ("false", "0", "False")
 
 
@@ -69,13 +72,13 @@ class Following:
 
     def add_routes(self, router: APIRouter) -> None:
         """Add the routes to the face's."""
-        plain: dict[str, Any] = {"openapi_extra": _query(_ID)}
+        plain: dict[str, Any] = {"openapi_extra": with_query(_TASK)}
         router.add_api_route(
             "/progress",
             self.progress,
             methods=["GET"],
             response_model=ProgressAnswer,
-            openapi_extra=_query(_ID, _SKIP),
+            openapi_extra=with_query(_TASK, _WITHOUT_PREVIEW),
         )
         router.add_api_route("/interrupt", self.interrupt, methods=["POST"], **plain)
         router.add_api_route("/skip", self.skip, methods=["POST"], **plain)
@@ -144,11 +147,3 @@ def _yes(given: str | None) -> bool:
     if given is not None and given not in (*_YES, *_NO):
         raise FieldError(f"{_SKIP}={given[:16]!r}: must be true or false", _SKIP)
     return given in _YES
-
-
-def _query(*names: str) -> dict[str, Any]:
-    said = {
-        _ID: {"schema": {"type": "string"}, "description": "the force_task_id of a request; left out: the oldest's"},
-        _SKIP: {"schema": {"type": "boolean"}, "description": "true leaves the preview out"},
-    }
-    return {"parameters": [{"name": name, "in": "query", "required": False, **said[name]} for name in names]}

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -27,6 +26,7 @@ from services.ingress.jobs.schemas import JOB_EVENTS, STATUSES, JobAnswer, JobBo
 from services.ingress.orders.orders import Orders
 from services.ingress.wire.answers import ERRORS
 from services.ingress.wire.bodies import one_of_each
+from services.ingress.wire.queries import USER, query_field, with_query
 from services.ingress.wire.schemas import ErrorAnswer
 from services.jobs.desk import END
 from services.jobs.records import JobNews, JobStatus, JobView
@@ -237,32 +237,14 @@ async def _left(socket: WebSocket) -> None:
         pass
 
 
-def _query(types: Mapping[str, Any] = MappingProxyType({}), **fields: str) -> dict[str, Any]:
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "schema": types.get(name, {"type": "string"}),
-                "description": said,
-            }
-            for name, said in fields.items()
-        ]
-    }
-
-
-_NAMED = "without keys: whose job it is"
-_USER = _query(user=_NAMED)
-_PAGE = _query(
-    {
-        "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_LISTED},
-        "status": {"type": "string", "enum": list(STATUSES)},
-    },
-    after="the id of a job, older ones than which are listed",
-    limit=f"how many, {_LISTED} if left out",
-    status="only those",
-    user=_NAMED,
+_USER = with_query(USER)
+_PAGE = with_query(
+    query_field("after", "the id of a job, older ones than which are listed"),
+    query_field(
+        "limit", f"how many, {_LISTED} if left out", {"type": "integer", "minimum": 1, "maximum": _MOST_LISTED}
+    ),
+    query_field("status", "only those", {"type": "string", "enum": list(STATUSES)}),
+    USER,
 )
 _BODY = {
     "requestBody": {"required": True, "content": {JSON_TYPE: {"schema": {"$ref": f"{_SCHEMAS}JobBody"}}}},

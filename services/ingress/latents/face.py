@@ -23,6 +23,7 @@ from services.ingress.orders.admission import Admission
 from services.ingress.orders.pinning import check_selector
 from services.ingress.wire.answers import ANSWERS, ERRORS, PICTURE, answer_of, headers_of, pin_of, pins_text
 from services.ingress.wire.bodies import encoding_of, one_of_each, tenant_of, typed
+from services.ingress.wire.queries import USER, query_field, with_query
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Drawn, Encoding, Order, Picture, Pins, Terms
 from services.metrics.ingress import IngressMetrics
@@ -223,24 +224,14 @@ _BODY = {
         "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/DecodeBody"}}},
     }
 }
-_QUERY = {
-    "parameters": [
-        {
-            "name": "components",
-            "in": "query",
-            "required": True,
-            "schema": {"type": "string"},
-            "description": "two VAE decoders with a comma between them, each NAME@ALIAS or NAME/VERSION",
-        },
-        {
-            "name": "user",
-            "in": "query",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "whose latents they are: who had them made",
-        },
-    ]
-}
+_QUERY = with_query(
+    query_field(
+        "components",
+        "two VAE decoders with a comma between them, each NAME@ALIAS or NAME/VERSION",
+        required=True,
+    ),
+    USER,
+)
 _COMPARISONS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ComparisonAnswer,

@@ -17,6 +17,7 @@ from services.ingress.access.callers import OPEN, Access
 from services.ingress.http.addresses import PublicAddress
 from services.ingress.http.media_types import MEDIA_TYPES
 from services.ingress.wire.answers import PICTURE
+from services.ingress.wire.queries import query_field, with_query
 from services.ingress.wire.schemas import ErrorAnswer
 from services.messages import Picture, PictureFormat
 
@@ -100,9 +101,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     HTTPStatus.GONE: {"model": ErrorAnswer, "description": "the link's time is over, or its picture had to make room"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"model": ErrorAnswer, "description": "the store is not there just now"},
 }
-_QUERY = {
-    "parameters": [
-        {"name": part, "in": "query", "required": True, "schema": {"type": kind}, "description": "as the link has it"}
-        for part, kind in (("expires", "integer"), ("signature", "string"))
-    ]
-}
+_QUERY = with_query(
+    query_field("expires", "as the link has it", {"type": "integer"}, required=True),
+    query_field("signature", "as the link has it", required=True),
+)

@@ -11,6 +11,7 @@ from services.ingress.access.callers import caller
 from services.ingress.timelines.schemas import TimelineAnswer, TimelineSpan
 from services.ingress.wire.answers import ERRORS, pin_of
 from services.ingress.wire.bodies import one_of_each, tenant_of
+from services.ingress.wire.queries import USER, with_query
 from services.timelines.memory import Timeline, TimelineNotFoundError
 from services.timelines.spans import Span
 
@@ -32,7 +33,7 @@ class TimelinesFace:
             methods=["GET"],
             response_model=TimelineAnswer,
             responses=_ANSWERS,
-            openapi_extra=_QUERY,
+            openapi_extra=with_query(USER),
         )
         return router
 
@@ -84,17 +85,6 @@ def _flat(whole: Span) -> Iterator[TimelineSpan]:
         number += 1
 
 
-_QUERY = {
-    "parameters": [
-        {
-            "name": "user",
-            "in": "query",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": "whose request it was: the `user` that it named",
-        }
-    ]
-}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     404: {**ERRORS[404], "description": "no such timeline, or not any more, or another's"},
     **{status: ERRORS[status] for status in (422, 500, 503)},

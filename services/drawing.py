@@ -1,0 +1,59 @@
+"""An order under way in the graph, and who wants to hear of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.story.origin import Origin
+from services.encoders import Encoded
+from services.errors import DeadlineExceededError
+from services.messages import Order, Progress, Queued, WalkReport
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who wants to hear of an order's progress: after every step, and every `preview_every` steps with a preview."""
+
+    tell: Callable[[Progress | Queued], object]
+    preview_every: int
+
+
+@dataclass(slots=True, eq=False)
+class Drawing:
+    """An order under way, and what it starts from."""
+
+    id: str
+    order: Order
+    encoded: Encoded
+    origin: Origin
+    arrived: float
+    watch: Watch | None
+
+    @property
+    def truncated(self) -> tuple[bool, bool]:
+        """Whether the prompt was cut, and whether the negative prompt was."""
+        cut = self.encoded.told.truncated
+        return cut[0], any(cut[1:])
+
+    def tell(self, image: int, report: WalkReport) -> None:
+        """Pass on what a walk reports, but that it is about to risk something."""
+        if self.watch is None:
+            return
+        if report.position:
+            self.watch.tell(Queued(image, report.position))
+        elif report.progress.estimates or report.latents is not None:
+            self.watch.tell(Progress(image, report.step, report.steps, report.preview))
+
+    def require_time(self) -> None:
+        """Refuse to go on once the deadline has passed.
+
+        Raises:
+            DeadlineExceededError: it has.
+        """
+        deadline_s = self.order.terms.deadline_s
+        if deadline_s is not None and self.waited_s() >= deadline_s:
+            raise DeadlineExceededError(f"deadline_s={deadline_s:g}: has passed after all steps", "deadline_s")
+
+    def waited_s(self) -> float:
+        """Seconds since the order came."""
+        return time.monotonic() - self.arrived

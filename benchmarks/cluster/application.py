@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import httpx
 import yaml
 
 from benchmarks.cluster.nodes import LocalCluster
+from benchmarks.cluster.variables import HEAD
 from benchmarks.errors import BenchmarkError
-from benchmarks.server import HOST, free_port
+from benchmarks.server import HOST
 from services.config import read_args, serve_config
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -36,10 +37,9 @@ def local_config(port: int) -> dict[str, Any]:
     """The Serve config of the overlay `gpu`, its pools and all, for a machine without GPUs.
 
     Every replica takes a tenth of a core, and their number is fixed, so that only what a proof changes does change.
+    `port` is that of the head's proxy.
     """
-    text = (_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")
-    config = serve_config(read_args(text))
-    config["proxy_location"] = "HeadOnly"
+    config = _overlays()
     config["http_options"] = {"host": HOST, "port": port}
     for deployment in config["applications"][0]["deployments"]:
         deployment.pop("autoscaling_config", None)
@@ -53,17 +53,31 @@ def local_config(port: int) -> dict[str, Any]:
     return config
 
 
+def overlays_bounds(name: str) -> dict[str, Any]:
+    """How the overlay `gpu` scales a deployment by what there is to do."""
+    entries = _overlays()["applications"][0]["deployments"]
+    bounds: dict[str, Any] = next(entry for entry in entries if entry["name"] == name)["autoscaling_config"]
+    return bounds
+
+
+def _overlays() -> dict[str, Any]:
+    text = (_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")
+    return serve_config(read_args(text))
+
+
+def _as_wanted(entry: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    states = [replica["state"] for replica in found["replicas"]]
+    # how many there are of those that scale is no part of the config
+    count = entry.get("num_replicas", len(states))
+    return bool(found["status"] == "HEALTHY") and states == count * ["RUNNING"]
+
+
 class Application:
     """The graph as one cluster serves it."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
-        self.config = local_config(free_port())
-
-    @property
-    def url(self) -> str:
-        """Where the head's proxy listens."""
-        return f"http://{HOST}:{self.config['http_options']['port']}"
+        self.config = local_config(cluster.http_port)
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment's entry in the config, to be changed."""
@@ -79,7 +93,7 @@ class Application:
         file = self._cluster.folder / "config.yaml"
         file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         command = [str(_SERVE), "deploy", str(file), "--address", self._cluster.dashboard]
-        done = subprocess.run(command, env=self._cluster.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._cluster.environment(HEAD), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchmarkError(f"serve deploy: {done.stderr.strip()[-500:]}")
         # Serve takes a moment to see that something has changed
@@ -114,12 +128,8 @@ class Application:
 
     def _settled(self) -> bool:
         found = self._deployments()
-        wanted = {entry["name"]: entry["num_replicas"] for entry in self.config["applications"][0]["deployments"]}
-        return found.keys() == wanted.keys() and all(
-            found[name]["status"] == "HEALTHY"
-            and [replica["state"] for replica in found[name]["replicas"]] == count * ["RUNNING"]
-            for name, count in wanted.items()
-        )
+        entries = {entry["name"]: entry for entry in self.config["applications"][0]["deployments"]}
+        return found.keys() == entries.keys() and all(_as_wanted(entry, found[name]) for name, entry in entries.items())
 
     def _deployments(self) -> dict[str, Any]:
         deployments: dict[str, Any] = self._application().get("deployments", {})

@@ -22,6 +22,11 @@ _SERVE = Path(sys.executable).with_name("serve")
 _WITHIN_S = 300.0
 _LOOK_S = 0.3
 _CPUS = 0.1
+# in place of the overlay's minutes; Serve asks replicas each ten seconds, and takes a mean over thirty. The interval is
+# deprecated, but the variable that shall take its place is read by nothing in Ray 2.60
+_HASTE = {"upscale_delay_s": 1, "downscale_delay_s": 4, "metrics_interval_s": 1, "look_back_period_s": 3}
+# in place of the overlay's five seconds, in which this machine would do whatever so few clients ask for
+_WAIT_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +39,21 @@ class Replica:
 
 
 def local_config(port: int) -> dict[str, Any]:
-    """The Serve config of the overlay `gpu`, its pools and all, for a machine without GPUs.
+    """The Serve config of the overlay `gpu`, its pools and policies and all, for a machine without GPUs.
 
-    Every replica takes a tenth of a core, and their number is fixed, so that only what a proof changes does change.
-    `port` is that of the head's proxy.
+    Every replica takes a tenth of a core. What scales does so between bounds that are one number, so that only what a
+    proof changes does change. `port` is that of the head's proxy.
     """
-    config = _overlays()
+    config = serve_config(read_args((_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")))
     config["http_options"] = {"host": HOST, "port": port}
     for deployment in config["applications"][0]["deployments"]:
-        deployment.pop("autoscaling_config", None)
         deployment.pop("max_replicas_per_node", None)
-        deployment["num_replicas"] = 1
+        if (scaling := deployment.get("autoscaling_config")) is None:
+            deployment["num_replicas"] = 1
+        else:
+            scaling |= {**_HASTE, "min_replicas": 1, "max_replicas": 1}
+            if "policy" in scaling:
+                scaling["policy"]["policy_kwargs"] = {"wait_s": _WAIT_S}
         options = deployment["ray_actor_options"]
         options |= {"num_cpus": _CPUS, "num_gpus": 0}
         for name in options.get("runtime_env", {}).get("env_vars", {}):
@@ -53,23 +62,11 @@ def local_config(port: int) -> dict[str, Any]:
     return config
 
 
-def overlays_bounds(name: str) -> dict[str, Any]:
-    """How the overlay `gpu` scales a deployment by what there is to do."""
-    entries = _overlays()["applications"][0]["deployments"]
-    bounds: dict[str, Any] = next(entry for entry in entries if entry["name"] == name)["autoscaling_config"]
-    return bounds
-
-
-def _overlays() -> dict[str, Any]:
-    text = (_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")
-    return serve_config(read_args(text))
-
-
 def _as_wanted(entry: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
     states = [replica["state"] for replica in found["replicas"]]
-    # how many there are of those that scale is no part of the config
-    count = entry.get("num_replicas", len(states))
-    return bool(found["status"] == "HEALTHY") and states == count * ["RUNNING"]
+    bounds = entry.get("autoscaling_config")
+    fewest, most = (entry["num_replicas"],) * 2 if bounds is None else (bounds["min_replicas"], bounds["max_replicas"])
+    return bool(found["status"] == "HEALTHY" and fewest <= len(states) <= most and states == len(states) * ["RUNNING"])
 
 
 class Application:
@@ -83,6 +80,10 @@ class Application:
         """A deployment's entry in the config, to be changed."""
         entries: list[dict[str, Any]] = self.config["applications"][0]["deployments"]
         return next(entry for entry in entries if entry["name"] == name)
+
+    def bound(self, name: str, fewest: int, most: int) -> None:
+        """Let a deployment scale between so many replicas from the next deploying on."""
+        self.deployment(name)["autoscaling_config"] |= {"min_replicas": fewest, "max_replicas": most}
 
     def deploy(self) -> None:
         """Send the config by `serve deploy`, and wait until Serve has made it so.

@@ -1,77 +1,65 @@
 """Replicas that come with the work and go with it, by the policies of the overlay."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from benchmarks.cluster.application import overlays_bounds
+from benchmarks.cluster.application import Application
 from benchmarks.cluster.door import GENERATIONS
-from benchmarks.cluster.load import BODY, load_on
+from benchmarks.cluster.load import BODY, Load, load_on
 from benchmarks.cluster.stage import DENOISERS, Outcome, Stage
 
-_CLIENTS = 12
-_LONG, _SHORT = {**BODY, "steps": 40}, {**BODY, "steps": 4}
-_MOST_DENOISERS, _MOST_DECODERS = 3, 3
-# of the overlay's minutes; Serve asks replicas each ten seconds, and takes a mean over thirty
-_HASTE = {"upscale_delay_s": 1, "downscale_delay_s": 4, "metrics_interval_s": 1, "look_back_period_s": 3}
-_TARGET_S = 1.0
+# the fewest and the most of each
+_BOUNDS = {"denoiser": (DENOISERS, DENOISERS + 1), "vae_decoder": (1, 2)}
+_DRAWING, _DECODING = 8, 12
+_LONG, _SHORT = {**BODY, "steps": 50}, {**BODY, "steps": 4}
+
+
+@dataclass(slots=True)
+class _Watch:
+    """How long it took until there were so many replicas."""
+
+    application: Application
+    told: list[str] = field(default_factory=list)
+
+    def until(self, name: str, count: int) -> None:
+        began = time.monotonic()
+        self.application.wait(lambda: len(self.application.pids(name)) == count)
+        self.told.append(f"{name} {count} after {time.monotonic() - began:.0f} s")
 
 
 def autoscaling(stage: Stage) -> Outcome:
-    """Denoisers come under waiting work and decoders under calls, and both go when there is no more; none is lost."""
-    denoisers = lambda: len(stage.application.pids("denoiser"))  # noqa: E731
-    decoders = lambda: len(stage.application.pids("vae_decoder"))  # noqa: E731
-    took: list[str] = []
-
-    def until(what: str, count: Callable[[], int], wanted: int) -> None:
-        began = time.monotonic()
-        stage.application.wait(lambda: count() == wanted)
-        took.append(f"{wanted} {what} after {time.monotonic() - began:.0f} s")
-
-    others = stage.others("denoiser", "vae_decoder")
-    door = stage.door()
+    """Denoisers come under waiting work and decoders under calls, and go when there is no more; no request is lost."""
+    others, denoisers = stage.others(*_BOUNDS), stage.application.pids("denoiser")
+    door, watch = stage.door(), _Watch(stage.application)
     [kept] = door.post(GENERATIONS, {**BODY, "store_latents": True}).json()["data"]
-    with _bounds(stage), load_on(door, 1, body=_SHORT) as light:
-        with load_on(door, _CLIENTS, body=_LONG) as heavy:
-            until("denoisers", denoisers, _MOST_DENOISERS)
-        with load_on(door, _CLIENTS, f"/v1/latents/{kept['latents']}/decode", {}) as decodes:
-            until("decoders", decoders, _MOST_DECODERS)
-        until("denoisers", denoisers, DENOISERS)
-        until("decoders", decoders, 1)
-    loads = (light, heavy, decodes)
-    failed = [each for load in loads for each in load.failed]
-    same = others == stage.others("denoiser", "vae_decoder")
-    said = ", ".join(str(len(load.answered)) for load in loads)
-    lost = f"{len(failed)} failed, the first: {failed[0][1]}" if failed else "none failed"
-    return Outcome(same and not failed, f"{', '.join(took)}; light, heavy and decoding requests {said}, {lost}")
+    with _bounds(stage.application), load_on(door, 1, body=_SHORT) as light:
+        with load_on(door, _DRAWING, body=_LONG) as heavy:
+            watch.until("denoiser", DENOISERS + 1)
+        watch.until("denoiser", DENOISERS)
+        with load_on(door, _DECODING, f"/v1/latents/{kept['latents']}/decode", {}) as decodes:
+            watch.until("vae_decoder", 2)
+        watch.until("vae_decoder", 1)
+    touched = sorted({name for name, _ in others - stage.others(*_BOUNDS)})
+    alone = f"replaced besides: {', '.join(touched)}" if touched else "no other replica was touched"
+    # one of those that were there before is enough: which of three goes is Serve's choice
+    stayed = bool(denoisers & stage.application.pids("denoiser"))
+    loads: dict[str, Load] = {"with little to do": light, "long": heavy, "decoding": decodes}
+    said = ". ".join(f"{name}: {load}" for name, load in loads.items())
+    held = stayed and not touched and not any(load.failed for load in loads.values())
+    return Outcome(held, f"{', '.join(watch.told)}; {alone}. {said}")
 
 
 @contextmanager
-def _bounds(stage: Stage) -> Iterator[None]:
-    """A block in which both have the overlay's policies, within bounds for this machine; afterwards they are fixed."""
-    denoiser, decoder = (stage.application.deployment(name) for name in ("denoiser", "vae_decoder"))
-    fixed = [(entry, entry.pop("num_replicas")) for entry in (denoiser, decoder)]
-    policy = overlays_bounds("denoiser")["policy"]
-    denoiser["autoscaling_config"] = {
-        **overlays_bounds("denoiser"),
-        **_HASTE,
-        "min_replicas": DENOISERS,
-        "max_replicas": _MOST_DENOISERS,
-        "policy": {**policy, "policy_kwargs": {"wait_s": _TARGET_S}},
-    }
-    decoder["autoscaling_config"] = {
-        **overlays_bounds("vae_decoder"),
-        **_HASTE,
-        "min_replicas": 1,
-        "max_replicas": _MOST_DECODERS,
-    }
-    # its replicas tell of their work only where they began with bounds: another option exchanges them
-    denoiser["ray_actor_options"]["runtime_env"]["env_vars"]["LATENTWORKS_DENOISER__RUN_ROWS"] = "8"
+def _bounds(application: Application) -> Iterator[None]:
+    """A block in which both may scale; afterwards there are as many as before."""
+    for name, (fewest, most) in _BOUNDS.items():
+        application.bound(name, fewest, most)
     try:
-        stage.application.deploy()
+        application.deploy()
         yield
     finally:
-        for entry, count in fixed:
-            del entry["autoscaling_config"]
-            entry["num_replicas"] = count
-        stage.application.deploy()
+        for name, (fewest, _) in _BOUNDS.items():
+            application.bound(name, fewest, fewest)
+        application.deploy()

@@ -37,7 +37,8 @@ def cluster(out: Out = None) -> None:
         report = {"machine": asdict(machine), "proofs": [asdict(proof) for proof in found]}
         path.write_text(json.dumps(report, indent=2, default=str) + "\n", encoding="utf-8")
     console.print(machine_line(machine))
-    table = new_table("a cluster on one machine", "", "held", "s", "")
+    table = new_table("a cluster on one machine", "", "held", "s", "what came of it")
+    table.columns[-1].justify = "left"
     for proof in found:
         table.add_row(proof.name, "yes" if proof.held else "NO", f"{proof.seconds:.0f}", proof.said)
     console.print(table)

@@ -29,7 +29,7 @@ def decoder(stage: Stage) -> Outcome:
     before = stage.others("vae_decoder")
     with load_on(stage.door()) as load:
         for count in (3, 1):
-            stage.application.deployment("vae_decoder")["num_replicas"] = count
+            stage.application.bound("vae_decoder", count, count)
             stage.application.deploy()
             if len(stage.application.pids("vae_decoder")) != count:
                 raise BenchmarkError(f"there are not {count} decoders")

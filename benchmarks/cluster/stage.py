@@ -52,7 +52,8 @@ class Stage:
         self.cluster.start_head()
         for name, pool in WORKERS.items():
             self.cluster.start_worker(name, pool, _WORKER_CPUS)
-        self.application.deployment("denoiser").update(num_replicas=DENOISERS, max_replicas_per_node=1)
+        self.application.deployment("denoiser")["max_replicas_per_node"] = 1
+        self.application.bound("denoiser", DENOISERS, DENOISERS)
         self.application.deploy()
         self.application.wait(self.ready)
 

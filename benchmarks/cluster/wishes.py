@@ -81,17 +81,16 @@ def wishes_at(doors: Sequence[Door]) -> Iterator[list[Wish]]:
 
 
 def _grant(wish: Wish, doors: Sequence[Door]) -> Granted:
-    attempts = Attempts(_RETRIES, Repeat.ALWAYS)
-    for door in cycle(doors):
+    attempts, turn = Attempts(_RETRIES, Repeat.ALWAYS), cycle(doors)
+    while True:
         try:
-            return _ask(wish, door)
+            return _ask(wish, next(turn))
         except ClientError as error:
             if isinstance(error, Unreachable):
                 wish.broke += error.sent
                 wish.closed += not error.sent
             wait_s = attempts.wait_s(error)
         time.sleep(wait_s)
-    raise AssertionError("there is a door")
 
 
 def _ask(wish: Wish, door: Door) -> Granted:

@@ -12,6 +12,7 @@ from benchmarks.cluster.wishes import Wish, wishes_at
 _JOBS = 6
 _JOB_STEPS = 40
 _DONE = "completed"
+_ENDS = (_DONE, "failed", "cancelled")
 
 
 def lost_worker(stage: Stage) -> Outcome:
@@ -38,22 +39,27 @@ def lost_worker(stage: Stage) -> Outcome:
 def lost_head(stage: Stage) -> Outcome:
     """The head dies and starts again: jobs go on, pins are the same, and whoever asked through it has a picture."""
     application = stage.application
-    pins, jobs = stage.pins(), [_submit(stage, seed) for seed in range(_JOBS)]
-    before = set(stage.jobs())
+    pins, before = stage.pins(), set(stage.jobs())
     with load_on(stage.door("front")) as load, wishes_at([stage.door()]) as wishes:
         application.wait(lambda: _granted(wishes) > 2)
+        jobs = [_submit(stage, seed) for seed in range(_JOBS)]
         stage.cluster.nodes[HEAD].kill()
         died = time.monotonic()
+        known = stage.jobs()
+        unfinished = sum(known[job][0] not in _ENDS for job in jobs)
         stage.cluster.start_head()
         application.wait(stage.ready)
         away_s = time.monotonic() - died
-    application.wait(lambda: all(stage.jobs()[job][0] in (_DONE, "failed", "cancelled") for job in jobs))
+    application.wait(lambda: all(stage.jobs()[job][0] in _ENDS for job in jobs))
     ends = [stage.jobs()[job][0] for job in jobs]
     same = pins == stage.pins()
-    kept, said = _account(stage, wishes, before)
-    about = f"jobs: {', '.join(ends)}; pins: {'the same' if same else 'others'}"
+    kept, said = _account(stage, wishes, before.union(jobs))
+    about = (
+        f"{unfinished} of {_JOBS} jobs were unfinished then, {ends.count(_DONE)} are completed; "
+        f"pins: {'the same' if same else 'others'}"
+    )
     return Outcome(
-        same and ends == _JOBS * [_DONE] and kept and not load.failed,
+        same and unfinished > 0 and ends == _JOBS * [_DONE] and kept and not load.failed,
         f"{away_s:.1f} s without the head's proxy; {about}. Through it: {said}. Through a worker's: {load}",
     )
 
@@ -63,7 +69,7 @@ def _granted(wishes: Sequence[Wish]) -> int:
 
 
 def _account(stage: Stage, wishes: Sequence[Wish], before: set[str]) -> tuple[bool, str]:
-    """Whether every wish came to one picture, drawn once, and what to say of it; `before` are the jobs of before."""
+    """Whether every wish came to one picture, drawn once, and what to say of it; `before` are jobs of no wish."""
     jobs = stage.jobs()
     failed = [wish.failed for wish in wishes if wish.failed]
     again = [wish for wish in wishes if wish.asked_again]

@@ -103,17 +103,18 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, output: Path) 
     deadline = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise BenchmarkError(f"the server ended with status {process.returncode}: {_end_of(output)}")
+            raise BenchmarkError(f"the server ended with status {process.returncode}: {end_of(output)}")
         try:
             if httpx.get(f"{url}/readyz", timeout=_ANSWER_WITHIN_S, trust_env=False).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             pass  # nobody listens yet, or there is no route yet
         time.sleep(_LOOK_S)
-    raise BenchmarkError(f"the server was not ready in {_READY_WITHIN_S:g} seconds: {_end_of(output)}")
+    raise BenchmarkError(f"the server was not ready in {_READY_WITHIN_S:g} seconds: {end_of(output)}")
 
 
-def _end_of(output: Path) -> str:
+def end_of(output: Path) -> str:
+    """The last lines of what a process printed, as one."""
     return " ".join(output.read_text(errors="replace").splitlines()[-_LINES_SHOWN:])
 
 

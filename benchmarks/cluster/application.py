@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import httpx
 import yaml
 
 from benchmarks.cluster.nodes import LocalCluster
+from benchmarks.cluster.variables import HEAD
 from benchmarks.errors import BenchmarkError
-from benchmarks.server import HOST, free_port
+from benchmarks.server import HOST
 from services.config import read_args, serve_config
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,11 @@ _SERVE = Path(sys.executable).with_name("serve")
 _WITHIN_S = 300.0
 _LOOK_S = 0.3
 _CPUS = 0.1
+# in place of the overlay's minutes; Serve asks replicas each ten seconds, and takes a mean over thirty. The interval is
+# deprecated, but the variable that shall take its place is read by nothing in Ray 2.60
+_HASTE = {"upscale_delay_s": 1, "downscale_delay_s": 4, "metrics_interval_s": 1, "look_back_period_s": 3}
+# in place of the overlay's five seconds, in which this machine would do whatever so few clients ask for
+_WAIT_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +39,21 @@ class Replica:
 
 
 def local_config(port: int) -> dict[str, Any]:
-    """The Serve config of the overlay `gpu`, its pools and all, for a machine without GPUs.
+    """The Serve config of the overlay `gpu`, its pools and policies and all, for a machine without GPUs.
 
-    Every replica takes a tenth of a core, and their number is fixed, so that only what a proof changes does change.
+    Every replica takes a tenth of a core. What scales does so between bounds that are one number, so that only what a
+    proof changes does change. `port` is that of the head's proxy.
     """
-    text = (_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")
-    config = serve_config(read_args(text))
-    config["proxy_location"] = "HeadOnly"
+    config = serve_config(read_args((_ROOT / "k8s" / "overlays" / "gpu" / "graph.yaml").read_text(encoding="utf-8")))
     config["http_options"] = {"host": HOST, "port": port}
     for deployment in config["applications"][0]["deployments"]:
-        deployment.pop("autoscaling_config", None)
         deployment.pop("max_replicas_per_node", None)
-        deployment["num_replicas"] = 1
+        if (scaling := deployment.get("autoscaling_config")) is None:
+            deployment["num_replicas"] = 1
+        else:
+            scaling |= {**_HASTE, "min_replicas": 1, "max_replicas": 1}
+            if "policy" in scaling:
+                scaling["policy"]["policy_kwargs"] = {"wait_s": _WAIT_S}
         options = deployment["ray_actor_options"]
         options |= {"num_cpus": _CPUS, "num_gpus": 0}
         for name in options.get("runtime_env", {}).get("env_vars", {}):
@@ -53,22 +62,28 @@ def local_config(port: int) -> dict[str, Any]:
     return config
 
 
+def _as_wanted(entry: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    states = [replica["state"] for replica in found["replicas"]]
+    bounds = entry.get("autoscaling_config")
+    fewest, most = (entry["num_replicas"],) * 2 if bounds is None else (bounds["min_replicas"], bounds["max_replicas"])
+    return bool(found["status"] == "HEALTHY" and fewest <= len(states) <= most and states == len(states) * ["RUNNING"])
+
+
 class Application:
     """The graph as one cluster serves it."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
-        self.config = local_config(free_port())
-
-    @property
-    def url(self) -> str:
-        """Where the head's proxy listens."""
-        return f"http://{HOST}:{self.config['http_options']['port']}"
+        self.config = local_config(cluster.http_port)
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment's entry in the config, to be changed."""
         entries: list[dict[str, Any]] = self.config["applications"][0]["deployments"]
         return next(entry for entry in entries if entry["name"] == name)
+
+    def bound(self, name: str, fewest: int, most: int) -> None:
+        """Let a deployment scale between so many replicas from the next deploying on."""
+        self.deployment(name)["autoscaling_config"] |= {"min_replicas": fewest, "max_replicas": most}
 
     def deploy(self) -> None:
         """Send the config by `serve deploy`, and wait until Serve has made it so.
@@ -79,7 +94,7 @@ class Application:
         file = self._cluster.folder / "config.yaml"
         file.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         command = [str(_SERVE), "deploy", str(file), "--address", self._cluster.dashboard]
-        done = subprocess.run(command, env=self._cluster.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._cluster.environment(HEAD), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BenchmarkError(f"serve deploy: {done.stderr.strip()[-500:]}")
         # Serve takes a moment to see that something has changed
@@ -114,12 +129,8 @@ class Application:
 
     def _settled(self) -> bool:
         found = self._deployments()
-        wanted = {entry["name"]: entry["num_replicas"] for entry in self.config["applications"][0]["deployments"]}
-        return found.keys() == wanted.keys() and all(
-            found[name]["status"] == "HEALTHY"
-            and [replica["state"] for replica in found[name]["replicas"]] == count * ["RUNNING"]
-            for name, count in wanted.items()
-        )
+        entries = {entry["name"]: entry for entry in self.config["applications"][0]["deployments"]}
+        return found.keys() == entries.keys() and all(_as_wanted(entry, found[name]) for name, entry in entries.items())
 
     def _deployments(self) -> dict[str, Any]:
         deployments: dict[str, Any] = self._application().get("deployments", {})

@@ -2,15 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 
-_CLIENTS = 3
-_BODY = {"prompt": "a red apple, 3d style", "steps": 12, "seed": 7}
-_ANSWER_WITHIN_S = 120.0
+from benchmarks.cluster.door import GENERATIONS, Door
+
+BODY: Mapping[str, Any] = MappingProxyType({"prompt": "a red apple, 3d style", "steps": 12, "seed": 7})
 
 
 @dataclass(slots=True)
@@ -26,17 +28,23 @@ class Load:
         """The longest time without a picture."""
         return max((later - sooner for sooner, later in zip(self.answered, self.answered[1:], strict=False)), default=0)
 
+    def __str__(self) -> str:
+        failed = "none failed" if not self.failed else f"{len(self.failed)} failed, the first: {self.failed[0][1]}"
+        alike = "all alike" if len(self.pictures) == 1 else f"{len(self.pictures)} different pictures"
+        gap = f"longest time without an answer {self.longest_gap_s:.1f} s"
+        return f"{len(self.answered)} requests, {failed}, {alike}; {gap}"
+
 
 @contextmanager
-def load_on(url: str) -> Iterator[Load]:
-    """A block during which a few clients ask without pause; its end waits for their last answers."""
+def load_on(door: Door, clients: int = 3, path: str = GENERATIONS, body: Mapping[str, Any] = BODY) -> Iterator[Load]:
+    """A block during which a few clients ask the same without pause; its end waits for their last answers."""
     found, lock, over = Load(), threading.Lock(), threading.Event()
 
     def ask_on() -> None:
-        with httpx.Client(base_url=url, timeout=_ANSWER_WITHIN_S, trust_env=False) as client:
+        with door.client() as client:
             while not over.is_set():
                 try:
-                    answer = client.post("/v1/images/generations", json=_BODY)
+                    answer = client.post(path, json=dict(body))
                     said = "" if answer.status_code == httpx.codes.OK else f"{answer.status_code} {answer.text[:200]}"
                     picture = "" if said else answer.json()["data"][0]["b64_json"]
                 except httpx.TransportError as error:
@@ -50,7 +58,7 @@ def load_on(url: str) -> Iterator[Load]:
                 if said:
                     over.wait(0.2)
 
-    threads = [threading.Thread(target=ask_on) for _ in range(_CLIENTS)]
+    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
     for thread in threads:
         thread.start()
     try:

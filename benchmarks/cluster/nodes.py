@@ -7,26 +7,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.cluster.stores import Stores
+from benchmarks.cluster.variables import HEAD
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import family
-from benchmarks.server import HOST, environment, free_port
+from benchmarks.server import HOST, end_of, environment, free_port
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RAY = Path(sys.executable).with_name("ray")
 _UP_WITHIN_S = 180.0
 _LOOK_S = 0.2
 _STORE_BYTES = 200 * 2**20
-_LINES_SHOWN = 5
 _STARTS = 3
 # what `ray start --block` says once its node is up
 _STARTED = "This command will now block forever"
+# Serve's handles tell of waiting calls each ten seconds, which is long for whoever watches it scale
+_HASTE = {"RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1"}
+# all proxies but the head's listen where this says: on one machine no two can have one port
+_PORT = "RAY_SERVE_WORKER_PROXY_HTTP_PORT"
 # a node is given up after ten seconds of silence; starting may take longer than Ray's own bound on a busy machine
 _PATIENCE = {
     "RAY_raylet_start_wait_time_s": "120",
@@ -37,10 +42,11 @@ _PATIENCE = {
 
 @dataclass(slots=True)
 class Node:
-    """One node: the processes of `ray start --block` and all below it."""
+    """One node: the processes of `ray start --block` and all below it, and the port of its proxy."""
 
     name: str
     pool: str
+    port: int
     process: "subprocess.Popen[bytes]"
     output: Path
 
@@ -51,13 +57,18 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
+    @property
+    def url(self) -> str:
+        """Where its proxy listens, once it has one."""
+        return f"http://{HOST}:{self.port}"
+
 
 @dataclass(slots=True)
 class LocalCluster:
     """A head, its workers, and where the head's dashboard takes Serve's config."""
 
-    folder: Path
-    redis_port: int
+    stores: Stores
+    http_port: int = field(default_factory=free_port)
     gcs_port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -68,16 +79,22 @@ class LocalCluster:
         return f"http://{HOST}:{self.dashboard_port}"
 
     @property
-    def environment(self) -> dict[str, str]:
-        """What every node's processes are started with."""
+    def folder(self) -> Path:
+        """Where everything is, beside what the stores hold."""
+        return self.stores.folder
+
+    def environment(self, pool: str) -> dict[str, str]:
+        """What the processes of a pool's nodes are started with."""
         return {
-            **environment(os.environ, self.folder),
+            **environment(_without_buckets(os.environ), self.folder),
+            **self.stores.variables(pool),
             **_PATIENCE,
+            **_HASTE,
             "PYTHONPATH": str(_ROOT),
             "RAY_ADDRESS": f"{HOST}:{self.gcs_port}",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",
-            "RAY_REDIS_ADDRESS": f"{HOST}:{self.redis_port}",
+            "RAY_REDIS_ADDRESS": f"{HOST}:{self.stores.redis_port}",
         }
 
     def start_head(self) -> None:
@@ -91,8 +108,8 @@ class LocalCluster:
         # by this file a head that starts again would take the workers' processes for one of its own
         (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         flags = [word for option, value in options.items() if value for word in (option, str(value))]
-        self._start("head", "head", ["--head", *flags, "--include-dashboard", "true"], cpus=0.0)
-        self._wait("head", lambda: httpx.get(f"{self.dashboard}/api/version", trust_env=False).is_success)
+        self._start(HEAD, HEAD, ["--head", *flags, "--include-dashboard", "true"], cpus=0.0)
+        self._wait(HEAD, lambda: httpx.get(f"{self.dashboard}/api/version", trust_env=False).is_success)
 
     def start_worker(self, name: str, pool: str, cpus: float) -> None:
         """Start a node whose label `pool` says what runs on it, and wait until it is up.
@@ -124,51 +141,39 @@ class LocalCluster:
             *("--labels", f"pool={pool},node={name}", "--object-store-memory", str(_STORE_BYTES)),
             *("--temp-dir", str(self.folder / "ray"), *words),
         ]
+        port = self.http_port if name == HEAD else free_port()
+        known = {**self.environment(pool), _PORT: str(port)}
         with output.open("w") as out:
-            process = subprocess.Popen(command, cwd=_ROOT, env=self.environment, stdout=out, stderr=out)
-        self.nodes[name] = Node(name, pool, process, output)
+            process = subprocess.Popen(command, cwd=_ROOT, env=known, stdout=out, stderr=out)
+        self.nodes[name] = Node(name, pool, port, process, output)
 
     def _wait(self, name: str, done: Callable[[], bool]) -> None:
         node, deadline = self.nodes[name], time.monotonic() + _UP_WITHIN_S
         while time.monotonic() < deadline:
             if node.process.poll() is not None:
-                raise BenchmarkError(f"{name} ended with status {node.process.returncode}: {_end_of(node.output)}")
+                raise BenchmarkError(f"{name} ended with status {node.process.returncode}: {end_of(node.output)}")
             try:
                 if done():
                     return
             except httpx.TransportError:
                 pass  # nobody listens yet
             time.sleep(_LOOK_S)
-        raise BenchmarkError(f"{name} was not up in {_UP_WITHIN_S:g} seconds: {_end_of(node.output)}")
+        raise BenchmarkError(f"{name} was not up in {_UP_WITHIN_S:g} seconds: {end_of(node.output)}")
+
+
+def _without_buckets(given: Mapping[str, str]) -> dict[str, str]:
+    """An environment without whoever's keys of buckets."""
+    return {name: value for name, value in given.items() if not name.startswith("AWS_")}
 
 
 @contextmanager
-def local_cluster(folder: Path) -> Iterator[LocalCluster]:
-    """A cluster without a node yet, and a Redis for what its head knows; all processes end with the block.
-
-    Raises:
-        BenchmarkError: there is no Redis on this machine.
-    """
-    with ExitStack() as stack:
-        port = free_port()
-        redis = _redis(folder, port)
-        stack.callback(redis.wait)
-        stack.callback(redis.kill)
-        cluster = LocalCluster(folder, port)
-        stack.callback(cluster.kill)
-        yield cluster
-
-
-def _redis(folder: Path, port: int) -> "subprocess.Popen[bytes]":
-    command = ["redis-server", "--bind", HOST, "--port", str(port), "--dir", str(folder), "--save", ""]
+def local_cluster(stores: Stores) -> Iterator[LocalCluster]:
+    """A cluster without a node yet; all processes of its nodes end with the block."""
+    cluster = LocalCluster(stores)
     try:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise BenchmarkError("redis-server is not installed; Debian's package is called so") from None
-
-
-def _end_of(output: Path) -> str:
-    return " ".join(output.read_text(errors="replace").splitlines()[-_LINES_SHOWN:])
+        yield cluster
+    finally:
+        cluster.kill()
 
 
 def node_labels(cluster: LocalCluster) -> dict[str, dict[str, str]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.mlflow_server import mlflow_server
 from tests.k8s.page import ELSEWHERE, LINES, SPOKEN_OF, begins
 from tests.k8s.rendering import ROOT
 from tests.k8s.walking import Walk
-from tests.mlflow_server import MlflowServer
 from tests.services.server import temporary_home
 
 pytestmark = pytest.mark.slow
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_command_that_can_run_here_runs_in_its_order(tmp_path: Path) -> None:
     with temporary_home() as home, ExitStack() as ends:
-        registry = MlflowServer(tmp_path / "mlflow")
-        ends.callback(registry.stop)
-        registry.wait()
+        registry = ends.enter_context(mlflow_server(tmp_path / "mlflow"))
         walk = Walk(tmp_path / "latentworks", home, registry, ends)
         for line in LINES:
             if begins(line, ELSEWHERE) is None:

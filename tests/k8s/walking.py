@@ -17,11 +17,11 @@ import httpx
 import yaml
 from PIL import Image
 
+from benchmarks.mlflow_server import MlflowServer
 from components.contract import PARTS
 from pipeline.story.containers import OURS
 from tests.k8s.page import begins, told, words_of
 from tests.k8s.rendering import ROOT, require_kubectl
-from tests.mlflow_server import MlflowServer
 from tests.services.server import GENERATIONS, Served, environment, serving
 
 OVERLAYS = Path("k8s") / "overlays"

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from benchmarks.mlflow_server import MlflowServer
 from components.contract import Kind
 from components.folder import ComponentFolder
 from components.manifest import Origin
@@ -19,7 +20,6 @@ from registry.pages import MAX_DESCRIPTION_CHARACTERS, description
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import open_client
-from tests.mlflow_server import MlflowServer
 from tests.registry.test_server import server
 
 pytestmark = pytest.mark.slow  # a registry of its own for every test
@@ -104,7 +104,7 @@ def test_a_long_description_ends_at_a_line() -> None:
 
 @pytest.mark.slow
 def test_the_server_shows_it_and_hands_out_its_pictures(server: MlflowServer, tmp_path: Path) -> None:
-    settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=60)
+    settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.url, timeout_s=60)
     registry = Registry.connect(settings)
     publish_bundle(registry, EMOJI, "emoji")
     live = {kind: registry.version(f"emoji.{kind}", 1) for kind in (Kind.TEXT_ENCODER, Kind.VAE_DECODER)}
@@ -115,7 +115,7 @@ def test_the_server_shows_it_and_hands_out_its_pictures(server: MlflowServer, tm
         # as a browser resolves the address in the description, from the page of the version
         shown = f"get-artifact?path={path.replace('/', '%2F')}&run_uuid={version.run_id}"
         assert f"]({shown})" in version.description
-        with urllib.request.urlopen(f"{server.uri}/{shown}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{server.url}/{shown}", timeout=60) as answer:
             picture = Image.open(io.BytesIO(answer.read()))
         assert picture.size[0] >= 4 * 128
     assert registry.version("emoji.denoiser", 1).tags["gate.verdict"] == "passed"

@@ -5,25 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.mlflow_server import MlflowServer, mlflow_server
 from components.folder import ComponentFolder
 from components.reference import Selector
 from registry.bundle import publish_bundle
 from registry.errors import RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
-from tests.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path / "server")
-    try:
-        server.wait()
+    with mlflow_server(tmp_path / "server") as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_everything_works_over_http_and_its_end_is_one_sentence(
@@ -34,7 +30,7 @@ def test_everything_works_over_http_and_its_end_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     here, there = (
-        RegistrySettings(home=tmp_path / name, tracking_uri=server.uri, timeout_s=5) for name in ("here", "there")
+        RegistrySettings(home=tmp_path / name, tracking_uri=server.url, timeout_s=5) for name in ("here", "there")
     )
     registry, elsewhere = Registry.connect(here), Registry.connect(there)
     bundle = write_bundle(tmp_path / "emoji")
@@ -60,16 +56,16 @@ def test_everything_works_over_http_and_its_end_is_one_sentence(
 
     server.stop()
     assert elsewhere.fetch(pin) == path
-    with pytest.raises(RegistryError, match=f"the registry at {server.uri} cannot be reached"):
+    with pytest.raises(RegistryError, match=f"the registry at {server.url} cannot be reached"):
         elsewhere.resolve(decoder)
-    with pytest.raises(RegistryError, match=f"the registry at {server.uri} cannot be reached"):
+    with pytest.raises(RegistryError, match=f"the registry at {server.url} cannot be reached"):
         elsewhere.fetch(refs[0])
 
 
 def test_a_file_that_the_server_lost_or_changed_is_refused(
     server: MlflowServer, tmp_path: Path, write_component: Callable[..., Path]
 ) -> None:
-    settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=5)
+    settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.url, timeout_s=5)
     registry = Registry.connect(settings)
     ref = registry.publish(write_component(tmp_path / "vae_decoder"), "emoji.vae_decoder")
     (stored,) = (tmp_path / "server" / "artifacts").rglob("model.onnx.data")

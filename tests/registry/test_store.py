@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.mlflow_server import mlflow_server
 from components.reference import Selector
 from registry.errors import NoSuchVersionError, RegistryAwayError, RegistryError
 from registry.registry import Registry
 from registry.settings import RegistrySettings
 from registry.store import translated
-from tests.mlflow_server import MlflowServer
 
 pytestmark = pytest.mark.slow  # a registry of its own for every test
 
@@ -113,16 +113,12 @@ def test_our_own_faults_are_not_hidden(settings: RegistrySettings) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_was_stopped_is_away(tmp_path: Path, decoder: Path) -> None:
-    server = MlflowServer(tmp_path / "server")
-    try:
-        server.wait()
-        settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.uri, timeout_s=5, retries=0)
+    with mlflow_server(tmp_path / "server") as server:
+        settings = RegistrySettings(home=tmp_path / "home", tracking_uri=server.url, timeout_s=5, retries=0)
         registry = Registry.connect(settings)
         with pytest.raises(NoSuchVersionError):
             registry.version("emoji.vae_decoder", 1)
         registry.publish(decoder, "emoji.vae_decoder")
-    finally:
-        server.stop()
     for ask in (
         registry.names,
         lambda: registry.survey("emoji"),
@@ -133,7 +129,7 @@ def test_a_server_that_was_stopped_is_away(tmp_path: Path, decoder: Path) -> Non
     ):
         with pytest.raises(RegistryAwayError) as away:
             ask()
-        assert str(away.value) == f"the registry at {server.uri} cannot be reached"
+        assert str(away.value) == f"the registry at {server.url} cannot be reached"
 
 
 def test_a_server_that_hangs_is_given_up_in_the_settings_time(tmp_path: Path, silent_port: int) -> None:

@@ -1,6 +1,5 @@
 """Where stores may have their files, as a test looks at them: by the file system, and by AWS's own client."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-BUCKET = "pictures-of-tests"
-SECRET = "a-secret-of-tests"
+from benchmarks.object_store import BUCKET, KEY, KEY_ID, REGION, object_store
 
 
 class PlaceLike(Protocol):
@@ -84,25 +82,10 @@ class BucketPlace:
 @contextmanager
 def s3_client() -> Iterator[Any]:
     """AWS's client of a server of S3 on this machine, which has one bucket."""
-    boto3 = pytest.importorskip("boto3", reason="AWS's client is not installed")
-    server_of = pytest.importorskip("moto.server", reason="moto's server is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = server_of.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="a-key-of-tests",
-        aws_secret_access_key=SECRET,
-    )
-    try:
-        client.create_bucket(Bucket=BUCKET)
-        yield client
-    finally:
-        client.close()
-        server.stop()
+    pytest.importorskip("boto3", reason="AWS's client is not installed")
+    pytest.importorskip("moto.server", reason="moto's server is not installed")
+    with object_store() as service:
+        yield service.client
 
 
 def with_variables(patch: pytest.MonkeyPatch, address: str) -> None:
@@ -110,8 +93,8 @@ def with_variables(patch: pytest.MonkeyPatch, address: str) -> None:
     for name, value in {
         "AWS_ENDPOINT_URL": address,
         "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "a-key-of-tests",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": KEY,
     }.items():
         patch.setenv(name, value)

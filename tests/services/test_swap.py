@@ -17,6 +17,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from benchmarks.mlflow_server import mlflow_server
 from components.contract import PARTS, Kind
 from components.errors import ComponentError
 from components.folder import read_manifest, record_files, write_manifest
@@ -30,7 +31,6 @@ from registry.rollout.state import Canary, Shadow
 from registry.settings import RegistrySettings
 from services.messages import LiveRecord
 from tests.bad_components import BAD, add_golden_cases, other_weights
-from tests.mlflow_server import MlflowServer
 from tests.services.cluster import Application, Cluster, comes_true
 from tests.services.conftest import write_component
 
@@ -313,18 +313,14 @@ def test_a_shadow_is_compared_and_never_seen(swapped: Swapped, second: Component
 
 
 def test_without_its_mlflow_server_the_last_good_versions_serve(cluster: Cluster, toy: Path, tmp_path: Path) -> None:
-    server = MlflowServer(tmp_path / "mlflow")
-    try:
-        server.wait()
-        settings = {"home": cluster.home / "remote", "tracking_uri": server.uri, "timeout_s": 2, "retries": 0}
+    with mlflow_server(tmp_path / "mlflow") as server:
+        settings = {"home": cluster.home / "remote", "tracking_uri": server.url, "timeout_s": 2, "retries": 0}
         application = cluster.deploy("remote", "toy", toy, registry=settings, rollout={"poll_s": 0.2})
         swapped = Swapped(application, Registry.connect(RegistrySettings.model_validate(settings)))
         second = swapped.publish(other_weights(toy / "vae_decoder", tmp_path / "b", scale=0.97))
         steps.promote(swapped.registry, [second], HASTY)
         served = swapped.generate(seed=3)
         assert decoder_in(served.headers["x-component-versions"]) == str(second)
-    finally:
-        server.stop()
     assert swapped.generate(seed=3).content == served.content
     assert comes_true(lambda: ready(application)["registry"] == "away")
     assert application.metric_reaches(0.1, "latentworks_registry_away_seconds")

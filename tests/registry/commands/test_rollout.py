@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.mlflow_server import mlflow_server
 from components.contract import PARTS
 from registry.bundle import publish_bundle
 from registry.commands import rollout as rollout_commands
@@ -17,7 +18,6 @@ from registry.rollout import steps
 from registry.rollout.state import PLAN_TAG, ROLLOUT_TAG, Rollout, written
 from registry.rollout.steps import Waits
 from registry.settings import RegistrySettings
-from tests.mlflow_server import MlflowServer
 from tests.registry.command_line import Run, answer, runner
 from tests.registry.following import Follower
 
@@ -392,14 +392,12 @@ def test_a_promotion_over_http_and_the_end_of_the_registry_half_way(
     write_bundle: Callable[[Path], Path],
     write_component: Callable[..., Path],
 ) -> None:
-    server = MlflowServer(tmp_path / "server")
-    try:
-        server.wait()
-        settings = RegistrySettings(home=tmp_path / "elsewhere", tracking_uri=server.uri, timeout_s=5, retries=0)
+    with mlflow_server(tmp_path / "server") as server:
+        settings = RegistrySettings(home=tmp_path / "elsewhere", tracking_uri=server.url, timeout_s=5, retries=0)
         registry = Registry.connect(settings)
         publish_bundle(registry, write_bundle(tmp_path / "emoji"), "emoji")
         registry.publish(write_component(tmp_path / "newer", content=b"newer"), DECODER)
-        for name, value in (("MLFLOW_TRACKING_URI", server.uri), ("LATENTWORKS_REGISTRY_TIMEOUT_S", "5")):
+        for name, value in (("MLFLOW_TRACKING_URI", server.url), ("LATENTWORKS_REGISTRY_TIMEOUT_S", "5")):
             monkeypatch.setenv(name, value)
 
         with Follower(settings, "emoji"):
@@ -421,9 +419,7 @@ def test_a_promotion_over_http_and_the_end_of_the_registry_half_way(
         status, out, err = run("promote", DECODER, 2, "--wait", 600)
         ending.join()
         assert (status, out) == (1, "")
-        assert err == f"registry: the registry at {server.uri} cannot be reached\n"
+        assert err == f"registry: the registry at {server.url} cannot be reached\n"
         with pytest.raises(RegistryAwayError):
             steps.rollback(registry, "emoji", Waits(0))
         assert run("status", "emoji")[2] == err
-    finally:
-        server.stop()

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.object_store import BUCKET, KEY, KEY_ID, listening
 from services.errors import FileNotKeptError, StartError, UnavailableError
 from services.files.pictures import PictureStore
 from services.files.store import FileStore, StoreSettings
-from tests.services.places import BUCKET, SECRET, BucketPlace, with_variables
+from tests.services.places import BucketPlace, with_variables
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -26,8 +27,8 @@ class Refusing(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
         body = (
-            "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>a-key-of-tests</AWSAccessKeyId>"
-            f"<StringToSign>{SECRET}</StringToSign></Error>"
+            f"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId>"
+            f"<StringToSign>{KEY}</StringToSign></Error>"
         ).encode()
         self.send_response(403)
         self.send_header("content-length", str(len(body)))
@@ -89,27 +90,19 @@ def test_without_its_library_one_sentence_says_so(monkeypatch: pytest.MonkeyPatc
 def test_a_service_that_is_away_keeps_nothing_and_goes_on_once_it_is_back(
     bucket_place: BucketPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server_of = pytest.importorskip("moto.server", reason="moto's server is not installed")
-    server = server_of.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    with_variables(monkeypatch, f"http://127.0.0.1:{port}")
-    store = opened(bucket_place.store)
-    id_ = store.keep(b"a content")
-    server.stop()
+    with listening() as url:
+        with_variables(monkeypatch, url)
+        store = opened(bucket_place.store)
+        id_ = store.keep(b"a content")
     with pytest.raises(FileNotKeptError, match="latents: the store does not take a file: S3 cannot be reached"):
         store.keep(b"another")
     with pytest.raises(UnavailableError, match="what is kept cannot be read just now"):
         store.read(id_)
     assert (store.count, store.size) == (1, 4096)
-    server = server_of.ThreadedMotoServer("127.0.0.1", port, verbose=False)
-    server.start()
-    try:
+    with listening(int(url.rpartition(":")[2])):
         assert store.read(id_) == b"a content"
         again = store.keep(b"another")
         assert bucket_place.files == sorted([f"{id_}.npz", f"{again}.npz"])
-    finally:
-        server.stop()
 
 
 def test_what_is_not_let_go_of_still_counts(bucket_place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from benchmarks import postgresql as databases
+from benchmarks.errors import BenchmarkError
+from benchmarks.postgresql import Server
 from services.files.pictures import Link
 from services.jobs.database import open_database
 from services.jobs.desk import JobDesk
@@ -23,7 +26,6 @@ from services.jobs.work import Work
 from services.messages import Drawn, Encoding, LiveModel, Order, PictureFormat, Progress, Terms
 from tests.requests import image_request
 from tests.services.ingress.conftest import watch_at_once
-from tests.services.jobs.postgresql import Server, server
 
 ANN, BEN = "ann", "ben"
 
@@ -142,7 +144,11 @@ async def running(
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    with server() as made:
+    try:
+        databases.require()
+    except BenchmarkError as missing:
+        pytest.skip(str(missing))
+    with databases.postgresql() as made:
         yield made
 
 

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.engine import make_url
 
+from benchmarks.postgresql import PASSWORD, Server, connect
 from services.errors import StartError, UnavailableError
 from services.jobs.database import open_database
 from services.jobs.errors import JobNotKeptError
 from services.jobs.tables import RUNNER
 from services.messages import LiveModel
 from tests.services.jobs.conftest import ANN, House, running
-from tests.services.jobs.postgresql import PASSWORD, Server, connect
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ def test_a_database_that_cannot_be_had_ends_the_start(
 ) -> None:
     address = make_url(postgresql.address).set(**changes).render_as_string(hide_password=False)
     with pytest.raises(
-        StartError, match=rf"^jobs.database=postgresql\+psycopg://tests:\*\*\*@.*: .*{sentence}"
+        StartError, match=rf"^jobs.database=postgresql\+psycopg://latentworks:\*\*\*@.*: .*{sentence}"
     ) as raised:
         open_database(address)
     assert "\n" not in str(raised.value)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, select, update
 
+from benchmarks.postgresql import connect
 from components.contract import Kind
 from services.errors import FileNotKeptError, StartError, UnavailableError
 from services.files.pictures import Link
@@ -33,7 +34,6 @@ from services.jobs.tables import JOBS, METADATA, RUNNER
 from services.jobs.work import MOST_BEGUN, Work
 from services.messages import Drawn, LiveModel, Picture, Source, Terms
 from tests.services.jobs.conftest import ANN, BEN, House, hook, with_settings
-from tests.services.jobs.postgresql import connect
 
 FAILURE = JobFailure(status=500, message="something went wrong", type="server_error", code="internal_error")
 

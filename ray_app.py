@@ -97,6 +97,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         settings=GraphSettings(
             snapshot_every=args.graph.snapshot_every,
             shadows=args.graph.shadows,
+            max_held=args.graph.max_held,
             write_prompts=args.graph.write_prompts,
         ),
     )

@@ -2,9 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from ray.serve.handle import DeploymentResponse
+from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
+
+from services.deadlines import Deadline
+from services.errors import DeadlineExceededError
 
 Result = TypeVar("Result")
 
@@ -18,11 +21,29 @@ class Answered(Generic[Result]):
     seconds: float
 
 
-async def answered(response: "DeploymentResponse[Result]") -> Answered[Result]:
-    """Wait for the answer of a call that was just made; what the call raises is raised."""
+async def taken(response: "DeploymentResponse[Any] | DeploymentResponseGenerator[Any]", deadline: Deadline) -> None:
+    """Wait until a replica has taken a call that was just made; what the call raises until then is raised.
+
+    Raises:
+        DeadlineExceededError: no replica has in time, and none will.
+    """
+    try:
+        async with deadline.ends("before a replica could take it"):
+            # what awaiting a response does first; Serve has no public way to stop there
+            await response._fetch_future_result_async()
+    except DeadlineExceededError:
+        response.cancel()
+        raise
+
+
+async def answered(response: "DeploymentResponse[Result]", deadline: Deadline) -> Answered[Result]:
+    """Wait for the answer of a call that was just made; what the call raises is raised.
+
+    Raises:
+        DeadlineExceededError: as `taken`.
+    """
     called = time.monotonic()
-    # what awaiting a response does first; Serve has no public way to stop there
-    await response._fetch_future_result_async()
-    taken = time.monotonic()
+    await taken(response, deadline)
+    begun = time.monotonic()
     result = await response
-    return Answered(result, taken - called, time.monotonic() - taken)
+    return Answered(result, begun - called, time.monotonic() - begun)

@@ -1,7 +1,6 @@
 """The graph's deployment: chains the stages for each request."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -13,21 +12,24 @@ from ray.serve.handle import DeploymentHandle
 from components.contract import Kind
 from components.messages import FloatArray, ImageRequest
 from pipeline.story.origin import Origin
+from services.calls import taken
+from services.deadlines import Deadline
 from services.decoding import PictureDecoder
 from services.encoders import Encoded, Encoders
 from services.encoding import describe, encode_picture, origin_of
-from services.errors import DeadlineExceededError
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
 from services.messages import Drawn, Order, Picture, Progress, Queued, WalkOrder, WalkReport
 from services.metrics.graph import GraphMetrics
-from services.replica import whereabouts
+from services.replica import application, whereabouts
 from services.retries import LOST, Losses
 from services.shadows import Shadows, Shown
 from services.stage_times import times_of
+from services.standing import Standings
 from services.timelines.spans import Span, Stopwatch
 from services.timelines.tracing import export
+from services.waking import Waking
 
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
@@ -37,13 +39,15 @@ class GraphSettings(BaseModel):
     """What the graph needs to know.
 
     After how many evaluations at most a walk can be gone on with elsewhere, the pictures of how many answers are
-    decoded once more at a time where a candidate is tried, and whether pictures' files hold the prompts.
+    decoded once more at a time where a candidate is tried, how many requests are held for a stage without replicas,
+    and whether pictures' files hold the prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     snapshot_every: int = Field(ge=1)
     shadows: int = Field(ge=0)
+    max_held: int = Field(64, ge=1)
     write_prompts: bool = True
 
 
@@ -63,7 +67,7 @@ class _Drawing:
     order: Order
     encoded: Encoded
     origin: Origin
-    arrived: float
+    deadline: Deadline
     watch: _Watch | None
 
     @property
@@ -80,20 +84,6 @@ class _Drawing:
             self.watch.tell(Queued(image, report.position))
         elif report.progress.estimates or report.latents is not None:
             self.watch.tell(Progress(image, report.step, report.steps, report.preview))
-
-    def require_time(self) -> None:
-        """Refuse to go on once the deadline has passed.
-
-        Raises:
-            DeadlineExceededError: it has.
-        """
-        deadline_s = self.order.terms.deadline_s
-        if deadline_s is not None and self.waited_s() >= deadline_s:
-            raise DeadlineExceededError(f"deadline_s={deadline_s:g}: has passed after all steps", "deadline_s")
-
-    def waited_s(self) -> float:
-        """Seconds since the order came."""
-        return time.monotonic() - self.arrived
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +110,13 @@ class GraphDeployment:
         self._settings = settings
         self._replica, _ = whereabouts()
         self._metrics = GraphMetrics()
+        stages = {
+            Kind.TEXT_ENCODER: text_encoder,
+            Kind.DENOISER: denoiser,
+            Kind.VAE_DECODER: vae_decoder,
+            Kind.VAE_ENCODER: vae_encoder,
+        }
+        self._waking = Waking(stages, Standings(application()), settings.max_held, self._metrics)
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
@@ -152,17 +149,22 @@ class GraphDeployment:
 
     async def decode(self, order: DecodeOrder) -> Picture:
         """The picture of kept latents by the version that is asked for."""
+        await self._waking.awake((Kind.VAE_DECODER,), Deadline())
         return await self._views.decode(order)
 
     async def compare(self, order: CompareOrder) -> Compared:
         """The pictures of kept latents by two versions, and how they differ."""
+        await self._waking.awake((Kind.VAE_DECODER,), Deadline())
         return await self._views.compare(order)
 
     async def _draw(self, order: Order, watch: _Watch | None) -> Drawn:
-        arrived, clock = time.monotonic(), Stopwatch()
-        encoded = await self._encoders.encode(order)
+        deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
+        source = () if order.source is None else (Kind.VAE_ENCODER,)
+        stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
+        encoded = await self._encoders.encode(order, deadline)
         origin = await asyncio.to_thread(origin_of, order.source)
-        drawing = _Drawing(uuid.uuid4().hex, order, encoded, origin, arrived, watch)
+        drawing = _Drawing(uuid.uuid4().hex, order, encoded, origin, deadline, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -172,7 +174,7 @@ class GraphDeployment:
                 picture.cancel()
         if order.shadow is not None:
             self._shadows.start(order.shadow, [one.shown for one in drawn])
-        span = clock.span("graph", *encoded.spans, *(one.span for one in drawn), replica=self._replica)
+        span = clock.span("graph", *held, *encoded.spans, *(one.span for one in drawn), replica=self._replica)
         export(span)
         pictures_drawn = tuple(one.picture for one in drawn)
         return Drawn(pictures_drawn, *drawing.truncated, text_tokens=sum(encoded.told.tokens), span=span)
@@ -183,12 +185,12 @@ class GraphDeployment:
         encoded = drawing.encoded.spans
         request = order.request.picture(image)
         latents, walk = await self._walk(drawing, image)
-        drawing.require_time()
+        drawing.deadline.require("after all steps")
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             decoding = Stopwatch()
-            made = await self._decoder.picture(latents, order.pins, order.fallback)
+            made = await self._decoder.picture(latents, order.pins, order.fallback, drawing.deadline)
             decode = decoding.span(Kind.VAE_DECODER, made.span, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
@@ -200,7 +202,7 @@ class GraphDeployment:
             keeping.cancel()
         parts = (walk, decode, file) if keep is None else (walk, decode, file, keep)
         span = watch.span("picture", *parts, image=image)
-        times = times_of((*encoded, *parts), drawing.waited_s())
+        times = times_of((*encoded, *parts), drawing.deadline.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
         return _DrawnPicture(picture, Shown(latents, made), span)
 
@@ -235,6 +237,7 @@ class GraphDeployment:
             attempt, encoded_lost = Stopwatch(), False
             reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
+                await taken(reports, drawing.deadline)
                 async for report in reports:
                     losses.told(report.at_risk)
                     order = replace(order, snapshot=order.snapshot.after(report.progress))
@@ -260,11 +263,11 @@ class GraphDeployment:
             parts.append(attempt.span("lost", stage=Kind.DENOISER, component=order.pin))
             if encoded_lost:
                 # it went with the machine that kept it, and every other denoiser would miss it too
-                drawing.encoded = await self._encoders.encode(drawing.order)
+                drawing.encoded = await self._encoders.encode(drawing.order, drawing.deadline)
                 parts += drawing.encoded.spans
             # where it stopped the next report may just have been on its way
             past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
-            order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
+            order = replace(order, waited_s=drawing.deadline.waited_s(), admitted=True, alone_until=past)
 
     def _walk_order(self, drawing: _Drawing, image: int) -> WalkOrder:
         order, watch = drawing.order, drawing.watch
@@ -273,7 +276,7 @@ class GraphDeployment:
             pin=order.pins[Kind.DENOISER],
             request=order.request.picture(image),
             terms=order.terms,
-            waited_s=drawing.waited_s(),
+            waited_s=drawing.deadline.waited_s(),
             report_every=self._settings.snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,

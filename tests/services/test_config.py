@@ -102,6 +102,16 @@ def test_with_bounds_it_scales_between_them() -> None:
     }
 
 
+def test_a_stage_that_rests_is_told_to_serve_and_the_bound_of_what_is_held_to_the_graph() -> None:
+    text = "{denoiser: {replicas: 0, max_replicas: 2, downscale_to_zero_delay_s: 60}, graph: {max_held: 8}}"
+    found = deployments(text)["denoiser"]
+    scaled = found["autoscaling_config"]
+    assert (scaled["min_replicas"], scaled["max_replicas"], scaled["downscale_to_zero_delay_s"]) == (0, 2, 60)
+    assert "runtime_env" not in found["ray_actor_options"], "a stage without replicas is asked nothing"
+    [application] = serve_config(read_args(text))["applications"]
+    assert application["runtime_env"]["env_vars"] == {"LATENTWORKS_GRAPH__MAX_HELD": "8"}
+
+
 def test_new_replicas_start_before_old_ones_stop_but_of_what_there_is_one() -> None:
     surges = {name: each.get("max_surge_percent", 0) for name, each in deployments("{}").items()}
     assert {name for name, surge in surges.items() if surge == 0} == {"rollout", "latents", "jobs"}
@@ -151,5 +161,5 @@ def test_the_command_prints_it_or_says_why_not(tmp_path: Path) -> None:
     assert (run().returncode, run().stderr) == (1, f"{file}: No such file or directory\n")
     file.write_text("denoiser: {replicas: 2}")
     assert run().stdout == config_text(read_args(file.read_text()))
-    file.write_text("denoiser: {replicas: 0}")
-    assert run().stderr == f"{file}: denoiser.replicas: Input should be greater than or equal to 1\n"
+    file.write_text("denoiser: {replicas: -1}")
+    assert run().stderr == f"{file}: denoiser.replicas: Input should be greater than or equal to 0\n"

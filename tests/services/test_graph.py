@@ -131,6 +131,9 @@ class Reports:
     def __aiter__(self) -> AsyncIterator[WalkReport]:
         return self._reports
 
+    async def _fetch_future_result_async(self) -> None:
+        """A replica has taken the walk at once."""
+
     def cancel(self) -> None:
         self._walks.cancelled += 1
 

@@ -34,6 +34,9 @@ from services.waking import Waking
 # short runs follow each other faster than their reports come
 _LEAST_APART = 4
 
+# for Serve's controller, which no request needs
+_PATIENCE_S = 0.5
+
 
 class GraphSettings(BaseModel):
     """What the graph needs to know.
@@ -116,7 +119,7 @@ class GraphDeployment:
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
         }
-        self._waking = Waking(stages, Standings(application()), settings.max_held, self._metrics)
+        self._waking = Waking(stages, Standings(application(), _PATIENCE_S), settings.max_held, self._metrics)
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)

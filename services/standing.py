@@ -47,12 +47,15 @@ class Standing:
 class Standings:
     """Asks Serve's controller, once a second at most; used from one event loop."""
 
-    def __init__(self, application: str) -> None:
-        """Ask of the deployments of an application, by its name; outside of Serve it has none."""
+    def __init__(self, application: str, patience_s: float = 5.0) -> None:
+        """Ask of the deployments of an application, by its name; outside of Serve it has none.
+
+        Nobody waits longer than `patience_s` seconds for a controller that is away, or at all for one found so.
+        """
         self._application = application
-        self._found: Mapping[str, Standing] = {}
-        self._asked = -_FRESH_S
-        self._lock = asyncio.Lock()
+        self._patience_s = patience_s
+        self._asking: asyncio.Task[Mapping[str, Standing]] | None = None
+        self._asked = 0.0
 
     async def __call__(self) -> Mapping[str, Standing]:
         """How each deployment stands, by its name.
@@ -60,11 +63,17 @@ class Standings:
         Raises:
             UnavailableError: the controller does not answer, or does not know the application.
         """
-        async with self._lock:
-            if time.monotonic() - self._asked >= _FRESH_S:
-                self._found = await asyncio.to_thread(self._ask)
-                self._asked = time.monotonic()
-        return self._found
+        asking, now = self._asking, time.monotonic()
+        if asking is None or (asking.done() and now - self._asked >= _FRESH_S):
+            # a call to a controller that is away comes back when it does: there is never more than one
+            asking = self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
+            # where every caller has given up nobody else would take note of an error
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._asked = now
+        await asyncio.wait([asking], timeout=max(0.0, self._asked + self._patience_s - now))
+        if not asking.done():
+            raise UnavailableError("Serve's controller does not answer")
+        return asking.result()
 
     def _ask(self) -> Mapping[str, Standing]:
         if not self._application:

@@ -1,6 +1,7 @@
 """How deployments stand, by what Serve's controller says of them."""
 
 import asyncio
+import threading
 
 import pytest
 from ray import serve
@@ -74,3 +75,33 @@ def test_a_controller_that_does_not_know_us(monkeypatch: pytest.MonkeyPatch) -> 
 def test_outside_of_serve_nothing_is_asked() -> None:
     with pytest.raises(UnavailableError, match="outside of Serve"):
         asyncio.run(Standings("")())
+
+
+def test_nobody_waits_for_a_controller_that_was_found_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    asked: list[None] = []
+
+    def status() -> ServeStatus:
+        asked.append(None)
+        back.wait()
+        return ServeStatus()
+
+    monkeypatch.setattr(serve, "status", status)
+
+    async def run() -> None:
+        standings = Standings("default", patience_s=0.1)
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="controller does not answer"):
+                # those after the first have no patience left
+                await asyncio.wait_for(standings(), 30)
+        assert len(asked) == 1
+        back.set()
+        while True:
+            try:
+                await standings()
+            except UnavailableError as error:
+                if "does not know the application" in error.message:
+                    return
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())

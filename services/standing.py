@@ -63,6 +63,8 @@ class Standings:
         Raises:
             UnavailableError: the controller does not answer, or does not know the application.
         """
+        if not self._application:
+            raise UnavailableError("there is no application outside of Serve")
         asking, now = self._asking, time.monotonic()
         if asking is None or (asking.done() and now - self._asked >= _FRESH_S):
             # a call to a controller that is away comes back when it does: there is never more than one
@@ -76,8 +78,6 @@ class Standings:
         return asking.result()
 
     def _ask(self) -> Mapping[str, Standing]:
-        if not self._application:
-            raise UnavailableError("there is no application outside of Serve")
         try:
             application = serve.status().applications.get(self._application)
         except (RayError, RayServeException, OSError):

@@ -1,6 +1,5 @@
 """The composition root: the whole graph from typed arguments; nothing else knows how the deployments hang together."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,24 @@ from services.stage_host import StageSettings
 from services.text_encoder import TextEncoderDeployment, TextEncoderSettings
 from services.vae_decoder import VaeDecoderDeployment
 from services.vae_encoder import VaeEncoderDeployment
+from services.wrong_arguments import sentence_of
 
-# what an address has before its host may be a password
-_USER = re.compile(r"//\S*@")
 _MODELS = Path(__file__).resolve().parent / "models"
 
 graph: Application
+configured: Application
 
 
 def __getattr__(name: str) -> Any:
-    """Make `graph`, the application of the environment's arguments, when it is asked for: importing does nothing."""
+    """Make the application of the environment's arguments when it is asked for: importing does nothing.
+
+    `configured` is that of a config file of `services.config`, which names many arguments elsewhere and has checked how
+    all of them go together.
+    """
     if name == "graph":
         return build(arguments({}))
+    if name == "configured":
+        return build(_read({}))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -51,14 +56,14 @@ def arguments(given: dict[str, Any]) -> GraphArgs:
     """Check arguments, by name or by dotted name, and fill in the rest from the environment and the defaults.
 
     Raises:
-        click.ClickException: one is unknown or has a value outside its limits.
+        click.ClickException: one is unknown or has a value outside its limits, or they do not go together.
     """
+    args = _read(given)
     try:
-        return GraphArgs(**given)
-    except ValidationError as error:
-        raise click.ClickException(_sentence(error)) from None
-    except (RegistryError, SettingsError) as error:
+        args.require_room()
+    except ValueError as error:
         raise click.ClickException(str(error)) from None
+    return args
 
 
 def build(args: GraphArgs | dict[str, Any]) -> Application:
@@ -97,6 +102,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         settings=GraphSettings(
             snapshot_every=args.graph.snapshot_every,
             shadows=args.graph.shadows,
+            max_held=args.graph.max_held,
             write_prompts=args.graph.write_prompts,
         ),
     )
@@ -117,13 +123,13 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     return _deployment(IngressDeployment, "ingress", args.ingress).bind(rollout, chain, latents, jobs, front)
 
 
-def _sentence(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    said = first["msg"].removeprefix("Value error, ")
-    # a check of the arguments together has no place of its own, and its input is all of them
-    if not first["loc"]:
-        return said
-    return f"{'.'.join(str(part) for part in first['loc'])}={_USER.sub('//***@', repr(first['input']))}: {said}"
+def _read(given: dict[str, Any]) -> GraphArgs:
+    try:
+        return GraphArgs(**given)
+    except ValidationError as error:
+        raise click.ClickException(sentence_of(error)) from None
+    except (RegistryError, SettingsError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _deployment(shell: type, name: str, args: DeploymentArgs) -> Deployment:

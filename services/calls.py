@@ -5,6 +5,8 @@ from typing import Any, Generic
 
 from ray.serve.handle import DeploymentResponse, DeploymentResponseGenerator
 
+from services.deadlines import Deadline
+from services.errors import DeadlineExceededError
 from services.messages import Made, Worked
 from services.timelines.spans import Span, Stopwatch
 
@@ -24,11 +26,20 @@ class Answered(Generic[Made]):
         return self.queue, self.work, self.transfer
 
 
-async def taken(response: "DeploymentResponse[Any] | DeploymentResponseGenerator[Any]") -> Span:
-    """Wait until a replica has taken a call that was just made; where none can, that is raised."""
+async def taken(response: "DeploymentResponse[Any] | DeploymentResponseGenerator[Any]", deadline: Deadline) -> Span:
+    """Wait until a replica has taken a call that was just made; what the call raises until then is raised.
+
+    Raises:
+        DeadlineExceededError: no replica has in time, and none will.
+    """
     called = Stopwatch()
-    # what awaiting a response does first; Serve has no public way to stop there
-    await response._fetch_future_result_async()
+    try:
+        async with deadline.ends("before a replica could take it"):
+            # what awaiting a response does first; Serve has no public way to stop there
+            await response._fetch_future_result_async()
+    except DeadlineExceededError:
+        response.cancel()
+        raise
     return called.span("queue")
 
 
@@ -39,9 +50,13 @@ def transfer(since_taken: Stopwatch, present_s: float) -> Span:
     return Span("transfer", since_taken.start + seconds - away_s, away_s)
 
 
-async def answered(response: "DeploymentResponse[Worked[Made]]") -> Answered[Made]:
-    """Wait for the answer of a call that was just made; what the call raises is raised."""
-    queue = await taken(response)
+async def answered(response: "DeploymentResponse[Worked[Made]]", deadline: Deadline) -> Answered[Made]:
+    """Wait for the answer of a call that was just made; what the call raises is raised.
+
+    Raises:
+        DeadlineExceededError: as `taken`.
+    """
+    queue = await taken(response, deadline)
     since_taken = Stopwatch()
     worked = await response
     return Answered(worked.made, queue, worked.span, transfer(since_taken, worked.present_s))

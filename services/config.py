@@ -22,11 +22,9 @@ from services.own_options import own_fields
 from services.settings import GraphArgs
 from services.stage_args import StageArgs
 from services.variables import variable_of
+from services.wrong_arguments import sentence_of
 
 PORT = 8000
-
-# how many calls these take at a time is held against what the ingress admits, wherever the graph is built
-_CALLS_COUNT = ("graph", "denoiser")
 
 _NOTE = "# Written by `make manifests` from {file}: change that.\n"
 
@@ -66,17 +64,18 @@ def read_args(text: str) -> GraphArgs:
     try:
         args = _FileArgs(**given, registry=RegistrySettings())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {said}" if where else said) from None
+        raise ConfigError(sentence_of(error)) from None
+    try:
+        args.require_room()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     _require_no_secret(args)
     return args
 
 
 def serve_config(args: GraphArgs) -> dict[str, Any]:
     """The config of a graph's application, as `serve deploy` and a RayService take it."""
-    application: dict[str, Any] = {"name": "default", "route_prefix": "/", "import_path": "ray_app:graph"}
+    application: dict[str, Any] = {"name": "default", "route_prefix": "/", "import_path": "ray_app:configured"}
     common = dict(_common(args))
     if common:
         application["runtime_env"] = {"env_vars": common}
@@ -119,8 +118,6 @@ def _deployment(name: str, part: DeploymentArgs) -> dict[str, Any]:
 def _common(args: GraphArgs) -> Iterator[tuple[str, str]]:
     for name in sorted(args.model_fields_set - {"registry"}):
         part = getattr(args, name)
-        if name in _CALLS_COUNT and "max_ongoing_requests" in part.model_fields_set:
-            yield variable_of(name, "max_ongoing_requests"), _text(part.max_ongoing_requests)
         if not isinstance(part, StageArgs):
             told_to_serve = TOLD_TO_SERVE if isinstance(part, DeploymentArgs) else frozenset[str]()
             yield from _variables((name,), part, told_to_serve)

@@ -10,13 +10,17 @@ from components.contract import Kind
 from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from services.calls import Answered, answered
-from services.errors import GivenUpError, NonFiniteImageError, ServingError
+from services.deadlines import Deadline
+from services.errors import DeadlineExceededError, GivenUpError, NonFiniteImageError, ServingError
 from services.messages import Pins
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 from services.timelines.spans import Span
 
 _log = logging.getLogger("ray.serve")
+
+# of whoever waits for as long as it takes
+_NONE = Deadline()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,16 +43,19 @@ class PictureDecoder:
         self._vae_decoder = vae_decoder
         self._metrics = metrics
 
-    async def picture(self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None) -> Made:
+    async def picture(
+        self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None, deadline: Deadline = _NONE
+    ) -> Made:
         """The picture of latents [1, channels, height, width] by the pinned version, or else by `fallback`.
 
         Raises:
             NonFiniteImageError: neither gave one, or there is no other to ask, or the latents can give none.
+            DeadlineExceededError: no replica could take it in time.
             GivenUpError: two replicas stopped while they worked on it.
             StartError: the pinned version cannot be had or opened.
         """
         try:
-            return await self.alone(latents, pins)
+            return await self.alone(latents, pins, deadline)
         except NonFiniteImageError as error:
             said, at_fault = error.message, error.pin
         if at_fault != pins[Kind.VAE_DECODER]:
@@ -60,26 +67,26 @@ class PictureDecoder:
             raise NonFiniteImageError(f"{said}; there is no other version to decode it again", at_fault)
         _log.warning("%s; %s decodes it again", said, fallback)
         try:
-            return await self.alone(latents, {**pins, Kind.VAE_DECODER: fallback})
+            return await self.alone(latents, {**pins, Kind.VAE_DECODER: fallback}, deadline)
         except NonFiniteImageError as error:
             _log.error("%s", error.message)
             raise NonFiniteImageError(f"{said}; {error.message}, asked to decode it again", at_fault) from None
-        except GivenUpError:
+        except (DeadlineExceededError, GivenUpError):
             raise
         except ServingError as error:
             _log.error("the fallback cannot decode: %s", error.message)
             raise NonFiniteImageError(f"{said}; {fallback} could not decode it again", at_fault) from None
 
-    async def alone(self, latents: FloatArray, pins: Pins) -> Made:
+    async def alone(self, latents: FloatArray, pins: Pins, deadline: Deadline = _NONE) -> Made:
         """The picture by the pinned version and no other.
 
         Raises:
             NonFiniteImageError: it gave none, which is counted against the version at fault.
-            GivenUpError, StartError: as `picture`.
+            GivenUpError, StartError, DeadlineExceededError: as `picture`.
         """
         pin = pins[Kind.VAE_DECODER]
         try:
-            return await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, pin))
+            return await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, pin, deadline))
         except NonFiniteImageError as error:
             said = error.message
         stage = Kind.VAE_DECODER
@@ -90,13 +97,14 @@ class PictureDecoder:
         self._metrics.no_picture(stage, pins[stage])
         raise NonFiniteImageError(said, pins[stage])
 
-    async def once(self, latents: FloatArray, pin: ComponentRef) -> Made:
+    async def once(self, latents: FloatArray, pin: ComponentRef, deadline: Deadline = _NONE) -> Made:
         """The picture by one version, in one attempt that is held against nobody.
 
         Raises:
             NonFiniteImageError: it gave none.
+            DeadlineExceededError: as `picture`.
         """
-        answer: Answered[Pixels] = await answered(self._vae_decoder.decode.remote(pin, latents))
+        answer: Answered[Pixels] = await answered(self._vae_decoder.decode.remote(pin, latents), deadline)
         seconds = (answer.queue.seconds, answer.transfer.seconds)
         self._metrics.answered(Kind.VAE_DECODER, pin, answer.made.nbytes, *seconds)
         return Made(answer.made, pin, answer.work.seconds, answer.spans)

@@ -37,6 +37,7 @@ class Denoisers:
         Beside them comes the span of all of it, made of what each of these replicas had of it.
 
         Raises:
+            DeadlineExceededError: no replica could take it in time, or none could end it.
             GivenUpError: replicas stopped one after the other.
         """
         watch, parts = Stopwatch(), list[Span]()
@@ -46,7 +47,7 @@ class Denoisers:
             attempt, encoded_lost = Stopwatch(), False
             reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
-                await taken(reports)
+                await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()
                 async for report in reports:
                     losses.told(report.at_risk)
@@ -72,11 +73,11 @@ class Denoisers:
             parts.append(attempt.span("lost", stage=Kind.DENOISER, component=order.pin))
             if encoded_lost:
                 # it went with the machine that kept it, and every other denoiser would miss it too
-                drawing.encoded = await self._encoders.encode(drawing.order)
+                drawing.encoded = await self._encoders.encode(drawing.order, drawing.deadline)
                 parts += drawing.encoded.spans
             # where it stopped the next report may just have been on its way
             past = len(order.snapshot.estimates) + max(order.report_every, _LEAST_APART) + 2
-            order = replace(order, waited_s=drawing.waited_s(), admitted=True, alone_until=past)
+            order = replace(order, waited_s=drawing.deadline.waited_s(), admitted=True, alone_until=past)
 
     def _answered(self, order: WalkOrder, latents: FloatArray, walk: Span, since_taken: Stopwatch) -> tuple[Span, Span]:
         # it is in the replica from its arrival until its last report
@@ -91,7 +92,7 @@ class Denoisers:
             pin=order.pins[Kind.DENOISER],
             request=order.request.picture(image),
             terms=order.terms,
-            waited_s=drawing.waited_s(),
+            waited_s=drawing.deadline.waited_s(),
             report_every=self._snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,

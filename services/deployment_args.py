@@ -109,6 +109,35 @@ class ScaledArgs(DeploymentArgs):
         return self
 
 
+class RestingArgs(ScaledArgs):
+    """A deployment that may rest: of which no replica runs while nobody needs one."""
+
+    replicas: int = Field(
+        1,
+        ge=0,
+        le=1000,
+        description="how many replicas run; with `max_replicas` the fewest, and 0: none while nobody needs one",
+    )
+    downscale_to_zero_delay_s: float | None = Field(
+        None,
+        ge=0,
+        le=86_400,
+        description="with `replicas` 0: for how long none is needed before the last stops; unset: `downscale_delay_s`",
+    )
+
+    def _autoscaling(self, most: int) -> dict[str, Any]:
+        options = super()._autoscaling(most)
+        if self.downscale_to_zero_delay_s is not None:
+            options["downscale_to_zero_delay_s"] = self.downscale_to_zero_delay_s
+        return options
+
+    @model_validator(mode="after")
+    def _one_may_start(self) -> Self:
+        if self.replicas == 0 and self.max_replicas is None:
+            raise ValueError("replicas=0: needs max_replicas, without which no replica would ever start")
+        return self
+
+
 class CalledArgs(ScaledArgs):
     """A deployment whose replicas are as busy as they have calls."""
 
@@ -137,4 +166,4 @@ class WorkedArgs(ScaledArgs):
 
 
 # of all of these: what Serve is told of a deployment
-TOLD_TO_SERVE = frozenset((*CalledArgs.model_fields, *WorkedArgs.model_fields))
+TOLD_TO_SERVE = frozenset((*RestingArgs.model_fields, *CalledArgs.model_fields, *WorkedArgs.model_fields))

@@ -1,12 +1,11 @@
 """An order under way in the graph, and who wants to hear of it."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.story.origin import Origin
+from services.deadlines import Deadline
 from services.encoders import Encoded
-from services.errors import DeadlineExceededError
 from services.messages import Order, Progress, Queued, WalkReport
 
 
@@ -26,7 +25,7 @@ class Drawing:
     order: Order
     encoded: Encoded
     origin: Origin
-    arrived: float
+    deadline: Deadline
     watch: Watch | None
 
     @property
@@ -43,17 +42,3 @@ class Drawing:
             self.watch.tell(Queued(image, report.position))
         elif report.progress.estimates or report.latents is not None:
             self.watch.tell(Progress(image, report.step, report.steps, report.preview))
-
-    def require_time(self) -> None:
-        """Refuse to go on once the deadline has passed.
-
-        Raises:
-            DeadlineExceededError: it has.
-        """
-        deadline_s = self.order.terms.deadline_s
-        if deadline_s is not None and self.waited_s() >= deadline_s:
-            raise DeadlineExceededError(f"deadline_s={deadline_s:g}: has passed after all steps", "deadline_s")
-
-    def waited_s(self) -> float:
-        """Seconds since the order came."""
-        return time.monotonic() - self.arrived

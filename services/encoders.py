@@ -11,6 +11,7 @@ from components.contract import Kind
 from components.messages import EncodedText, FloatArray, LatentDistribution
 from components.reference import ComponentRef
 from services.calls import Answered, answered
+from services.deadlines import Deadline
 from services.messages import Made, Order
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
@@ -38,15 +39,19 @@ class Encoders:
         self._vae_encoder = vae_encoder
         self._metrics = metrics
 
-    async def encode(self, order: Order) -> Encoded:
+    async def encode(self, order: Order, deadline: Deadline) -> Encoded:
         """Encode the texts of an order and its source.
 
         Raises:
+            DeadlineExceededError: no replica could take one of them in time.
             GivenUpError: two replicas of one of them stopped while they worked on it.
             StartError: a pinned version cannot be had or opened.
         """
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        ours, theirs = asyncio.create_task(self._texts(order)), asyncio.create_task(self._source(order))
+        ours, theirs = (
+            asyncio.create_task(self._texts(order, deadline)),
+            asyncio.create_task(self._source(order, deadline)),
+        )
         try:
             texts, source = await asyncio.gather(ours, theirs)
         finally:
@@ -56,34 +61,40 @@ class Encoders:
         spans = (texts.span,) if source is None else (texts.span, source.span)
         return Encoded(texts.response, None if source is None else source.response, texts.made, spans)
 
-    async def _texts(self, order: Order) -> "_Call[EncodedText]":
+    async def _texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText]":
         request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
         arguments = (request.texts, request.prompt_chunks, request.weighting, request.clip_skip)
         return await self._asked(
             Kind.TEXT_ENCODER,
             pin,
+            deadline,
             lambda: self._text_encoder.encode.remote(pin, *arguments),
             lambda encoded: encoded.arrays.values(),
         )
 
-    async def _source(self, order: Order) -> "_Call[LatentDistribution] | None":
+    async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":
         if order.source is None:
             return None
         pin, pixels = order.pins[Kind.VAE_ENCODER], order.source.pixels
         return await self._asked(
-            Kind.VAE_ENCODER, pin, lambda: self._vae_encoder.encode.remote(pin, pixels), lambda encoded: encoded
+            Kind.VAE_ENCODER,
+            pin,
+            deadline,
+            lambda: self._vae_encoder.encode.remote(pin, pixels),
+            lambda encoded: encoded,
         )
 
     async def _asked(
         self,
         stage: Kind,
         pin: ComponentRef,
+        deadline: Deadline,
         call: Callable[[], DeploymentResponse],
         arrays_of: Callable[[Made], Iterable[FloatArray]],
     ) -> "_Call[Made]":
         async def once() -> tuple[DeploymentResponse, Answered[Made]]:
             response = call()
-            answer: Answered[Made] = await answered(response)
+            answer: Answered[Made] = await answered(response, deadline)
             size = sum(array.nbytes for array in arrays_of(answer.made))
             self._metrics.answered(stage, pin, size, answer.queue.seconds, answer.transfer.seconds)
             return response, answer

@@ -1,7 +1,6 @@
 """The graph's deployment: chains the stages for each request."""
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
 from components.messages import FloatArray, ImageRequest
+from services.deadlines import Deadline
 from services.decoding import PictureDecoder
 from services.denoising import Denoisers
 from services.drawing import Drawing, Watch
@@ -21,24 +21,31 @@ from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLa
 from services.latents.views import LatentViews
 from services.messages import Drawn, Order, Picture, Progress, Queued
 from services.metrics.graph import GraphMetrics
-from services.replica import whereabouts
+from services.replica import application, whereabouts
 from services.shadows import Shadows, Shown
 from services.stage_times import times_of
+from services.standing import Standings
 from services.timelines.spans import Span, Stopwatch
 from services.timelines.tracing import export
+from services.waking import Waking
+
+# for Serve's controller, which no request needs
+_PATIENCE_S = 0.5
 
 
 class GraphSettings(BaseModel):
     """What the graph needs to know.
 
     After how many evaluations at most a walk can be gone on with elsewhere, the pictures of how many answers are
-    decoded once more at a time where a candidate is tried, and whether pictures' files hold the prompts.
+    decoded once more at a time where a candidate is tried, how many requests are held for a stage without replicas,
+    and whether pictures' files hold the prompts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     snapshot_every: int = Field(ge=1)
     shadows: int = Field(ge=0)
+    max_held: int = Field(64, ge=1)
     write_prompts: bool = True
 
 
@@ -65,6 +72,13 @@ class GraphDeployment:
         self._settings = settings
         self._replica, _ = whereabouts()
         self._metrics = GraphMetrics()
+        stages = {
+            Kind.TEXT_ENCODER: text_encoder,
+            Kind.DENOISER: denoiser,
+            Kind.VAE_DECODER: vae_decoder,
+            Kind.VAE_ENCODER: vae_encoder,
+        }
+        self._waking = Waking(stages, Standings(application(), _PATIENCE_S), settings.max_held, self._metrics)
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
         self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
@@ -98,17 +112,22 @@ class GraphDeployment:
 
     async def decode(self, order: DecodeOrder) -> Picture:
         """The picture of kept latents by the version that is asked for."""
+        await self._waking.awake((Kind.VAE_DECODER,), Deadline())
         return await self._views.decode(order)
 
     async def compare(self, order: CompareOrder) -> Compared:
         """The pictures of kept latents by two versions, and how they differ."""
+        await self._waking.awake((Kind.VAE_DECODER,), Deadline())
         return await self._views.compare(order)
 
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
-        arrived, clock = time.monotonic(), Stopwatch()
-        encoded = await self._encoders.encode(order)
+        deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
+        source = () if order.source is None else (Kind.VAE_ENCODER,)
+        stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
+        encoded = await self._encoders.encode(order, deadline)
         origin = await asyncio.to_thread(origin_of, order.source)
-        drawing = Drawing(uuid.uuid4().hex, order, encoded, origin, arrived, watch)
+        drawing = Drawing(uuid.uuid4().hex, order, encoded, origin, deadline, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
             drawn = await asyncio.gather(*pictures)
@@ -118,7 +137,7 @@ class GraphDeployment:
                 picture.cancel()
         if order.shadow is not None:
             self._shadows.start(order.shadow, [one.shown for one in drawn])
-        span = clock.span("graph", *encoded.spans, *(one.span for one in drawn), replica=self._replica)
+        span = clock.span("graph", *held, *encoded.spans, *(one.span for one in drawn), replica=self._replica)
         export(span)
         pictures_drawn = tuple(one.picture for one in drawn)
         return Drawn(pictures_drawn, *drawing.truncated, text_tokens=sum(encoded.told.tokens), span=span)
@@ -129,12 +148,12 @@ class GraphDeployment:
         encoded = drawing.encoded.spans
         request = order.request.picture(image)
         latents, walk = await self._denoisers.walk(drawing, image)
-        drawing.require_time()
+        drawing.deadline.require("after all steps")
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             decoding = Stopwatch()
-            made = await self._decoder.picture(latents, order.pins, order.fallback)
+            made = await self._decoder.picture(latents, order.pins, order.fallback, drawing.deadline)
             decode = decoding.span(Kind.VAE_DECODER, *made.spans, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
@@ -146,7 +165,7 @@ class GraphDeployment:
             keeping.cancel()
         parts = (walk, decode, file) if keep is None else (walk, decode, file, keep)
         span = watch.span("picture", *parts, image=image)
-        times = times_of((*encoded, *parts), drawing.waited_s())
+        times = times_of((*encoded, *parts), drawing.deadline.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
         return _DrawnPicture(picture, Shown(latents, made), span)
 

@@ -17,6 +17,7 @@ from services.deployment_args import TOLD_TO_SERVE
 from services.errors import StartError
 from services.stage_args import StageArgs
 from services.variables import variable_of
+from services.wrong_arguments import sentence_of
 
 # a stage has a thread for each call that Serve lets in
 _TOLD_TO_BOTH = {"max_ongoing_requests"}
@@ -49,9 +50,7 @@ def chosen(args: Args, part: str, variables: Mapping[str, str]) -> Args:
     try:
         return type(args)(**{**args.model_dump(), **{known[name]: value for name, value in named.items()}})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        raise StartError(f"{variable_of(part, field)}={first['input']!r}: {first['msg']}") from None
+        raise StartError(sentence_of(error, lambda *path: variable_of(part, *path))) from None
 
 
 def own_fields(args: type[StageArgs]) -> tuple[str, ...]:

@@ -12,3 +12,11 @@ def whereabouts() -> tuple[str, str]:
     except RayServeException:
         return "", ""
     return context.replica_id.unique_id, ray.get_runtime_context().get_node_id()
+
+
+def application() -> str:
+    """The name of the application that this replica is of; empty outside of Serve."""
+    try:
+        return serve.get_replica_context().app_name
+    except RayServeException:
+        return ""

@@ -27,7 +27,10 @@ class WorkPolicy:
         work = told.get(WORK, {})
         # replicas that began without bounds tell nothing until they are exchanged
         wanted = replicas_for(work, told.get(SPEED, {}), self._wait_s) if work else None
-        return float(context.target_num_replicas) if wanted is None else wanted, {}
+        if wanted is None:
+            wanted = float(context.target_num_replicas)
+        # calls are no work yet while they wait for a replica, or for a version to be opened in one
+        return max(wanted, 1.0) if context.total_num_requests else wanted, {}
 
 
 def replicas_for(work: Mapping[Any, float], speed: Mapping[Any, float], wait_s: float) -> float | None:

@@ -85,6 +85,13 @@ class ChainArgs(CalledArgs):
         le=100,
         description="answers whose pictures a candidate decodes at a time, in one replica; more are left out",
     )
+    max_held: int = Field(
+        64,
+        ge=1,
+        le=10**6,
+        description="requests that wait for the first replica of a stage to start, in one replica of the graph; over "
+        "it comes 429",
+    )
     write_prompts: bool = Field(
         True, description="whether pictures' files hold the prompts; without them a file cannot be drawn again"
     )
@@ -231,6 +238,23 @@ class GraphArgs(BaseSettings):
         """Take the arguments first, then the environment; no files."""
         return init_settings, _Environment(settings_cls)
 
+    def require_room(self) -> None:
+        """Refuse deployments that take fewer calls at a time than are admitted.
+
+        Those beyond would queue in Serve's router, out of sight of priorities, deadlines and fair shares. It is for
+        whoever has all arguments: the build of a graph has not those that a config file names in a deployment's entry.
+
+        Raises:
+            ValueError: one of them does.
+        """
+        admitted = self.ingress.max_images * self.ingress.most_replicas + self.jobs.at_once * self.rules.max_images
+        for name, part in (("graph", self.graph), ("denoiser", self.denoiser)):
+            if part.max_ongoing_requests <= admitted:
+                raise ValueError(
+                    f"{name}.max_ongoing_requests={part.max_ongoing_requests}: must be over {admitted}, "
+                    "ingress.max_images times its most replicas and jobs.at_once times rules.max_images"
+                )
+
     @field_validator("registry", mode="before")
     @classmethod
     def _with_the_registrys_variables(cls, given: Any) -> Any:
@@ -252,18 +276,6 @@ class GraphArgs(BaseSettings):
     @model_validator(mode="after")
     def _keys_make_sense(self) -> Self:
         self.keys.require_sense()
-        return self
-
-    @model_validator(mode="after")
-    def _everything_waits_in_the_policy(self) -> Self:
-        # calls beyond would queue in Serve's router, out of sight of priorities, deadlines and fair shares
-        admitted = self.ingress.max_images * self.ingress.most_replicas + self.jobs.at_once * self.rules.max_images
-        for name, part in (("graph", self.graph), ("denoiser", self.denoiser)):
-            if part.max_ongoing_requests <= admitted:
-                raise ValueError(
-                    f"{name}.max_ongoing_requests={part.max_ongoing_requests}: must be over {admitted}, "
-                    "ingress.max_images times its most replicas and jobs.at_once times rules.max_images"
-                )
         return self
 
     @model_validator(mode="before")

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from pipeline.text_encoder import CACHE_BYTES
 from runtime.settings import SessionSettings
-from services.deployment_args import CalledArgs, Cpus, Ongoing, ScaledArgs, WorkedArgs
+from services.deployment_args import CalledArgs, Cpus, Ongoing, RestingArgs, WorkedArgs
 from services.held_versions import VersionBounds
 
 Threads = Annotated[int | None, Field(ge=1, le=1024, description="of one session; unset: every core")]
 
 
-class StageArgs(ScaledArgs):
+class StageArgs(RestingArgs):
     """A stage's deployment: each of its `max_ongoing_requests` calls has a thread, and shares the session's threads."""
 
     max_ongoing_requests: Annotated[Ongoing, Field(le=1000)] = 4

@@ -45,6 +45,9 @@ class VaeDecoderDeployment:
             raise NonFiniteImageError(f"{pin} gave {fault}", pin)
         return Worked(worked.made.pixels[0], worked.span, worked.present_s)
 
+    async def knock(self) -> None:
+        """Answer: whoever knocks wants a replica to run."""
+
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""
         return self._host.hold(wanted, replaced)

@@ -37,6 +37,9 @@ class VaeEncoderDeployment:
 
         return await self._host.run(pin, work)
 
+    async def knock(self) -> None:
+        """Answer: whoever knocks wants a replica to run."""
+
     async def hold(self, wanted: Sequence[ComponentRef], replaced: Collection[str]) -> ReplicaReport:
         """Keep versions open, the most important first, and say how far that is."""
         return self._host.hold(wanted, replaced)

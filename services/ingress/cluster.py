@@ -1,7 +1,6 @@
-"""What the ingress asks of Ray: which replicas run, and this node's figures."""
+"""What the ingress asks of Ray: its other replicas, and this node's figures."""
 
 import asyncio
-import time
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -12,45 +11,11 @@ from ray.exceptions import RayError
 from ray.serve.context import _get_global_client, _get_serve_request_context
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ReplicaState
 
 from services.errors import UnavailableError
 from services.timelines.memory import Timeline, Timelines
 
-_FRESH_S = 1.0
 _TIMEOUT_S = 5.0
-
-
-class RunningReplicas:
-    """Counts the running replicas of every deployment; asks the controller once a second at most."""
-
-    def __init__(self, application: str) -> None:
-        self._application = application
-        self._counts: dict[str, int] = {}
-        self._asked = -_FRESH_S
-        self._lock = asyncio.Lock()
-
-    async def __call__(self) -> dict[str, int]:
-        """The replicas that take requests, by deployment.
-
-        Raises:
-            UnavailableError: the controller does not answer, or does not know the application.
-        """
-        async with self._lock:
-            if time.monotonic() - self._asked >= _FRESH_S:
-                self._counts = await asyncio.to_thread(self._ask)
-                self._asked = time.monotonic()
-        return self._counts
-
-    def _ask(self) -> dict[str, int]:
-        try:
-            application = serve.status().applications.get(self._application)
-        except (RayError, RayServeException, OSError):
-            raise UnavailableError("Serve's controller does not answer") from None
-        if application is None:
-            raise UnavailableError("Serve's controller does not know the application")
-        deployments = application.deployments.items()
-        return {name: one.replica_states.get(ReplicaState.RUNNING, 0) for name, one in deployments}
 
 
 class Siblings:

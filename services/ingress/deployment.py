@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from services.ingress.app import create_app
-from services.ingress.cluster import RunningReplicas, Siblings, listening_host
+from services.ingress.cluster import Siblings, listening_host
 from services.ingress.faces import Foundation, IngressSettings, faces_of
 from services.ingress.orders.admission import Admission
 from services.ingress.orders.pinning import Pinning
@@ -19,6 +19,7 @@ from services.keys.source import KeySource
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics.ingress import IngressMetrics
 from services.replica import whereabouts
+from services.standing import Standings
 from services.timelines.memory import Timeline, Timelines
 
 _POLL_S = 0.05
@@ -69,7 +70,7 @@ class IngressDeployment:
             status=self._status,
             hint=self._hint,
             away_s=self._away_s,
-            replicas=RunningReplicas(context.app_name),
+            standings=Standings(context.app_name),
             timelines=self._timelines,
             timeline=siblings.timeline,
         )

@@ -1,6 +1,6 @@
 """Every face of the server, and what each of them stands on."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from services.ingress.timelines.face import TimelinesFace
 from services.keys.settings import KeySettings
 from services.messages import Drawn, Order, Progress, Queued
 from services.metrics.ingress import IngressMetrics
+from services.standing import Standing
 from services.timelines.memory import Timeline, Timelines, TimelineSettings
 
 
@@ -70,7 +71,7 @@ class Foundation:
     status: Callable[[], Awaitable[dict[str, Any]]]
     hint: Callable[[], Awaitable[None]]
     away_s: Callable[[], float | None]
-    replicas: Callable[[], Awaitable[dict[str, int]]]
+    standings: Callable[[], Awaitable[Mapping[str, Standing]]]
     timelines: Timelines
     timeline: Callable[[str, str], Awaitable[Timeline | None]]
 
@@ -98,7 +99,7 @@ def faces_of(found: Foundation) -> list[Face]:
         VerifyFace(orders, uploads),
         LatentsFace(pinning, latents.read.remote, decode, compare, found.admission, found.metrics),
         TimelinesFace(found.timeline),
-        HealthFace(found.replicas, node_metrics, found.admission, found.away_s),
+        HealthFace(found.standings, node_metrics, found.admission, found.away_s),
         RolloutFace(found.status, found.hint, settings.webhook_secret),
         PageFace(),
     ]

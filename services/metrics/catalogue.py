@@ -192,6 +192,14 @@ class Graph:
 
     LOST = Counter("latentworks_replicas_lost_total", "calls whose replica stopped while it worked on them", _STAGE)
     GIVEN_UP = Counter("latentworks_given_up_total", "calls given up, as replicas stopped one after the other", _STAGE)
+    HELD = Gauge("latentworks_held_requests", "requests that wait for the first replica of a stage to start", _STAGE)
+    START_SECONDS = Histogram(
+        "latentworks_start_seconds",
+        "from the first request held for a stage without replicas until one answered",
+        _STAGE,
+        "seconds",
+        buckets=_SECONDS,
+    )
     SENT_BYTES = Counter(
         "latentworks_sent_bytes_total",
         "arrays in the answers that stages sent: conditioning, latents, pixels; of the denoiser a walk's last latents",

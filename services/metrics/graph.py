@@ -2,7 +2,7 @@
 
 from components.reference import ComponentRef
 from services.metrics.catalogue import Graph
-from services.metrics.made import counter
+from services.metrics.made import counter, gauge, histogram
 from services.metrics.phases import PhaseMetrics
 
 
@@ -12,6 +12,8 @@ class GraphMetrics:
     def __init__(self) -> None:
         self._lost = counter(Graph.LOST)
         self._given_up = counter(Graph.GIVEN_UP)
+        self._held = gauge(Graph.HELD)
+        self._start_seconds = histogram(Graph.START_SECONDS)
         self._phases = PhaseMetrics()
         self._sent_bytes = counter(Graph.SENT_BYTES)
         self._non_finite = counter(Graph.NON_FINITE)
@@ -25,6 +27,14 @@ class GraphMetrics:
     def given_up(self, stage: str) -> None:
         """A call is not tried again."""
         self._given_up.inc(tags={"stage": stage})
+
+    def held(self, stage: str, requests: int) -> None:
+        """So many requests wait for the first replica of a stage."""
+        self._held.set(requests, tags={"stage": stage})
+
+    def started(self, stage: str, seconds: float) -> None:
+        """A stage has a replica again, so long after the first request was held for it."""
+        self._start_seconds.observe(seconds, tags={"stage": stage})
 
     def answered(self, stage: str, pin: ComponentRef, size: int, queued_s: float | None, transfer_s: float) -> None:
         """A stage answered a call, with arrays of so many bytes, more than 0; None: its replica tells of its queue."""

@@ -1,6 +1,6 @@
 """Whether every replica has prepared a plan's versions, and what to do with one that cannot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from components.contract import Kind
@@ -48,10 +48,17 @@ class Preparation:
         """The replicas that are to end, so that others take their place."""
         return set(self._bad.values())
 
-    def ready(self, reports: Reports) -> bool:
-        """Whether all replicas that run hold all versions; else `failed` says so once there is no hope."""
+    def ready(self, reports: Reports, resting: Collection[Kind] = ()) -> bool:
+        """Whether all replicas that run hold all versions; else `failed` says so once there is no hope.
+
+        A stage that is `resting` has no replica and needs none.
+        """
         self._faults = []
-        pending = [kind for kind in self._versions if not self._stage_ready(kind, reports.get(kind, ()))]
+        # where one ended that could not prepare, the next one has to show that it can
+        exempt = [kind for kind in resting if not reports.get(kind) and kind not in self._bad]
+        pending = [
+            kind for kind in self._versions if kind not in exempt and not self._stage_ready(kind, reports.get(kind, ()))
+        ]
         return not pending
 
     def _stage_ready(self, kind: Kind, replicas: Sequence[ReplicaReport]) -> bool:

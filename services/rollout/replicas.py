@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from components.contract import PARTS
+from components.contract import PARTS, Kind
 from components.reference import ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
 from services.rollout.preparation import Preparation
@@ -19,6 +19,9 @@ class Holds(Protocol):
 
     async def hold(self, wanted: Wanted, replaced: Collection[str]) -> Reports:
         """Have replicas keep versions open, and gather their reports."""
+
+    async def resting(self) -> Collection[Kind]:
+        """The stages that have no replica and need none."""
 
 
 class Replicas:
@@ -47,7 +50,8 @@ class Replicas:
     async def prepare(self, versions: Sequence[ComponentRef]) -> None:
         """Wait until every replica of every stage has opened these, which are among what is wanted.
 
-        What is of a kind that no stage runs needs no preparation.
+        What is of a kind that no stage runs needs no preparation, and neither does a stage that rests: whoever starts
+        there asks what is live.
 
         Raises:
             RegistryError: a replica could not in time, and neither could the one that took its place; a
@@ -55,8 +59,11 @@ class Replicas:
         """
         held = [ref for ref in versions if kind_of(ref.name) in PARTS]
         preparation = Preparation(held, self._prepare_s, time.monotonic)
-        while not preparation.ready(await self.hold()):
+        while not preparation.ready(await self.hold(), await self._resting()):
             if preparation.failed is not None:
                 raise (RegistryAwayError if preparation.away else RegistryError)(preparation.failed)
             self._replaced |= preparation.replaced
             await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _resting(self) -> Collection[Kind]:
+        return () if all(self.reports.values()) else await self._stages.resting()

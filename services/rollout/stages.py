@@ -9,9 +9,11 @@ from ray import serve
 from ray.exceptions import ActorDiedError, RayError
 from ray.serve.exceptions import RayServeException
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.reference import ComponentRef
+from services.errors import UnavailableError
 from services.messages import ReplicaReport
+from services.standing import Standings
 
 _log = logging.getLogger("ray.serve")
 
@@ -34,6 +36,7 @@ class Stages:
 
     def __init__(self, application: str) -> None:
         self._application = application
+        self._standings = Standings(application)
 
     async def hold(self, wanted: Wanted, replaced: Collection[str]) -> Reports:
         """Have each stage's replicas keep versions open, and gather their reports; none of a stage that is not there.
@@ -43,6 +46,14 @@ class Stages:
         """
         answers = [self._stage(kind, pins, replaced) for kind, pins in wanted.items()]
         return dict(zip(wanted, await asyncio.gather(*answers), strict=True))
+
+    async def resting(self) -> Collection[Kind]:
+        """The stages that have no replica and need none; none of them where Serve's controller does not answer."""
+        try:
+            found = await self._standings()
+        except UnavailableError:
+            return ()
+        return [kind for kind in PARTS if kind in found and found[kind].rests]
 
     async def _stage(
         self, kind: Kind, pins: Sequence[ComponentRef], replaced: Collection[str]

@@ -117,7 +117,7 @@ def _applied(walk: Walk, line: str) -> None:
     assert secret["metadata"]["namespace"] == walk.objects["Namespace", "latentworks"]["metadata"]["name"]
     keys = walk.home / "keys"
     keys.write_bytes(base64.b64decode(secret["data"]["keys"]))
-    registry = {"MLFLOW_TRACKING_URI": walk.registry.uri}
+    registry = {"MLFLOW_TRACKING_URI": walk.registry.url}
     walk.served = walk.ends.enter_context(serving(walk.home, f"keys.file={keys}", variables=registry))
     # the port that the page forwards
     walk.variables["LATENTWORKS_SERVER"] = walk.served.url
@@ -125,7 +125,7 @@ def _applied(walk: Walk, line: str) -> None:
 
 def _exported(walk: Walk, line: str) -> None:
     name = words_of(line)[1].split("=")[0]
-    walk.variables[name] = {"LATENTWORKS_SERVER_KEY": walk.key, "MLFLOW_TRACKING_URI": walk.registry.uri}[name]
+    walk.variables[name] = {"LATENTWORKS_SERVER_KEY": walk.key, "MLFLOW_TRACKING_URI": walk.registry.url}[name]
 
 
 def _drawn(walk: Walk, line: str) -> None:

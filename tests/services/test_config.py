@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
+import ray_app
 from services.config import ConfigError, config_text, read_args, serve_config
 from services.own_options import chosen
 from services.settings import GraphArgs
@@ -32,9 +35,7 @@ def test_deployments_are_those_of_the_code(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
     assert not (tmp_path / ".latentworks").exists(), "serve build opened a registry"
     [built], [ours] = yaml.safe_load(out.read_text())["applications"], serve_config(GraphArgs())["applications"]
-    assert {key: ours[key] for key in ("import_path", "route_prefix")} == {
-        key: built[key] for key in ("import_path", "route_prefix")
-    }
+    assert (ours["import_path"], ours["route_prefix"]) == ("ray_app:configured", built["route_prefix"])
     by_name = {each["name"]: each for each in built["deployments"]}
     assert {each["name"]: each for each in ours["deployments"]} == by_name
 
@@ -74,15 +75,23 @@ def test_what_is_the_graphs_stands_in_its_environment(monkeypatch: pytest.Monkey
     assert args.graph.write_prompts is False
 
 
-def test_what_is_accepted_here_is_accepted_where_the_graph_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_accepted_here_is_accepted_where_the_graph_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There nobody knows what stands in the deployments' entries, such as the calls that the graph takes at a time."""
     text = "{ingress: {max_images: 1500}, graph: {max_ongoing_requests: 3000}, denoiser: {max_ongoing_requests: 3000}}"
     [application] = serve_config(read_args(text))["applications"]
     variables = application["runtime_env"]["env_vars"]
-    for name, value in variables.items():
+    assert variables == {"LATENTWORKS_INGRESS__MAX_IMAGES": "1500"}
+    for name, value in {**variables, "LATENTWORKS_BUNDLE": "nowhere", "LATENTWORKS_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
-    assert GraphArgs().denoiser.max_ongoing_requests == 3000
-    # which a replica of the denoiser is told too, and may be
-    assert chosen(DenoiserArgs(), "denoiser", variables).max_ongoing_requests == 3000
+    assert isinstance(ray_app.configured, Application)
+    # whoever takes the environment for all there is has less to go by
+    with pytest.raises(click.ClickException, match="graph.max_ongoing_requests=1000: must be over"):
+        ray_app.graph  # noqa: B018
+    # the replicas of the denoiser, are told of it by their own environment
+    own = deployments(text)["denoiser"]["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert chosen(DenoiserArgs(), "denoiser", own).max_ongoing_requests == 3000
 
 
 def test_an_option_that_cannot_be_unset_is_told() -> None:
@@ -102,6 +111,16 @@ def test_with_bounds_it_scales_between_them() -> None:
     }
 
 
+def test_a_stage_that_rests_is_told_to_serve_and_the_bound_of_what_is_held_to_the_graph() -> None:
+    text = "{denoiser: {replicas: 0, max_replicas: 2, downscale_to_zero_delay_s: 60}, graph: {max_held: 8}}"
+    found = deployments(text)["denoiser"]
+    scaled = found["autoscaling_config"]
+    assert (scaled["min_replicas"], scaled["max_replicas"], scaled["downscale_to_zero_delay_s"]) == (0, 2, 60)
+    assert "runtime_env" not in found["ray_actor_options"], "a stage without replicas is asked nothing"
+    [application] = serve_config(read_args(text))["applications"]
+    assert application["runtime_env"]["env_vars"] == {"LATENTWORKS_GRAPH__MAX_HELD": "8"}
+
+
 def test_new_replicas_start_before_old_ones_stop_but_of_what_there_is_one() -> None:
     surges = {name: each.get("max_surge_percent", 0) for name, each in deployments("{}").items()}
     assert {name for name, surge in surges.items() if surge == 0} == {"rollout", "latents", "jobs"}
@@ -118,10 +137,10 @@ def test_the_environment_of_whoever_makes_it_is_left_out(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("denoiser: {run_rows: 1}", "denoiser.run_rows: Input should be greater than or equal to 2"),
+        ("denoiser: {run_rows: 1}", "denoiser.run_rows=1: Input should be greater than or equal to 2"),
         ("denoiser: {replicas: 3, max_replicas: 2}", "denoiser: max_replicas=2: must be at least replicas, which is 3"),
-        ("denoiser: {pool: 'a b'}", "denoiser.pool: String should match pattern"),
-        ("latents: {replicas: 2}", "latents.replicas: Extra inputs are not permitted"),
+        ("denoiser: {pool: 'a b'}", "denoiser.pool='a b': String should match pattern"),
+        ("latents: {replicas: 2}", "latents.replicas=2: Extra inputs are not permitted"),
         ("denoisr: {}", "denoisr: Extra inputs are not permitted"),
         ("ingress: {replicas: 20}", "graph.max_ongoing_requests=1000: must be over 1320"),
         ("ingress: {max_replicas: 20}", "graph.max_ongoing_requests=1000: must be over 1320"),
@@ -152,5 +171,5 @@ def test_the_command_prints_it_or_says_why_not(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr) == (1, f"{file}: No such file or directory\n")
     file.write_text("denoiser: {replicas: 2}")
     assert run().stdout == config_text(read_args(file.read_text()))
-    file.write_text("denoiser: {replicas: 0}")
-    assert run().stderr == f"{file}: denoiser.replicas: Input should be greater than or equal to 1\n"
+    file.write_text("denoiser: {replicas: -1}")
+    assert run().stderr == f"{file}: denoiser.replicas=-1: Input should be greater than or equal to 0\n"

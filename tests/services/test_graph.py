@@ -127,12 +127,15 @@ class Reports:
     def __init__(self, walks: Walks, reports: AsyncIterator[WalkReport]) -> None:
         self._walks = walks
         self._reports = reports
+        self.taken: asyncio.Event | None = None
 
     def __aiter__(self) -> AsyncIterator[WalkReport]:
         return self._reports
 
     async def _fetch_future_result_async(self) -> None:
-        """As Serve's: a replica has taken it at once."""
+        """A replica has taken the walk at once, where it is not told when."""
+        if self.taken is not None:
+            await self.taken.wait()
 
     def cancel(self) -> None:
         self._walks.cancelled += 1
@@ -250,6 +253,23 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
     with pytest.raises(DeadlineExceededError, match="deadline_s=1e-09: has passed after all steps"):
         stages.draw(Order(request(10), live.pins, Encoding(), Terms(deadline_s=1e-9)))
     assert len(stages.decode.calls) == 0
+
+
+class Untaken(Walks):
+    """The denoiser's handle while no replica can take a walk."""
+
+    def remote(self, order: WalkOrder, texts: object, source: object) -> Reports:
+        reports = super().remote(order, texts, source)
+        reports.taken = asyncio.Event()
+        return reports
+
+
+def test_a_walk_that_no_replica_takes_ends_with_its_deadline(live: LiveModel) -> None:
+    stages = Stages(Untaken())
+    with pytest.raises(DeadlineExceededError, match="deadline_s=0.05: has passed before a replica could take it"):
+        stages.draw(Order(request(10, n=2), live.pins, Encoding(), Terms(deadline_s=0.05)))
+    assert (len(stages.walks.orders), len(stages.decode.calls)) == (2, 0)
+    assert stages.walks.cancelled >= 2
 
 
 def test_the_text_encoder_is_told_how_the_texts_weigh_and_which_layer_to_take(order: Order) -> None:

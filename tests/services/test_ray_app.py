@@ -77,10 +77,14 @@ def test_importing_starts_nothing_and_loads_no_heavy_library(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"denoiser.replicas": 0}, "denoiser.replicas=0: Input should be greater than or equal to 1"),
+        ({"graph.replicas": 0}, "graph.replicas=0: Input should be greater than or equal to 1"),
+        (
+            {"denoiser.replicas": 0},
+            "denoiser: replicas=0: needs max_replicas, without which no replica would ever start",
+        ),
         ({"denoiser.replica": "1"}, "denoiser.replica='1': Extra inputs are not permitted"),
         ({"denoiser": {"replica": 1}}, "denoiser.replica=1: Extra inputs are not permitted"),
-        ({"denoisr.replicas": 1}, "denoisr={'replicas': 1}: Extra inputs are not permitted"),
+        ({"denoisr.replicas": 1}, "denoisr: Extra inputs are not permitted"),
         ({"denoiser": 1, "denoiser.replicas": 1}, "denoiser.replicas: denoiser is given as a whole too"),
         ({"ingress.max_images": 1}, "ingress.max_images=1: must be at least rules.max_images, which is 10"),
         ({"denoiser.run_rows": 1}, "denoiser.run_rows=1: Input should be greater than or equal to 2"),

@@ -45,6 +45,8 @@ SELDOM = {
     "latentworks_denoiser_split_runs",
     "latentworks_replicas_lost",
     "latentworks_given_up",
+    "latentworks_held_requests",
+    "latentworks_start_seconds",
     "latentworks_non_finite_images",
     "latentworks_shadow_decodes",
     "latentworks_latents_not_kept",

@@ -83,6 +83,21 @@ def test_the_denoisers_settings_reach_it_by_argument_and_by_variable(monkeypatch
     assert (own.run_rows, own.run_pixels, own.queued_pictures) == (8, None, 64)
 
 
+@pytest.mark.parametrize("stage", ["text_encoder", "denoiser", "vae_decoder", "vae_encoder"])
+def test_a_stage_may_rest_where_one_of_it_may_start(stage: str) -> None:
+    given = {f"{stage}.replicas": 0, f"{stage}.max_replicas": 2, f"{stage}.downscale_to_zero_delay_s": 60}
+    options = getattr(GraphArgs.model_validate(given), stage).serve_options()["autoscaling_config"]
+    assert (options["min_replicas"], options["max_replicas"], options["downscale_to_zero_delay_s"]) == (0, 2, 60)
+    with pytest.raises(ValidationError, match="replicas=0: needs max_replicas, without which no replica would ever"):
+        GraphArgs.model_validate({f"{stage}.replicas": 0})
+
+
+@pytest.mark.parametrize("part", ["graph", "ingress"])
+def test_what_every_request_goes_through_never_rests(part: str) -> None:
+    with pytest.raises(ValidationError, match=f"{part}.replicas"):
+        GraphArgs.model_validate({f"{part}.replicas": 0, f"{part}.max_replicas": 2})
+
+
 @pytest.mark.parametrize("part", ["graph", "denoiser"])
 @pytest.mark.parametrize(("images", "replicas"), [(64, 1), (10, 3), (1000, 2)])
 def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, replicas: int) -> None:
@@ -95,9 +110,9 @@ def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, re
         "graph.max_ongoing_requests": most + 1,
         "denoiser.max_ongoing_requests": most + 1,
     }
-    GraphArgs.model_validate(given)
-    with pytest.raises(ValidationError) as raised:
-        GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": most})
+    GraphArgs.model_validate(given).require_room()
+    with pytest.raises(ValueError, match="must be over") as raised:
+        GraphArgs.model_validate({**given, f"{part}.max_ongoing_requests": most}).require_room()
     assert (
         f"{part}.max_ongoing_requests={most}: must be over {most}, "
         "ingress.max_images times its most replicas and jobs.at_once times rules.max_images"
@@ -105,9 +120,9 @@ def test_a_replica_takes_more_calls_than_are_admitted(part: str, images: int, re
 
 
 def test_the_defaults_leave_room_for_some_more_ingress_replicas() -> None:
-    assert GraphArgs.model_validate({"ingress.replicas": 14}).ingress.replicas == 14
-    with pytest.raises(ValidationError, match="graph.max_ongoing_requests=1000: must be over 1000"):
-        GraphArgs.model_validate({"ingress.replicas": 15})
+    GraphArgs.model_validate({"ingress.replicas": 14}).require_room()
+    with pytest.raises(ValueError, match="graph.max_ongoing_requests=1000: must be over 1000"):
+        GraphArgs.model_validate({"ingress.replicas": 15}).require_room()
 
 
 def test_keys_are_given_in_one_way_and_an_error_does_not_repeat_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +163,8 @@ def test_keys_are_given_in_one_way_and_an_error_does_not_repeat_them(monkeypatch
         ({"vae_decoder.health_check_period_s": "inf"}, "vae_decoder.health_check_period_s"),
         ({"denoisr.replicas": 1}, "denoisr"),
         ({"denoiser.replica": 1}, "denoiser.replica"),
-        ({"denoiser.replicas": 0}, "denoiser.replicas"),
+        ({"denoiser.replicas": -1}, "denoiser.replicas"),
+        ({"graph.replicas": 0}, "graph.replicas"),
         ({"denoiser.num_cpus": "nan"}, "denoiser.num_cpus"),
         ({"denoiser.provider": "tpu"}, "denoiser.provider"),
         ({"vae_decoder.threads": -1}, "vae_decoder.threads"),

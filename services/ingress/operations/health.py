@@ -1,6 +1,6 @@
 """What operators ask: is the process alive, can it draw, what do its figures say."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from services.errors import UnavailableError
 from services.ingress.access.callers import OPEN, OPERATE, Access
 from services.ingress.orders.admission import Admission
 from services.ingress.wire.schemas import ErrorAnswer
+from services.standing import Standing
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorAnswer, "description": "no picture can be drawn just now, or the server is stopping"}
@@ -39,12 +40,12 @@ class Readiness(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class HealthFace:
-    """`replicas` counts the running replicas of every deployment; `metrics_page` is the node's Prometheus page.
+    """`standings` says how every deployment stands; `metrics_page` is the node's Prometheus page.
 
     `away_s` is how long the registry has not answered, None while it does.
     """
 
-    replicas: Callable[[], Awaitable[dict[str, int]]]
+    standings: Callable[[], Awaitable[Mapping[str, Standing]]]
     metrics_page: Callable[[], Awaitable[bytes]]
     admission: Admission
     away_s: Callable[[], float | None]
@@ -66,12 +67,13 @@ class HealthFace:
         return Health()
 
     async def readyz(self) -> Readiness:
-        """Answer 200 while pictures can be drawn: what they go through has running replicas, and requests are taken."""
+        """Answer 200 while pictures can be drawn: what they go through runs or would start, and requests are taken."""
         if self.admission.draining:
             raise UnavailableError("the server is about to stop")
-        replicas = await self.replicas()
-        if missing := [name for name in _NEEDED if not replicas.get(name)]:
+        found = await self.standings()
+        if missing := [name for name in _NEEDED if name not in found or not found[name].serves]:
             raise UnavailableError(f"no running replica of {', '.join(missing)}")
+        replicas = {name: one.running for name, one in found.items()}
         away_s = self.away_s()
         return Readiness(replicas=replicas, registry="ok" if away_s is None else "away", registry_away_s=away_s)
 

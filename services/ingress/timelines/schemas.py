@@ -11,8 +11,8 @@ class TimelineSpan(BaseModel):
     id: int = Field(description="its number in this timeline, from 0, which is the whole request")
     parent: int | None = Field(description="the span that it is part of; null for the whole request")
     name: str = Field(
-        description="request, admission, drawing, graph, text_encoder, vae_encoder, encode, picture, denoiser, walk, "
-        "queue, run, transfer, lost, vae_decoder, decode, file, keep or answer"
+        description="request, admission, drawing, graph, held, text_encoder, vae_encoder, encode, picture, denoiser, "
+        "walk, queue, run, transfer, lost, vae_decoder, decode, file, keep or answer"
     )
     stage: str | None = Field(description="the kind of component that worked or was called; null for other work")
     component: ComponentPin | None = Field(description="the version that worked; null for other work")

@@ -198,7 +198,7 @@ def test_models_readiness_and_rollout(server: Server, url: str, caller: Caller) 
     assert caller.ask(url, "ready").replicas["denoiser"] == 1
     rollout: ServerStatus = caller.ask(url, "rollout")
     assert [str(one) for one in rollout.live] == ["toy.denoiser/1"]
-    server.replicas = {}
+    server.standings = {}
     refused = caller.refused(url, "ready")
     assert (refused.status, caller.slept) == (503, [])
 

@@ -242,7 +242,7 @@ def test_models_and_status(server: Server, url: str) -> None:
     told = json.loads(run("status", "--json", "--url", url).stdout)
     assert (told["ready"]["status"], told["rollout"]["bundle"]) == ("ready", "toy")
     assert "toy.denoiser/1" in run("status", "--url", url).stdout
-    server.replicas = {}
+    server.standings = {}
     assert run("status", "--url", url).returncode == 5
 
 

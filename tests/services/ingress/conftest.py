@@ -39,6 +39,7 @@ from services.ingress.orders.pinning import Pinning
 from services.ingress.stories.verify import VerifyFace
 from services.messages import Drawn, LiveModel, Order, Picture, PictureFormat, Progress, Queued
 from services.metrics.ingress import IngressMetrics
+from services.standing import Standing
 from services.timelines.memory import Timelines, TimelineSettings
 from tests.services.conftest import record_of
 
@@ -93,7 +94,7 @@ class Server:
     watch: Callable[[Order, int], AsyncIterator[Progress | Queued | Drawn]] | None = None
     keep: Callable[[bytes, PictureFormat], Link] | None = None
     now: float = field(default_factory=time.time)
-    replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DEPLOYMENTS, 1))
+    standings: dict[str, Standing] = field(default_factory=lambda: dict.fromkeys(DEPLOYMENTS, Standing(1, True)))
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         return asyncio.run(self.arequest(method, path, **arguments))
@@ -187,8 +188,8 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     async def read(link: Link) -> bytes:
         return store.read(link)
 
-    async def replicas() -> dict[str, int]:
-        return made.replicas
+    async def standings() -> dict[str, Standing]:
+        return made.standings
 
     async def metrics_page() -> bytes:
         return b"ray_latentworks_images_total 1.0\n"
@@ -204,7 +205,7 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     orders = Orders(pinning, RequestRules(), drawings, lambda: made.request_id, admission, no_jobs)
     uploads = Uploads()
     images, edits = ImagesFace(pinning, orders), EditsFace(orders, uploads)
-    health = HealthFace(replicas, metrics_page, admission, lambda: made.away_s)
+    health = HealthFace(standings, metrics_page, admission, lambda: made.away_s)
     rollout = RolloutFace(controller.show, controller.hint, SecretStr("a secret"))
     verify = VerifyFace(orders, uploads)
     faces: list[Face] = [images, edits, verify, links, health, rollout, *further_faces(orders, uploads)]

@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 import ray
-from ray import serve
-from ray.exceptions import ActorDiedError, RaySystemError
-from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ServeStatus
+from ray.exceptions import RaySystemError
 
 from services.errors import UnavailableError
-from services.ingress.cluster import RunningReplicas, node_metrics
+from services.ingress.cluster import node_metrics
 
 HERE = "a-node"
 
@@ -89,20 +86,3 @@ def test_a_head_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", away)
     with pytest.raises(UnavailableError):
         asyncio.run(node_metrics())
-
-
-@pytest.mark.parametrize("raised", [ActorDiedError(), RayServeException("shut down"), ConnectionError("no head")])
-def test_a_controller_that_is_away(raised: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away() -> ServeStatus:
-        raise raised
-
-    monkeypatch.setattr(serve, "status", away)
-    with pytest.raises(UnavailableError, match="controller does not answer"):
-        asyncio.run(RunningReplicas("default")())
-
-
-def test_a_controller_that_does_not_know_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    # what Serve says while no controller runs
-    monkeypatch.setattr(serve, "status", lambda: ServeStatus())
-    with pytest.raises(UnavailableError, match="does not know the application"):
-        asyncio.run(RunningReplicas("default")())

@@ -110,6 +110,10 @@ class FakeStages:
     wanted: list[Wanted] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    rest: set[Kind] = field(default_factory=set)
+
+    async def resting(self) -> Collection[Kind]:
+        return self.rest
 
     async def hold(self, wanted: Wanted, replaced: Collection[str]) -> Reports:
         self.wanted.append(wanted)

@@ -54,6 +54,25 @@ def test_all_replicas_that_run_must_have_it(preparation: Preparation, new: Compo
     assert (preparation.replaced, preparation.failed) == (set(), None)
 
 
+def test_a_stage_that_rests_has_nothing_to_prepare(preparation: Preparation, new: ComponentRef) -> None:
+    assert not preparation.ready(decoders()), "one may be starting"
+    assert preparation.ready(decoders(), {Kind.VAE_DECODER})
+    assert not preparation.ready(decoders(), {Kind.DENOISER})
+    assert not preparation.ready(one(new, a="preparing"), {Kind.VAE_DECODER}), "it does not rest any more"
+    assert preparation.failed is None
+
+
+def test_a_stage_that_comes_to_rest_when_its_replica_could_not_prepare_is_not_ready(
+    preparation: Preparation, new: ComponentRef, clock: Clock
+) -> None:
+    assert not preparation.ready(one(new, a="failed"))
+    assert preparation.replaced == {"a"}
+    assert not preparation.ready(decoders(), {Kind.VAE_DECODER})
+    clock.now = EACH_S
+    assert not preparation.ready(decoders(), {Kind.VAE_DECODER})
+    assert preparation.failed is not None
+
+
 def test_every_stage_must_be_ready(live: LiveModel, new: ComponentRef, clock: Clock) -> None:
     text = ref_of(live, Kind.TEXT_ENCODER, 2)
     preparation = Preparation([new, text], EACH_S, clock)

@@ -60,3 +60,19 @@ def test_what_no_stage_runs_needs_no_preparation(live: LiveModel) -> None:
         await replicas.prepare([preview])
 
     asyncio.run(run())
+
+
+def test_a_stage_that_rests_is_not_waited_for_and_one_that_starts_is(live: LiveModel) -> None:
+    new = ref_of(live, Kind.VAE_DECODER, 2)
+
+    async def run() -> None:
+        stages = FakeStages()
+        stages.replicas[Kind.VAE_DECODER] = []
+        replicas = Replicas(stages, 600, lambda: {kind: [new] if kind == Kind.VAE_DECODER else [] for kind in PARTS})
+        waits = asyncio.create_task(replicas.prepare([new]))
+        await stages.asked.wait()
+        assert not waits.done(), "nobody said that it rests"
+        stages.rest = {Kind.VAE_DECODER}
+        await waits
+
+    asyncio.run(run())

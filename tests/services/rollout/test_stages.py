@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import DeploymentStatus, DeploymentStatusOverview, DeploymentStatusTrigger, ReplicaState
 
 from components.contract import Kind
 from services.messages import LiveModel, ReplicaReport
@@ -54,3 +56,23 @@ def test_one_that_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPatch
 def test_one_that_has_died_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, live: LiveModel) -> None:
     good = report("a", (ref_of(live, Kind.VAE_DECODER, 2), "loaded"))
     assert ask(monkeypatch, Answers(ActorDiedError()), Answers(good)) == (good,)
+
+
+@pytest.mark.parametrize(("status", "rests"), [("HEALTHY", [Kind.VAE_DECODER]), ("UNHEALTHY", [])])
+def test_which_stages_rest(monkeypatch: pytest.MonkeyPatch, status: str, rests: list[Kind]) -> None:
+    def said(name: str, replicas: int) -> DeploymentStatusOverview:
+        states = {ReplicaState.RUNNING: replicas} if replicas else {}
+        return DeploymentStatusOverview(DeploymentStatus(name), DeploymentStatusTrigger.AUTOSCALING, states, "")
+
+    deployments = {"denoiser": said("HEALTHY", 2), "vae_decoder": said(status, 0), "graph": said("HEALTHY", 0)}
+    found = SimpleNamespace(applications={"a test": SimpleNamespace(deployments=deployments)})
+    monkeypatch.setattr("ray.serve.status", lambda: found)
+    assert asyncio.run(Stages("a test").resting()) == rests
+
+
+def test_without_serves_controller_no_stage_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> Any:
+        raise RayServeException("shut down")
+
+    monkeypatch.setattr("ray.serve.status", away)
+    assert list(asyncio.run(Stages("a test").resting())) == []

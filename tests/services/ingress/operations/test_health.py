@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.standing import Standing
 from tests.services.ingress.conftest import DEPLOYMENTS
 
 Server = Any
@@ -24,20 +25,26 @@ def test_ready_while_pictures_can_be_drawn(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["text_encoder", "denoiser", "vae_decoder", "graph", "ingress"])
 def test_not_ready_without_what_a_picture_goes_through(server: Server, name: str) -> None:
-    server.replicas[name] = 0
+    server.standings[name] = Standing(0, False)
     response = server.request("GET", "/readyz")
     assert response.status_code == 503
     assert response.json()["error"]["message"] == f"no running replica of {name}"
     assert response.headers["retry-after"] == "3"
-    del server.replicas[name]
+    del server.standings[name]
     assert server.request("GET", "/readyz").status_code == 503
 
 
 @pytest.mark.parametrize("name", ["rollout", "latents", "vae_encoder"])
 def test_ready_without_what_no_picture_needs_and_says_so(server: Server, name: str) -> None:
-    server.replicas[name] = 0
+    server.standings[name] = Standing(0, False)
     answer = server.request("GET", "/readyz")
     assert (answer.status_code, answer.json()["replicas"][name]) == (200, 0)
+
+
+def test_ready_while_a_stage_rests_and_says_so(server: Server) -> None:
+    server.standings["denoiser"] = Standing(0, True, rests=True)
+    answer = server.request("GET", "/readyz")
+    assert (answer.status_code, answer.json()["replicas"]["denoiser"]) == (200, 0)
 
 
 def test_ready_without_the_registry_and_says_so(server: Server) -> None:

@@ -22,6 +22,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = _ROOT / "models" / "emoji"
 _DATABASES = _ROOT / "k8s" / "overlays" / "gpu" / "databases.sql"
 REGISTRY, JOBS = "mlflow", "latentworks"
+# the Secret `latentworks-bucket`
+_BUCKET_KEY = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": KEY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Stores:
 
     def variables(self, pool: str) -> dict[str, str]:
         """The environment of a pool's nodes: the overlay's, and where a bucket is that is not of AWS."""
-        secrets = _secrets(self.databases)
+        secrets = {"latentworks-secrets": _secrets(self.databases), "latentworks-bucket": _BUCKET_KEY}
         here = pool_variables(pool, secrets, self.registry, self.folder)
         return {**here, "AWS_ENDPOINT_URL": self.bucket.url, "AWS_REGION": REGION}
 
@@ -67,8 +69,6 @@ def _secrets(server: Server) -> dict[str, str]:
         "mlflow-database": server.address_of(REGISTRY),
         "jobs-database": server.address_of(JOBS),
         "bucket": f"s3://{BUCKET}/components",
-        "bucket-key-id": KEY_ID,
-        "bucket-key": KEY,
         "latents-store": f"s3://{BUCKET}/latents",
         "pictures-store": f"s3://{BUCKET}/pictures",
     }
@@ -91,8 +91,7 @@ def local_stores(folder: Path) -> Iterator[Stores]:
             "MLFLOW_ARTIFACTS_DESTINATION": secrets["bucket"],
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_S3_ENDPOINT_URL": bucket.url,
-            "AWS_ACCESS_KEY_ID": secrets["bucket-key-id"],
-            "AWS_SECRET_ACCESS_KEY": secrets["bucket-key"],
+            **_BUCKET_KEY,
             "AWS_DEFAULT_REGION": REGION,
         }
         key = _let_in(folder / "secrets")

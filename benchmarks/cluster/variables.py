@@ -20,26 +20,33 @@ _MOUNTS = {
 _REGISTRY = "http://latentworks-mlflow:5000"
 
 
-def pool_variables(pool: str, secrets: Mapping[str, str], registry: str, folder: Path) -> dict[str, str]:
+def pool_variables(pool: str, secrets: Mapping[str, Mapping[str, str]], registry: str, folder: Path) -> dict[str, str]:
     """The variables of a pool's pods; `HEAD` is the head's.
 
-    `secrets` are the values of the Secret that the overlay reads, by key; `registry` is MLflow's address and `folder`
-    where the volumes are.
+    `secrets` are the Secrets that the overlay reads, by name, and their values by key; `registry` is MLflow's address
+    and `folder` where the volumes are.
     """
-    said = [one for one in _entries(pool) if one["name"] not in _RAYS]
-    own = {one["name"]: secrets[one["valueFrom"]["secretKeyRef"]["key"]] for one in said}
-    return {**own, **{name: _here(value, registry, folder) for name, value in _settings()}}
+    container = _container(pool)
+    found = {name: _here(value, registry, folder) for name, value in _settings()}
+    for source in container.get("envFrom", ()):
+        if "secretRef" in source:
+            found |= secrets[source["secretRef"]["name"]]
+    for one in container["env"]:
+        if one["name"] not in _RAYS:
+            reference = one["valueFrom"]["secretKeyRef"]
+            found[one["name"]] = secrets[reference["name"]][reference["key"]]
+    return found
 
 
-def _entries(pool: str) -> list[dict[str, Any]]:
+def _container(pool: str) -> dict[str, Any]:
     if pool == HEAD:
         patch = yaml.safe_load((_GPU / "head.yaml").read_text(encoding="utf-8"))
-        return [one["value"] for one in patch if one["path"].endswith("/env/-")]
+        return {"env": [one["value"] for one in patch if one["path"].endswith("/env/-")]}
     cluster = yaml.safe_load((_GPU / "cluster.yaml").read_text(encoding="utf-8"))
     groups = cluster["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     group = next(one for one in groups if one["groupName"] == pool)
-    entries: list[dict[str, Any]] = group["template"]["spec"]["containers"][0]["env"]
-    return entries
+    container: dict[str, Any] = group["template"]["spec"]["containers"][0]
+    return container
 
 
 def _settings() -> list[tuple[str, str]]:

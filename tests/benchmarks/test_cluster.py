@@ -17,9 +17,10 @@ from benchmarks.cluster.load import Load
 from benchmarks.cluster.variables import HEAD, pool_variables
 from benchmarks.cluster.wishes import Wish, wishes_at
 from benchmarks.errors import BenchmarkError
-from tests.k8s.rendering import one, rendered
+from tests.k8s.rendering import Manifest, one, rendered
 
 # said to users whose bucket is not of AWS; Ray's own; the pods' user's
+BUCKET_KEY = {"AWS_ACCESS_KEY_ID": "an id", "AWS_SECRET_ACCESS_KEY": "a key"}
 BESIDE = {"RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness", "HOME"}
 
 
@@ -49,6 +50,14 @@ def test_it_is_the_overlays_config_but_for_what_this_machine_has_not() -> None:
         assert (bounds.get("min_replicas"), bounds.get("max_replicas")) == ((1, 1) if bounds else (None, None))
 
 
+def sources_of(sources: list[dict[str, Any]], manifests: list[Manifest]) -> tuple[dict[str, str], list[str]]:
+    """What a pod has from a ConfigMap, and the Secrets that it has whole."""
+    [settings] = [source["configMapRef"]["name"] for source in sources if "configMapRef" in source]
+    return one(manifests, "ConfigMap", settings)["data"], [
+        source["secretRef"]["name"] for source in sources if "secretRef" in source
+    ]
+
+
 def test_each_pools_nodes_have_the_variables_of_its_pods(tmp_path: Path) -> None:
     manifests = rendered("gpu")
     cluster = one(manifests, "RayService")["spec"]["rayClusterConfig"]
@@ -56,12 +65,12 @@ def test_each_pools_nodes_have_the_variables_of_its_pods(tmp_path: Path) -> None
     pods[HEAD] = cluster["headGroupSpec"]["template"]
     for pool, pod in pods.items():
         [container] = pod["spec"]["containers"]
-        [source] = container["envFrom"]
-        settings = one(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+        settings, whole = sources_of(container["envFrom"], manifests)
         theirs = {entry["name"]: entry for entry in container["env"] if entry["name"] not in BESIDE}
-        secrets = {entry["valueFrom"]["secretKeyRef"]["key"]: f"{name}'s" for name, entry in theirs.items()}
+        own = {entry["valueFrom"]["secretKeyRef"]["key"]: f"{name}'s" for name, entry in theirs.items()}
+        secrets = {"latentworks-secrets": own, "latentworks-bucket": BUCKET_KEY}
         ours = pool_variables(pool, secrets, "http://127.0.0.1:1", tmp_path)
-        assert ours.keys() == theirs.keys() | settings.keys()
+        assert ours.keys() == theirs.keys() | settings.keys() | {name for one in whole for name in secrets[one]}
         assert all(ours[name] == f"{name}'s" for name in theirs)
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         for name, value in settings.items():
@@ -71,7 +80,8 @@ def test_each_pools_nodes_have_the_variables_of_its_pods(tmp_path: Path) -> None
 
 
 def test_only_those_that_serve_links_and_latents_have_the_buckets_key(tmp_path: Path) -> None:
-    secrets = dict.fromkeys(("jobs-database", "latents-store", "pictures-store", "bucket-key-id", "bucket-key"), "a")
+    keys = ("jobs-database", "latents-store", "pictures-store")
+    secrets = {"latentworks-secrets": dict.fromkeys(keys, "a"), "latentworks-bucket": BUCKET_KEY}
     pools = ("front", "encoders", "denoisers", "decoders", HEAD)
     with_key = [
         pool for pool in pools if "AWS_SECRET_ACCESS_KEY" in pool_variables(pool, secrets, "http://a", tmp_path)

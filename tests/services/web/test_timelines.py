@@ -47,7 +47,9 @@ def picture_of(image: int, start: float) -> Span:
         for number in range(2)
     ]
     walk = Span("walk", start + 1.0, 4.0, parts=(Span("queue", start + 1.0, 2.0), *runs))
-    decoder, file = Span("vae_decoder", start + 5.0, 1.0), Span("file", start + 6.0, 0.25)
+    # the wait of the call is a part of its own bar
+    wait, decode = Span("queue", start + 5.0, 0.25), Span("decode", start + 5.25, 0.75)
+    decoder, file = Span("vae_decoder", start + 5.0, 1.0, parts=(wait, decode)), Span("file", start + 6.0, 0.25)
     return Span("picture", start + 1.0, 6.0, facts={"image": image}, parts=(walk, decoder, file))
 
 

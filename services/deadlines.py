@@ -36,10 +36,14 @@ class Deadline:
         Raises:
             DeadlineExceededError: as `require`.
         """
+        limit = asyncio.timeout(None if self.seconds is None else self.seconds - self.waited_s())
         try:
-            async with asyncio.timeout(None if self.seconds is None else self.seconds - self.waited_s()):
+            async with limit:
                 yield
         except TimeoutError:
+            # whoever waits in the block may have limits of their own
+            if not limit.expired():
+                raise
             raise self._exceeded(when) from None
 
     def _exceeded(self, when: str) -> DeadlineExceededError:

@@ -20,7 +20,6 @@ from services.timelines.spans import Span
 _log = logging.getLogger("ray.serve")
 
 # of whoever waits for as long as it takes
-_NONE = Deadline()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +42,7 @@ class PictureDecoder:
         self._vae_decoder = vae_decoder
         self._metrics = metrics
 
-    async def picture(
-        self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None, deadline: Deadline = _NONE
-    ) -> Made:
+    async def picture(self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None, deadline: Deadline) -> Made:
         """The picture of latents [1, channels, height, width] by the pinned version, or else by `fallback`.
 
         Raises:
@@ -77,7 +74,7 @@ class PictureDecoder:
             _log.error("the fallback cannot decode: %s", error.message)
             raise NonFiniteImageError(f"{said}; {fallback} could not decode it again", at_fault) from None
 
-    async def alone(self, latents: FloatArray, pins: Pins, deadline: Deadline = _NONE) -> Made:
+    async def alone(self, latents: FloatArray, pins: Pins, deadline: Deadline) -> Made:
         """The picture by the pinned version and no other.
 
         Raises:
@@ -97,7 +94,7 @@ class PictureDecoder:
         self._metrics.no_picture(stage, pins[stage])
         raise NonFiniteImageError(said, pins[stage])
 
-    async def once(self, latents: FloatArray, pin: ComponentRef, deadline: Deadline = _NONE) -> Made:
+    async def once(self, latents: FloatArray, pin: ComponentRef, deadline: Deadline) -> Made:
         """The picture by one version, in one attempt that is held against nobody.
 
         Raises:

@@ -47,7 +47,7 @@ class Denoisers:
             attempt, encoded_lost = Stopwatch(), False
             reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
             try:
-                await taken(reports, drawing.deadline)
+                queue = await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()
                 async for report in reports:
                     losses.told(report.at_risk)
@@ -56,7 +56,7 @@ class Denoisers:
                         losses.cleared()
                     drawing.tell(image, report)
                     if report.latents is not None:
-                        parts += self._answered(order, report.latents, _span_of(report), since_taken)
+                        parts += (queue, *self._answered(order, report.latents, _span_of(report), since_taken))
                         return report.latents, watch.span(Kind.DENOISER, *parts, stage=Kind.DENOISER)
                 losses.count()
             except LOST as error:

@@ -125,6 +125,10 @@ class OverloadedError(ServingError):
         self.retry_after_s = retry_after_s
 
 
+class HeldTooManyError(OverloadedError):
+    """As many requests wait for a stage without replicas as may; others, which do not need it, may be let in."""
+
+
 class KeyLimitError(OverloadedError):
     """A key has asked for as much as it may for now."""
 

@@ -31,6 +31,7 @@ from services.waking import Waking
 
 # for Serve's controller, which no request needs
 _PATIENCE_S = 0.5
+_OLD_S = 5.0
 
 
 class GraphSettings(BaseModel):
@@ -45,7 +46,7 @@ class GraphSettings(BaseModel):
 
     snapshot_every: int = Field(ge=1)
     shadows: int = Field(ge=0)
-    max_held: int = Field(64, ge=1)
+    max_held: int = Field(ge=1)
     write_prompts: bool = True
 
 
@@ -78,7 +79,9 @@ class GraphDeployment:
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
         }
-        self._waking = Waking(stages, Standings(application(), _PATIENCE_S), settings.max_held, self._metrics)
+        self._waking = Waking(
+            stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
+        )
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
         self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)

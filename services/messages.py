@@ -222,7 +222,8 @@ class StageTimes:
     """Where the time of one picture went, in seconds.
 
     The encoders work side by side; `vae_encoder_s` is None where the picture starts from noise alone. `queued_s` is
-    what it waited for its first step, `denoiser_s` the rest of the walk, `file_s` the writing of the file.
+    what it waited for its first step, `denoiser_s` the rest of the walk, `file_s` the writing of the file. `total_s`
+    has what is none of these too: the ways between the stages, and the start of a stage that had no replica.
     """
 
     text_encoder_s: float

@@ -86,11 +86,11 @@ class ChainArgs(CalledArgs):
         description="answers whose pictures a candidate decodes at a time, in one replica; more are left out",
     )
     max_held: int = Field(
-        64,
+        16,
         ge=1,
         le=10**6,
         description="requests that wait for the first replica of a stage to start, in one replica of the graph; over "
-        "it comes 429",
+        "it comes 429. Well under `ingress.max_images`, or they take the room of those that need no such stage",
     )
     write_prompts: bool = Field(
         True, description="whether pictures' files hold the prompts; without them a file cannot be drawn again"

@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from components.messages import FloatArray
 from components.reference import ComponentRef
 from services.comparison import psnr_db
+from services.deadlines import Deadline
 from services.decoding import Made, PictureDecoder
 from services.errors import NonFiniteImageError, ServingError
 from services.messages import ShadowResult
@@ -76,7 +77,7 @@ class Shadows:
         live, live_seconds = shown.made.decoder, shown.made.seconds
         try:
             # once: a candidate that stops replicas must not stop another
-            made = await self._decoder.once(shown.latents, pin)
+            made = await self._decoder.once(shown.latents, pin, Deadline())
             psnr = await asyncio.to_thread(psnr_db, shown.made.pixels, made.pixels)
         except NonFiniteImageError as error:
             return ShadowResult(pin=pin, live=live, live_seconds=live_seconds, finite=False, failed=error.message)

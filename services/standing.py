@@ -47,13 +47,16 @@ class Standing:
 class Standings:
     """Asks Serve's controller, once a second at most; used from one event loop."""
 
-    def __init__(self, application: str, patience_s: float = 5.0) -> None:
+    def __init__(self, application: str, patience_s: float = 5.0, *, old_s: float = 0.0) -> None:
         """Ask of the deployments of an application, by its name; outside of Serve it has none.
 
-        Nobody waits longer than `patience_s` seconds for a controller that is away, or at all for one found so.
+        Nobody waits longer than `patience_s` seconds for a controller that is away, or at all for one found so; nor
+        where there is an account of `old_s` seconds ago or less, while a newer one is asked for.
         """
         self._application = application
         self._patience_s = patience_s
+        self._old_s = old_s
+        self._last: tuple[float, Mapping[str, Standing]] | None = None
         self._asking: asyncio.Task[Mapping[str, Standing]] | None = None
         self._asked = 0.0
 
@@ -66,12 +69,16 @@ class Standings:
         if not self._application:
             raise UnavailableError("there is no application outside of Serve")
         asking, now = self._asking, time.monotonic()
+        if asking is not None and asking.done() and not asking.cancelled() and asking.exception() is None:
+            self._last = (self._asked, asking.result())
         if asking is None or (asking.done() and now - self._asked >= _FRESH_S):
             # a call to a controller that is away comes back when it does: there is never more than one
             asking = self._asking = asyncio.create_task(asyncio.to_thread(self._ask))
             # where every caller has given up nobody else would take note of an error
             asking.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._asked = now
+        if not asking.done() and self._last is not None and now - self._last[0] <= self._old_s:
+            return self._last[1]
         await asyncio.wait([asking], timeout=max(0.0, self._asked + self._patience_s - now))
         if not asking.done():
             raise UnavailableError("Serve's controller does not answer")

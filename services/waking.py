@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
 from services.deadlines import Deadline
-from services.errors import OverloadedError, UnavailableError
+from services.errors import HeldTooManyError, UnavailableError
 from services.metrics.graph import GraphMetrics
 from services.retries import LOST
 from services.standing import Standing
@@ -20,6 +20,8 @@ from services.standing import Standing
 # soon as a call comes while there is no replica.
 _KNOCK_AGAIN_S = 1.0
 _PAUSE_S = 0.1
+# Serve takes half a minute at least to take the last replica of a stage that has just answered
+_AWAKE_S = 10.0
 
 
 class Waking:
@@ -44,7 +46,7 @@ class Waking:
         """Return once each of the stages has a replica, and tell whether that was waited for.
 
         Raises:
-            OverloadedError: as many requests are held for one of them as may be.
+            HeldTooManyError: as many requests are held for one of them as may be.
             DeadlineExceededError: none has started in time.
         """
         try:
@@ -52,15 +54,18 @@ class Waking:
         except UnavailableError:
             # the stages' replicas do without Serve's controller
             return False
-        missing = [self._missing[kind] for kind in kinds if (one := found.get(kind)) is not None and not one.running]
+        missing = [
+            self._missing[kind]
+            for kind in kinds
+            if (one := found.get(kind)) is not None and not one.running and not self._missing[kind].awake
+        ]
         for stage in missing:
             stage.require_room()
         with ExitStack() as held:
             starts = [held.enter_context(stage.held()) for stage in missing]
             async with deadline.ends("before a replica had started"):
-                for start in starts:
-                    # who goes away must not end it for the others
-                    await asyncio.shield(start)
+                # who goes away must not end them for the others
+                await asyncio.gather(*map(asyncio.shield, starts))
         return bool(missing)
 
 
@@ -75,16 +80,22 @@ class _Missing:
         self._waiting = 0
         self._start: asyncio.Task[None] | None = None
         self._begun = 0.0
+        self._answered: float | None = None
         self._last_s: float | None = None
+
+    @property
+    def awake(self) -> bool:
+        """Whether one answered a moment ago, so that there is one whatever an older account says."""
+        return self._answered is not None and time.monotonic() - self._answered < _AWAKE_S
 
     def require_room(self) -> None:
         """Refuse a request more than may be held.
 
         Raises:
-            OverloadedError: it would be one.
+            HeldTooManyError: it would be one.
         """
         if self._waiting >= self._most:
-            raise OverloadedError(
+            raise HeldTooManyError(
                 f"no replica of the {self._kind} runs, and {self._waiting} requests wait for one to start; "
                 "try again later",
                 self._left_s(),
@@ -126,7 +137,8 @@ class _Missing:
                 # it stopped before it had answered, and so may the next
                 await asyncio.sleep(_PAUSE_S)
             else:
-                self._last_s = time.monotonic() - self._begun
+                self._answered = time.monotonic()
+                self._last_s = self._answered - self._begun
                 self._metrics.started(self._kind, self._last_s)
                 return
 

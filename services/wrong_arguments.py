@@ -19,6 +19,7 @@ def sentence_of(error: ValidationError, name: Callable[..., str] = lambda *path:
     path = [str(part) for part in first["loc"]]
     if not path:
         return said
-    if isinstance(given, Mapping | BaseModel):
+    # what should have been a text may have been meant as a secret
+    if isinstance(given, Mapping | BaseModel) or first["type"] == "string_type":
         return f"{name(*path)}: {said}"
     return f"{name(*path)}={_USER.sub('//***@', repr(given))}: {said}"

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from services.errors import (
     DeadlineExceededError,
     FileNotKeptError,
+    HeldTooManyError,
     OverloadedError,
     PictureNotKeptError,
     ServingError,
@@ -194,6 +195,10 @@ class Runner:
         ours = known(error)
         if isinstance(ours, OverloadedError):
             wait_s = min(_LONGEST_S, _HOLD_S if ours.retry_after_s is None else ours.retry_after_s)
+            if isinstance(ours, HeldTooManyError):
+                # others may do without that stage
+                await self._back(job, wait_s, begun=False)
+                return
             # nor has it room for another job
             self._held_until = max(self._held_until, self._hands.clock() + wait_s)
             await self._back(job, 0.0, begun=False)

@@ -7,6 +7,7 @@ from components.contract import Kind
 from components.messages import ImageRequest
 from components.reference import ComponentRef
 from services.comparison import Difference, decibels, difference, sheet
+from services.deadlines import Deadline
 from services.decoding import Made, PictureDecoder
 from services.encoding import describe, encode_picture
 from services.latents.records import Compared, CompareOrder, DecodeOrder
@@ -31,7 +32,7 @@ class LatentViews:
         """
         kept, request = order.kept, order.kept.request
         pins = _pinned(kept.pins, order.decoder)
-        made = await self._decoder.picture(kept.latents, pins, order.fallback)
+        made = await self._decoder.picture(kept.latents, pins, order.fallback, Deadline())
         metadata = describe(request, pins, made.decoder, prompts=False)
         data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
         return Picture(data, request.seed, request.subseed, made.decoder)
@@ -43,7 +44,10 @@ class LatentViews:
             NonFiniteImageError: one of the two gives no picture.
         """
         kept = order.kept
-        a, b = [await self._decoder.alone(kept.latents, _pinned(kept.pins, decoder)) for decoder in order.decoders]
+        a, b = [
+            await self._decoder.alone(kept.latents, _pinned(kept.pins, decoder), Deadline())
+            for decoder in order.decoders
+        ]
         return await asyncio.to_thread(_compared, order, a, b)
 
 

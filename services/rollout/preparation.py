@@ -56,6 +56,8 @@ class Preparation:
         self._faults = []
         # where one ended that could not prepare, the next one has to show that it can
         exempt = [kind for kind in resting if not reports.get(kind) and kind not in self._bad]
+        # once it is needed, what starts has all of its time
+        self._until |= dict.fromkeys(exempt, self._clock() + self._each_s)
         pending = [
             kind for kind in self._versions if kind not in exempt and not self._stage_ready(kind, reports.get(kind, ()))
         ]

@@ -14,6 +14,7 @@ const STAGES = {
 // spans of a timeline by their names; the picture's own stand below it
 const SPANS = {
   admission: "Admission",
+  held: "Start of a stage",
   text_encoder: "Text encoder",
   vae_encoder: "VAE encoder",
   queue: "Queue",

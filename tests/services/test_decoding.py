@@ -14,6 +14,7 @@ from components.contract import Kind
 from components.messages import FloatArray, Pixels
 from components.reference import ComponentRef
 from runtime.session import Session
+from services.deadlines import Deadline
 from services.decoding import Made, PictureDecoder
 from services.errors import GivenUpError, NonFiniteImageError, ServingError, StartError
 from services.messages import LiveModel, Worked
@@ -70,7 +71,7 @@ class House:
         self._decoder = PictureDecoder(self.handle, self.tally)  # type: ignore[arg-type]
 
     def picture(self, fallback: ComponentRef | None = FALLBACK, latents: FloatArray = LATENTS) -> Made:
-        return asyncio.run(self._decoder.picture(latents, self.pins, fallback))
+        return asyncio.run(self._decoder.picture(latents, self.pins, fallback, Deadline()))
 
     @property
     def counted(self) -> list[tuple[Any, ...]]:

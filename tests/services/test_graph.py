@@ -158,7 +158,7 @@ class Stages:
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
-        self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1))
+        self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     def graph_of(self, settings: GraphSettings) -> GraphDeployment:
         return GraphDeployment(self, self.walks, self, self.vae_encoder, self, self, settings)
@@ -457,7 +457,7 @@ def test_kept_latents_give_the_same_picture_by_the_same_version(
     live: LiveModel, order: Order, kept: KeptLatents, write_prompts: bool
 ) -> None:
     stages = Stages(Walks(), decoded=gives_none())
-    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1, write_prompts=write_prompts))
+    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16, write_prompts=write_prompts))
     [first] = stages.draw(order).pictures
     pin = live.pins[Kind.VAE_DECODER]
     again = DecodeOrder(kept=kept, decoder=pin, fallback=None, encoding=Encoding())

@@ -52,7 +52,7 @@ def test_without_a_source_the_encoder_is_left_alone(order: Order) -> None:
 def test_a_source_is_encoded_again_where_a_replica_stops_and_given_up_after_two(order: Order, deaths: int) -> None:
     stages = Stages(Walks())
     stages.vae_encoder = VaeEncoder(deaths)
-    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1))
+    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     if deaths == 1:
         assert len(stages.draw(order).pictures) == 3

@@ -8,6 +8,7 @@ from ray import serve
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import (
+    ApplicationStatusOverview,
     DeploymentStatus,
     DeploymentStatusOverview,
     DeploymentStatusTrigger,
@@ -75,6 +76,42 @@ def test_a_controller_that_does_not_know_us(monkeypatch: pytest.MonkeyPatch) -> 
 def test_outside_of_serve_nothing_is_asked() -> None:
     with pytest.raises(UnavailableError, match="outside of Serve"):
         asyncio.run(Standings("")())
+
+
+def test_an_account_of_a_moment_ago_does_while_a_newer_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    asked: list[None] = []
+    told = ServeStatus(applications={"default": ApplicationStatusOverview("RUNNING", "", 0.0, {})})
+
+    def status() -> ServeStatus:
+        asked.append(None)
+        if len(asked) > 1:
+            back.wait()
+        return told
+
+    monkeypatch.setattr(serve, "status", status)
+    monkeypatch.setattr("services.standing._FRESH_S", 0.0)
+
+    async def run() -> None:
+        standings = Standings("default", old_s=3600)
+        first = await standings()
+        assert await standings() is first
+        assert await standings() is first
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+        assert await standings() is first
+        assert len(asked) == 2, "one at a time"
+        back.set()
+        while await standings() is first:
+            await asyncio.sleep(0.01)
+        # without that, whoever comes waits for the newer one
+        back.clear()
+        strict = Standings("default", patience_s=0.1)
+        with pytest.raises(UnavailableError):
+            await strict()
+        back.set()
+
+    asyncio.run(run())
 
 
 def test_nobody_waits_for_a_controller_that_was_found_away(monkeypatch: pytest.MonkeyPatch) -> None:

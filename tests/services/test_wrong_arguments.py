@@ -25,6 +25,7 @@ def refused(given: dict[str, Any]) -> ValidationError:
         ({"nothing": {"a": 1}}, "nothing: Extra inputs are not permitted"),
         ({"denoiser.replicas": 3, "denoiser.max_replicas": 2}, "denoiser: max_replicas=2: must be at least replicas"),
         ({"ingress.max_images": 1}, "ingress.max_images=1: must be at least rules.max_images"),
+        ({"ingress.webhook_secret": 12345}, "ingress.webhook_secret: Input should be a valid string"),
         ({"latents.store": "s3://me:secret@bucket"}, "latents.store='s3://***@bucket': must be a folder"),
     ],
 )

@@ -16,5 +16,4 @@ def with_query(*fields: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": list(fields)}
 
 
-# for whom `tenant_of` is asked
-USER = query_field("user", "whose it is: the `user` that was named when it was asked for")
+USER = query_field("user", "whose it is: the `user` that was named when it was asked for; with keys a job is its key's")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ray.exceptions import RayActorError
 
-from services.errors import FieldError, OverloadedError, UnavailableError
+from services.errors import FieldError, HeldTooManyError, OverloadedError, UnavailableError
 from services.files.pictures import Link
 from services.jobs.desk import END
 from services.jobs.errors import JobNotFoundError
@@ -252,6 +252,23 @@ def test_a_full_graph_is_waited_out_and_fails_nothing(house: House) -> None:
             assert job.started is not None
             assert len(asked) == MOST_BEGUN + 5
             assert min(np.diff(asked)) >= 7, "it was asked again before it said"
+
+    asyncio.run(scenario())
+
+
+def test_a_job_for_a_stage_that_has_no_room_lets_others_go_on(house: House) -> None:
+    """The first is refused for what it alone needs: the second is drawn meanwhile, and then the first."""
+
+    async def scenario() -> None:
+        refusal = HeldTooManyError("no replica runs", 7)
+        async with running(with_settings(house, at_once=1), failing(refusal)) as at:
+            first, second = [await submitted(at, house, seed=seed) for seed in range(2)]
+            await at.comes_to(second, "completed")
+            assert (await at.desk.show(first, ANN)).status == "queued"
+            house.clock.now += 7
+            at.runner.look()
+            await at.comes_to(first, "completed")
+            assert [order.request.seed for order in at.orders] == [0, 1, 0]
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -12,6 +13,10 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 # Collecting makes millions of objects that all stay: looking among them for garbage took two fifths of its time.
 gc.disable()
+
+# What a shell starts in the background ignores interrupts, and so would all that it starts; tests interrupt some of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # a test has no time limit: the machine may be busy with something else
 settings.register_profile("unhurried", deadline=None)

@@ -1,5 +1,6 @@
 """What a call of `schedule` costs, counted in operations."""
 
+import gc
 import sys
 from dataclasses import replace
 from types import FrameType
@@ -35,11 +36,14 @@ def operations(batcher: StepBatcher) -> int:
         return trace
 
     before = sys.gettrace()
+    # whatever else a collection would finalize is not its work
+    gc.disable()
     sys.settrace(trace)
     try:
         batcher.schedule()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 

@@ -217,7 +217,7 @@ def test_the_graph_tells_what_was_done_for_each_picture(live: LiveModel) -> None
         assert picture.facts == {"image": image}
         assert [part.name for part in picture.parts] == ["denoiser", "vae_decoder", "file", "keep"]
         walked, decoded = picture.parts[:2]
-        assert [part.name for part in walked.parts] == ["walk", "transfer"]
+        assert [part.name for part in walked.parts] == ["queue", "walk", "transfer"]
         assert [part.name for part in decoded.parts] == ["queue", "decode", "transfer"]
         for call in (*graph.parts[:2], walked, decoded):
             # the graph's own, which are exported with it
@@ -233,7 +233,7 @@ def test_what_a_replica_that_stopped_had_of_it_is_told(live: LiveModel) -> None:
     drawn = Stages(Walks(5)).draw(Order(request(10), live.pins, Encoding()))
     assert drawn.span is not None
     [denoiser] = [span for span in drawn.span.walk() if span.name == "denoiser"]
-    assert [part.name for part in denoiser.parts] == ["lost", "walk", "transfer"]
+    assert [part.name for part in denoiser.parts] == ["lost", "queue", "walk", "transfer"]
     assert denoiser.parts[0].component == live.pins[Kind.DENOISER]
     check(drawn.pictures[0].times)
 

@@ -11,6 +11,8 @@ from benchmarks.plan.simulation import DEPLOYMENTS, Scene, Simulation
 from benchmarks.plan.times import StageTimes
 from tests.benchmarks.plan.reckoning import timed
 
+pytestmark = pytest.mark.slow  # some minutes of a system's life in each
+
 MIX = mix_of("4x64x64")
 EVEN = dict.fromkeys(DEPLOYMENTS, 1.0)
 

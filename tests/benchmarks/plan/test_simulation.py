@@ -23,6 +23,7 @@ def mean(outcome: Outcome) -> float:
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.6])
+@pytest.mark.slow
 def test_a_denoiser_that_shares_nothing_is_a_queue_of_one_server(busy: float) -> None:
     """Its mean is Pollaczek and Khinchine's for constant service: 1 + r / (2 (1 - r))."""
     outcome = Simulation(timed(rows=2, run_s={2: 1.0}), Scene(ONES)).run(load(busy))
@@ -32,6 +33,7 @@ def test_a_denoiser_that_shares_nothing_is_a_queue_of_one_server(busy: float) ->
     assert outcome.stations["vae_decoder"].utilisation == 0
 
 
+@pytest.mark.slow
 def test_an_event_loop_is_a_queue_too() -> None:
     # it is passed twice, half of the work each time; each pass waits for those of others
     outcome = Simulation(timed(graph_s=1.0), Scene(ONES)).run(load(0.5))
@@ -39,6 +41,7 @@ def test_an_event_loop_is_a_queue_too() -> None:
     assert mean(outcome) > 1.2
 
 
+@pytest.mark.slow
 def test_a_decoder_shares_its_core_among_its_calls() -> None:
     """With processor sharing the mean is 1 / (1 - r), whatever the law of the service."""
     outcome = Simulation(timed(vae_decoder_s=1.0), Scene(ONES)).run(load(0.3))
@@ -46,6 +49,7 @@ def test_a_decoder_shares_its_core_among_its_calls() -> None:
     assert mean(outcome) == pytest.approx(1 / 0.7, rel=0.04)
 
 
+@pytest.mark.slow
 def test_on_shared_cores_stages_keep_each_other_up() -> None:
     times = timed(rows=2, run_s={2: 0.5}, vae_decoder_s=0.5)
     apart = Simulation(times, Scene(ONES)).run(load(0.7))

@@ -14,6 +14,7 @@ def workers(env: simpy.Environment, count: int, most: int) -> "Deployment[Worker
     return Deployment(env, "stage", lambda: Worker(env, most, Cores(env, 1)), count, random.Random(3))
 
 
+@pytest.mark.slow
 def test_of_two_by_chance_the_less_busy_is_taken() -> None:
     """Mitzenmacher's law of long queues: with sharing, whatever the service, a call stays sum of r ** (2 ** i - 2)."""
     env, busy, count = simpy.Environment(), 0.9, 200

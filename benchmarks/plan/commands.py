@@ -101,6 +101,9 @@ def plan_figures(
     folder: Annotated[Path, typer.Argument(help="where plan-load.png and plan-burst.png go")] = Path("docs"),
     mix: Mix = _MIX,
     denoisers: Annotated[int, typer.Option(min=1, max=100_000, help="how many there are on paper")] = 1000,
+    in_burst: Annotated[
+        int, typer.Option(min=1, max=100_000, help="and how many a burst needs: a quarter of an hour")
+    ] = 100,
     out: Out = None,
 ) -> None:
     """Simulate a large system: under one load after the other, and in a burst of eight times the load."""
@@ -109,7 +112,7 @@ def plan_figures(
         asked, known = mix_of(mix), read_times(times)
         with console.status("") as status:
             points = loads(known, asked, denoisers, status.update)
-            ways = bursts(known, asked, denoisers, BurstPlan(), status.update)
+            ways = bursts(known, asked, in_burst, BurstPlan(), status.update)
         report = {"loads": [asdict(each) for each in points], "bursts": [asdict(each) for each in ways]}
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         plot_loads(points, denoisers, folder / "plan-load.png")

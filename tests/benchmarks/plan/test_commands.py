@@ -69,7 +69,7 @@ def test_a_large_system_is_drawn(times: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(paper, "LOADS", (0.3, 0.9))
     monkeypatch.setattr(commands, "BurstPlan", partial(BurstPlan, 5.0, 10.0, 30.0))
     out = tmp_path / "figures.json"
-    status, said = run("plan-figures", times, tmp_path, *MIX, "--denoisers", "3", "--out", out)
+    status, said = run("plan-figures", times, tmp_path, *MIX, "--denoisers", "3", "--in-burst", "3", "--out", out)
     assert status == 0, said
     told = json.loads(out.read_text())
     low, high = told["loads"]

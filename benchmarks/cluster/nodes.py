@@ -51,7 +51,9 @@ class Node:
     output: Path
 
     def kill(self) -> None:
-        """End all of its processes on the spot, each by its id."""
+        """End all of its processes on the spot, each by its id, which is another's once it has ended."""
+        if self.process.returncode is not None:
+            return
         for pid in family(self.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -125,24 +125,33 @@ class _Search:
             held = self._simulate(replicas)
             if self._holds(held):
                 return held
-            name = max(DEPLOYMENTS, key=lambda each: held.excess_s[each] / max(self.prices[each], 1e-9))
-            replicas = replicas | {name: replicas[name] + _move(replicas[name])}
-            if replicas[name] > _MOST_REPLICAS:
+            # whoever is turned away waits nowhere, and the ingress is who turns away first
+            refusing = {INGRESS} if held.refused else set()
+            dearest = max(self.prices.values()) or 1.0
+            gain = {each: held.excess_s[each] / max(self.prices[each], dearest / 100) for each in DEPLOYMENTS}
+            for name in refusing | {max(gain, key=gain.__getitem__)}:
+                replicas = replicas | {name: replicas[name] + _move(replicas[name])}
+            if max(replicas.values()) > _MOST_REPLICAS:
                 break
         raise BenchmarkError(f"--p95 {self.p95_s:g}s: not met by {replicas}")
 
     def shrunk(self, held: Held) -> Held:
         """Take from each what it can spare, the dearest first."""
         for name in sorted(DEPLOYMENTS, key=lambda each: -self.prices[each]):
-            while (count := held.replicas[name]) > 1:
-                fewer = self._simulate({**held.replicas, name: count - _move(count)})
-                if not self._holds(fewer):
-                    break
-                held = fewer
+            step = _move(held.replicas[name])
+            while step and (count := held.replicas[name]) > 1:
+                fewer = self._simulate({**held.replicas, name: max(1, count - step)})
+                if self._holds(fewer):
+                    held = fewer
+                else:
+                    step //= 2
         return held
 
     def _holds(self, held: Held) -> bool:
-        return held.p95_s <= self.p95_s and not held.refused
+        # in a short time even what has too little to do its work may look well
+        work = core_seconds(self.times, self.mix)
+        stable = all(self.per_second * work[name] < count for name, count in held.replicas.items())
+        return stable and held.p95_s <= self.p95_s and not held.refused
 
     def _simulate(self, replicas: Mapping[str, int]) -> Held:
         self.say(", ".join(f"{count} {name}" for name, count in replicas.items()))

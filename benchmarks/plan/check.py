@@ -11,7 +11,7 @@ from benchmarks.machine import Machine, describe_machine
 from benchmarks.open_loop import closed_loop, offer
 from benchmarks.percentiles import percentile
 from benchmarks.plan.calibration import ONE_THREAD, Calibration
-from benchmarks.plan.demand import Arrival, Asked, poisson
+from benchmarks.plan.demand import Arrival, Asked, Size, poisson
 from benchmarks.plan.simulation import DEPLOYMENTS, Scene, Simulation
 from benchmarks.plan.times import StageTimes
 from benchmarks.server import serving
@@ -87,10 +87,13 @@ def check(
         say("how much is served at most")
         bodies = [_body(each.asked, f"capacity {number}") for number, each in enumerate(poisson(mix, 100, 100, _SEED))]
         capacity = asyncio.run(closed_loop(server.url, bodies, _CLIENTS, _CAPACITY_S))
+        if not capacity:
+            raise BenchmarkError(f"nothing was drawn in {_CAPACITY_S:g} s")
         found: list[Checked] = []
         for load in loads:
             arrivals = tuple(poisson(mix, capacity * load, seconds, _SEED))
-            one = _Load(load, capacity * load, arrivals, machine.cores)
+            sizes = tuple(sorted({each.size for each in mix}, key=str))
+            one = _Load(load, capacity * load, sizes, arrivals, machine.cores)
             checked, times = one.check(server.url, calibration, say)
             found.append(checked)
         return Check(machine=machine, capacity=capacity, loads=tuple(found), times=times)
@@ -100,16 +103,16 @@ def check(
 class _Load:
     share: float
     offered: float
+    sizes: tuple[Size, ...]
     arrivals: tuple[Arrival, ...]
     cores: int
 
     def check(self, url: str, calibration: Calibration, say: Callable[[str], None]) -> tuple[Checked, StageTimes]:
-        sizes = sorted({each.asked.size for each in self.arrivals}, key=str)
-        before = calibration.times(sizes, say)
+        before = calibration.times(self.sizes, say)
         for tries in range(1, _TRIES + 1):
             say(f"{self.offered:.2f} requests a second, {self.share:g} of the capacity")
             served = self._serve(url, tries)
-            after = calibration.times(sizes, say)
+            after = calibration.times(self.sizes, say)
             drift = before.drift(after)
             times = before.mean(after)
             if drift <= MOST_APART:

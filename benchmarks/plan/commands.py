@@ -102,7 +102,7 @@ def plan_figures(
     mix: Mix = _MIX,
     denoisers: Annotated[int, typer.Option(min=1, max=100_000, help="how many there are on paper")] = 1000,
     in_burst: Annotated[
-        int, typer.Option(min=1, max=100_000, help="and how many a burst needs: a quarter of an hour")
+        int, typer.Option(min=1, max=1000, help="and how many a burst needs: a quarter of an hour")
     ] = 100,
     out: Out = None,
 ) -> None:

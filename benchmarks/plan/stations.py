@@ -240,7 +240,7 @@ class Deployment(Generic[AnyReplica]):
     def _choose(self) -> AnyReplica | None:
         if self._waiting or not self._replicas:
             return None
-        two = (self._rng.choice(self._replicas), self._rng.choice(self._replicas))
+        two = self._rng.sample(self._replicas, min(2, len(self._replicas)))
         best = min(two, key=lambda each: each.ongoing)
         if best.ongoing < best.most:
             return best

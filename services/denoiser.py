@@ -30,7 +30,7 @@ from services.timelines.tracing import export
 _INLINE_PIXELS = 64 * 64
 
 # the unconditional and the conditional row of one picture stay together
-_GUIDED_ROWS = 2
+GUIDED_ROWS = 2
 
 
 class DenoiserSettings(StageSettings):
@@ -49,10 +49,10 @@ class DenoiserSettings(StageSettings):
         if space is None or size is None:
             raise StartError(f"{contract.kind}: its contract does not say how large latents are")
         own = size[0] * size[1]
-        largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        largest = GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
         pixels = max(self.args.run_rows * own, largest) if self.args.run_pixels is None else self.args.run_pixels
         self.require_room(pixels, space)
-        picture = _GUIDED_ROWS * own * self.rules.default_steps
+        picture = GUIDED_ROWS * own * self.rules.default_steps
         return Limits(self.args.run_rows, pixels, max(pixels, self.args.queued_pictures * picture))
 
     def require_room(self, run_pixels: int, space: LatentSpace) -> None:
@@ -61,7 +61,7 @@ class DenoiserSettings(StageSettings):
         Raises:
             StartError: it is.
         """
-        largest = _GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        largest = GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
         if run_pixels < largest:
             raise StartError(
                 f"denoiser.run_pixels={run_pixels}: must be at least {largest}, the rows of a picture of "

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.cluster.clients import asking
 from benchmarks.cluster.door import GENERATIONS, Door
 
 BODY: Mapping[str, Any] = MappingProxyType({"prompt": "a red apple, 3d style", "steps": 12, "seed": 7})
@@ -38,9 +39,9 @@ class Load:
 @contextmanager
 def load_on(door: Door, clients: int = 3, path: str = GENERATIONS, body: Mapping[str, Any] = BODY) -> Iterator[Load]:
     """A block during which a few clients ask the same without pause; its end waits for their last answers."""
-    found, lock, over = Load(), threading.Lock(), threading.Event()
+    found, lock = Load(), threading.Lock()
 
-    def ask_on() -> None:
+    def ask_on(over: threading.Event) -> None:
         with door.client() as client:
             while not over.is_set():
                 try:
@@ -58,12 +59,5 @@ def load_on(door: Door, clients: int = 3, path: str = GENERATIONS, body: Mapping
                 if said:
                     over.wait(0.2)
 
-    threads = [threading.Thread(target=ask_on) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(clients, ask_on):
         yield found
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()

@@ -89,7 +89,6 @@ def local_stores(folder: Path) -> Iterator[Stores]:
         variables = {
             "MLFLOW_BACKEND_STORE_URI": secrets["mlflow-database"],
             "MLFLOW_ARTIFACTS_DESTINATION": secrets["bucket"],
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_S3_ENDPOINT_URL": bucket.url,
             **_BUCKET_KEY,
             "AWS_DEFAULT_REGION": REGION,

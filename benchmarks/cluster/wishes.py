@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from benchmarks.cluster.clients import asking
 from benchmarks.cluster.door import GENERATIONS, Door
 from services.client.errors import ClientError, Unreachable
 from services.client.replies import refusal, translated
@@ -55,9 +56,9 @@ def wishes_at(doors: Sequence[Door]) -> Iterator[list[Wish]]:
     more, by its key. The block's end waits until every wish is granted or has failed.
     """
     wishes: list[Wish] = []
-    lock, over = threading.Lock(), threading.Event()
+    lock = threading.Lock()
 
-    def wish_on() -> None:
+    def wish_on(over: threading.Event) -> None:
         while not over.is_set():
             wish = Wish()
             with lock:
@@ -69,15 +70,8 @@ def wishes_at(doors: Sequence[Door]) -> Iterator[list[Wish]]:
                 wish.failed = error.message
                 over.wait(0.2)
 
-    threads = [threading.Thread(target=wish_on) for _ in range(_CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(_CLIENTS, wish_on):
         yield wishes
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 def _grant(wish: Wish, doors: Sequence[Door]) -> Granted:

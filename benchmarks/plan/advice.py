@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.percentiles import percentile
@@ -17,7 +17,8 @@ from benchmarks.plan.simulation import (
     Scene,
     Simulation,
 )
-from benchmarks.plan.times import GUIDED_ROWS, StageTimes
+from benchmarks.plan.times import SizeTimes, StageTimes
+from services.denoiser import GUIDED_ROWS
 
 # a deployment as busy as that is where the search begins
 _BUSY = 0.9
@@ -83,15 +84,21 @@ def advise(
 
 def core_seconds(times: StageTimes, mix: tuple[Asked, ...]) -> dict[str, float]:
     """Seconds of each deployment's work on one picture of a mix in the mean, where runs are full."""
+    return _mean_seconds(times, mix, lambda own: own.run(max(own.run_s)) * GUIDED_ROWS / max(own.run_s))
+
+
+def _mean_seconds(
+    times: StageTimes, mix: tuple[Asked, ...], evaluation_s: Callable[[SizeTimes], float]
+) -> dict[str, float]:
+    """Seconds of each deployment for one picture of a mix in the mean, by what one evaluation of it takes."""
     shares = sum(each.share for each in mix)
     found = dict.fromkeys(DEPLOYMENTS, 0.0)
     for asked in mix:
         own, part = times.of(asked), asked.share / shares
-        rows = max(own.run_s)
         found[INGRESS] += part * own.ingress_s
         found[GRAPH] += part * own.graph_s
         found[TEXT_ENCODER] += part * own.text_encoder_s
-        found[DENOISER] += part * asked.steps * own.run(rows) * GUIDED_ROWS / rows
+        found[DENOISER] += part * asked.steps * evaluation_s(own)
         found[VAE_DECODER] += part * own.vae_decoder_s
     return found
 
@@ -118,6 +125,14 @@ class _Search:
     p95_s: float
     prices: Mapping[str, float]
     say: Callable[[str], None]
+    _work_s: Mapping[str, float] = field(init=False)
+    _alone_s: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._work_s = core_seconds(self.times, self.mix)
+        alone = _mean_seconds(self.times, self.mix, lambda own: own.run(GUIDED_ROWS))
+        # these two are passed twice, and have half of their work each time
+        self._alone_s = alone | {name: alone[name] / 2 for name in (INGRESS, GRAPH)}
 
     def grown(self, replicas: dict[str, int]) -> Held:
         """Give more to whoever gains most by it for its price, until the p95 holds."""
@@ -149,8 +164,7 @@ class _Search:
 
     def _holds(self, held: Held) -> bool:
         # in a short time even what has too little to do its work may look well
-        work = core_seconds(self.times, self.mix)
-        stable = all(self.per_second * work[name] < count for name, count in held.replicas.items())
+        stable = all(self.per_second * self._work_s[name] < count for name, count in held.replicas.items())
         return stable and held.p95_s <= self.p95_s and not held.refused
 
     def _simulate(self, replicas: Mapping[str, int]) -> Held:
@@ -159,7 +173,6 @@ class _Search:
         load = poisson(self.mix, self.per_second, seconds, _SEED)
         outcome = Simulation(self.times, Scene(replicas)).run(load)
         shown = [each.seconds for each in outcome.answers if each.at_s >= _WARM * seconds]
-        alone = self._alone_s()
         return Held(
             replicas=dict(replicas),
             p50_s=percentile(shown, 50),
@@ -167,21 +180,8 @@ class _Search:
             p99_s=percentile(shown, 99),
             refused=len(outcome.refused),
             utilisation={name: each.utilisation for name, each in outcome.stations.items()},
-            excess_s={name: max(0.0, each.stayed_s - alone[name]) for name, each in outcome.stations.items()},
+            excess_s={name: max(0.0, each.stayed_s - self._alone_s[name]) for name, each in outcome.stations.items()},
         )
-
-    def _alone_s(self) -> dict[str, float]:
-        """Seconds of one call of each deployment in the mean, where nobody else is there."""
-        shares = sum(each.share for each in self.mix)
-        found = dict.fromkeys(DEPLOYMENTS, 0.0)
-        for asked in self.mix:
-            own, part = self.times.of(asked), asked.share / shares
-            found[INGRESS] += part * own.ingress_s / 2
-            found[GRAPH] += part * own.graph_s / 2
-            found[TEXT_ENCODER] += part * own.text_encoder_s
-            found[DENOISER] += part * asked.steps * own.run(GUIDED_ROWS)
-            found[VAE_DECODER] += part * own.vae_decoder_s
-        return found
 
 
 def _move(count: int) -> int:

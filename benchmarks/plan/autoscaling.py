@@ -1,8 +1,9 @@
 """Serve's autoscaler in simulated time: its reports, the policy that the deployment names, its bounds and delays."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from statistics import fmean
+from typing import Any, NamedTuple, Self
 
 import simpy
 
@@ -22,9 +23,21 @@ _REPORTS_S = 10
 class _Sample(NamedTuple):
     at_s: float
     ongoing: int
-    waiting: int
     work: Mapping[int, float]
     speed: Mapping[int, float]
+
+
+class _Report(NamedTuple):
+    """The means of some samples: of calls, and of each replica's own figures."""
+
+    ongoing: float
+    metrics: Mapping[str, Mapping[int, float]]
+
+    @classmethod
+    def of(cls, samples: Collection[_Sample]) -> Self:
+        ongoing = fmean(each.ongoing for each in samples)
+        metrics = {WORK: _means(each.work for each in samples), SPEED: _means(each.speed for each in samples)}
+        return cls(ongoing, metrics)
 
 
 class Autoscaler:
@@ -47,7 +60,7 @@ class Autoscaler:
         self._policy = policy(**self._config.policy.policy_kwargs) if isinstance(policy, type) else policy
         self._state: dict[str, Any] = {}
         self._samples: deque[_Sample] = deque()
-        self._reported: tuple[_Sample, ...] = ()
+        self._report: _Report | None = None
         env.process(self._decide_on())
 
     def _decide_on(self) -> Steps:
@@ -58,19 +71,19 @@ class Autoscaler:
                     self._samples.popleft()
                 self._decide()
                 yield self._env.timeout(_DECIDES_S)
-            self._reported = tuple(self._samples)
+            self._report = _Report.of(self._samples)
 
     def _sample(self) -> _Sample:
         denoisers = {id(each): each for each in self._deployment.replicas if isinstance(each, DenoiserReplica)}
         work = {number: each.work for number, each in denoisers.items()}
         speed = {number: each.speed for number, each in denoisers.items()}
-        return _Sample(self._env.now, self._ongoing(), self._deployment.waiting, work, speed)
+        return _Sample(self._env.now, self._ongoing(), work, speed)
 
     def _decide(self) -> None:
-        if not self._reported:
+        if self._report is None:
             return
-        target, current = self._deployment.target, len(self._deployment.replicas)
-        wanted, _ = self._policy(self._context(current, target))
+        target, current = self._deployment.target, self._deployment.count
+        wanted, _ = self._policy(self._context(self._report, current, target))
         config = self._config
         scaled = _apply_scaling_factors(wanted, current, config)
         bounded = min(config.max_replicas, max(config.min_replicas, scaled))
@@ -81,9 +94,7 @@ class Autoscaler:
         if decided != target:
             self._deployment.scale(decided, self._start_s)
 
-    def _context(self, current: int, target: int) -> AutoscalingContext:
-        reported, count = self._reported, len(self._reported)
-        told = {WORK: _means([each.work for each in reported]), SPEED: _means([each.speed for each in reported])}
+    def _context(self, report: _Report, current: int, target: int) -> AutoscalingContext:
         return AutoscalingContext(
             deployment_id=None,
             deployment_name=self._deployment.name,
@@ -91,9 +102,9 @@ class Autoscaler:
             current_num_replicas=current,
             target_num_replicas=target,
             running_replicas=[],
-            total_num_requests=sum(each.ongoing for each in reported) / count,
-            total_queued_requests=sum(each.waiting for each in reported) / count,
-            aggregated_metrics=told,
+            total_num_requests=report.ongoing,
+            total_queued_requests=None,
+            aggregated_metrics=report.metrics,
             raw_metrics=None,
             capacity_adjusted_min_replicas=self._config.min_replicas,
             capacity_adjusted_max_replicas=self._config.max_replicas,
@@ -105,9 +116,9 @@ class Autoscaler:
         )
 
 
-def _means(samples: list[Mapping[int, float]]) -> dict[int, float]:
+def _means(samples: Iterable[Mapping[int, float]]) -> dict[int, float]:
     found: defaultdict[int, list[float]] = defaultdict(list)
     for sample in samples:
         for number, value in sample.items():
             found[number].append(value)
-    return {number: sum(values) / len(values) for number, values in found.items()}
+    return {number: fmean(values) for number, values in found.items()}

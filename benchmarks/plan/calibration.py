@@ -14,13 +14,13 @@ from statistics import median
 from benchmarks.errors import BenchmarkError
 from benchmarks.machine import describe_machine
 from benchmarks.plan.demand import Size
-from benchmarks.plan.times import GUIDED_ROWS, RunLimits, SizeTimes, StageTimes
+from benchmarks.plan.times import RunLimits, SizeTimes, StageTimes
 from components.contract import Kind
 from pipeline.bundle import open_bundle
 from services.client.answers import Timeline, TimelineSpan
 from services.client.blocking import Client
 from services.client.errors import ClientError
-from services.denoiser import DenoiserSettings
+from services.denoiser import GUIDED_ROWS, DenoiserSettings
 from services.settings import GraphArgs
 
 # one replica and one thread of each stage: what a simulated core stands for

@@ -9,7 +9,18 @@ from typing import TypeVar
 from benchmarks.percentiles import percentile
 from benchmarks.plan.advice import core_seconds
 from benchmarks.plan.demand import Asked, burst, poisson
-from benchmarks.plan.simulation import DENOISER, DEPLOYMENTS, GRAPH, INGRESS, Outcome, Scaled, Scene, Simulation
+from benchmarks.plan.simulation import (
+    DENOISER,
+    DEPLOYMENTS,
+    GRAPH,
+    INGRESS,
+    TEXT_ENCODER,
+    VAE_DECODER,
+    Outcome,
+    Scaled,
+    Scene,
+    Simulation,
+)
 from benchmarks.plan.times import StageTimes
 from services.deployment_args import ScaledArgs
 from services.settings import ChainArgs, IngressArgs
@@ -23,18 +34,18 @@ _SEED = 3
 BURST, BURST_LOAD = 8.0, 0.7
 _BINS_S = 5.0
 _ARGS: Mapping[str, type[ScaledArgs]] = {
-    "ingress": IngressArgs,
-    "graph": ChainArgs,
-    "text_encoder": TextEncoderArgs,
-    "denoiser": DenoiserArgs,
-    "vae_decoder": VaeDecoderArgs,
+    INGRESS: IngressArgs,
+    GRAPH: ChainArgs,
+    TEXT_ENCODER: TextEncoderArgs,
+    DENOISER: DenoiserArgs,
+    VAE_DECODER: VaeDecoderArgs,
 }
 # Pictures that take a fraction of a second must not wait for five before more denoisers start; and ingress and graph
 # have all requests that others work on.
 _TARGETS: Mapping[str, Mapping[str, float]] = {
-    "denoiser": {"work_target_s": 1.0},
-    "ingress": {"ongoing_target": 20.0},
-    "graph": {"ongoing_target": 20.0},
+    DENOISER: {"work_target_s": 1.0},
+    INGRESS: {"ongoing_target": 20.0},
+    GRAPH: {"ongoing_target": 20.0},
 }
 Result = TypeVar("Result")
 
@@ -149,7 +160,7 @@ def _load_point(times: StageTimes, mix: tuple[Asked, ...], denoisers: int, load:
         per_second=per_second,
         p50_s=percentile(shown, 50),
         p99_s=percentile(shown, 99),
-        refused=len(outcome.refused) / (len(outcome.answers) + len(outcome.refused)),
+        refused=outcome.refused_share,
         utilisation={name: each.utilisation for name, each in outcome.stations.items()},
     )
 
@@ -176,7 +187,7 @@ def _burst_way(
         moments=moments,
         per_second=per_second,
         p99_s=p99_s,
-        refused=len(outcome.refused) / (len(outcome.answers) + len(outcome.refused)),
+        refused=outcome.refused_share,
         burst_p50_s=percentile(burst_s, 50),
         burst_p99_s=percentile(burst_s, 99),
         denoisers=outcome.stations[DENOISER].history,

@@ -12,9 +12,10 @@ from benchmarks.plan.autoscaling import Autoscaler
 from benchmarks.plan.cores import Cores, OneAtATime
 from benchmarks.plan.demand import Arrival
 from benchmarks.plan.stations import DenoiserReplica, Deployment, Steps, Walk, Worker
-from benchmarks.plan.times import GUIDED_ROWS, StageTimes
+from benchmarks.plan.times import StageTimes
 from diffusion.batcher import Limits, Ticket
 from diffusion.errors import OverloadedError
+from services.denoiser import GUIDED_ROWS
 from services.settings import IngressArgs
 from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
 
@@ -91,6 +92,11 @@ class Outcome:
     refused: tuple[float, ...]
     ended_s: float
     stations: Mapping[str, Station]
+
+    @property
+    def refused_share(self) -> float:
+        """Of all requests."""
+        return len(self.refused) / (len(self.answers) + len(self.refused))
 
 
 class Simulation:

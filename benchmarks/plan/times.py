@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.plan.demand import Asked
+from services.denoiser import GUIDED_ROWS
 
-# the unconditional and the conditional row of one picture
-GUIDED_ROWS = 2
 # of a picture that stands for others
 USUAL_STEPS = 20
 

@@ -17,7 +17,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.contract import Conditioning, Contract, Kind, LatentProjection, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import (
+    PARTS,
+    Conditioning,
+    Contract,
+    Kind,
+    LatentProjection,
+    LatentSpace,
+    NoiseSchedule,
+    TensorSpec,
+)
 from components.folder import record_files, write_manifest
 from components.manifest import Manifest, Origin, Parity
 from components.reference import ComponentRef
@@ -28,6 +37,7 @@ from services.rollout.settings import RolloutSettings
 from services.rollout.start import begin
 from services.stage_args import StageArgs
 from services.stage_host import StageSettings
+from tests.bad_components import add_golden_cases
 from tests.services.cluster import Cluster, running
 from tests.services.places import BucketPlace, FolderPlace, PlaceLike, s3_client, with_variables
 
@@ -165,6 +175,16 @@ def record_of(live: LiveModel, **more: Any) -> LiveRecord:
     """What the rollout controller says where nothing but the live versions is there."""
     versions = {pin: live.contracts[kind] for kind, pin in live.pins.items()}
     return LiveRecord("first", live, versions | more.pop("versions", {}), **more)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy bundle with golden cases, without which nothing passes the gate."""
+    path = tmp_path_factory.mktemp("models") / "toy"
+    for kind in PARTS:
+        write_component(path / kind, kind)
+        add_golden_cases(path / kind)
+    return path
 
 
 def write_component(path: Path, kind: Kind) -> None:

@@ -14,15 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.contract import PARTS
 from pipeline.text_to_image import TextToImage
 from registry.gate.examine import GateSettings
 from registry.registry import Registry
 from registry.rollout import steps
 from registry.settings import RegistrySettings
-from tests.bad_components import add_golden_cases, other_weights
+from tests.bad_components import other_weights
 from tests.services.cluster import MOST_SECONDS, Application, Cluster, comes_true
-from tests.services.conftest import write_component
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -37,15 +35,6 @@ RESTS: dict[str, Any] = {
 DRAWN = ("text_encoder", "denoiser", "vae_decoder")
 MOST_HELD = 3
 ASKED: dict[str, Any] = {"prompt": "a red apple", "seed": 3, "steps": 4, "guidance": 4}
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "toy"
-    for kind in PARTS:
-        write_component(path / kind, kind)
-        add_golden_cases(path / kind)
-    return path
 
 
 @pytest.fixture(scope="module")

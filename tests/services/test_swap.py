@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from benchmarks.mlflow_server import mlflow_server
-from components.contract import PARTS, Kind
+from components.contract import Kind
 from components.errors import ComponentError
 from components.folder import read_manifest, record_files, write_manifest
 from components.manifest import GoldenCase
@@ -30,25 +30,14 @@ from registry.rollout import steps
 from registry.rollout.state import Canary, Shadow
 from registry.settings import RegistrySettings
 from services.messages import LiveRecord
-from tests.bad_components import BAD, add_golden_cases, other_weights
+from tests.bad_components import BAD, other_weights
 from tests.services.cluster import Application, Cluster, comes_true
-from tests.services.conftest import write_component
 
 pytestmark = pytest.mark.slow
 
 NAME = "toy.vae_decoder"
 GENERATIONS = "/v1/images/generations"
 HASTY = GateSettings(time_s=20)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy bundle with golden cases, without which nothing passes the gate."""
-    path = tmp_path_factory.mktemp("models") / "toy"
-    for kind in PARTS:
-        write_component(path / kind, kind)
-        add_golden_cases(path / kind)
-    return path
 
 
 @dataclass

@@ -34,6 +34,16 @@ class FileRecord(Record):
     sha256: Sha256
 
 
+class Edit(Record):
+    """A file that changed the model before it was exported: `scale` of a LoRA, `token` of a textual inversion."""
+
+    kind: Literal["lora", "textual_inversion", "image_prompt"]
+    file: str
+    sha256: Sha256
+    scale: float | None = None
+    token: str | None = None
+
+
 class Origin(Record):
     """Where a component came from: the model it was exported from and the versions that exported it."""
 
@@ -41,6 +51,7 @@ class Origin(Record):
     licence: str | None = None
     training_run: str | None = Field(None, description="the id of the run that trained it, where its training told")
     exporter: dict[str, str] = Field(description="package name to version")
+    edits: tuple[Edit, ...] = Field((), description="what was merged into the model's weights, in order")
 
 
 class Parity(Record):

@@ -8,8 +8,10 @@ import typer
 
 from components.errors import ComponentError
 from components.folder import ComponentFolder
+from exporters.adapter_files import Lora, TextualInversion
 from exporters.bundle import BundleOptions, export_bundle
 from exporters.component import summary
+from exporters.edits import Edits
 from exporters.errors import ExportError
 from runtime.errors import RuntimeFault
 
@@ -28,14 +30,31 @@ def main(
     source: Annotated[str | None, typer.Option(help="where the weights came from, for component.json")] = None,
     licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="what it draws best at, requests' default")] = None,
+    lora: Annotated[list[str], typer.Option(help="FILE[:SCALE] of a LoRA to merge, any number of them")] = [],  # noqa: B006
+    textual_inversion: Annotated[list[str], typer.Option(help="FILE[:TOKEN] of new words, any number")] = [],  # noqa: B006
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
-    options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance=guidance)
     try:
+        edits = Edits(tuple(map(_lora, lora)), tuple(map(_textual_inversion, textual_inversion)))
+        options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance=guidance, edits=edits)
         export_bundle(folder, out, options, _tell)
     except (ComponentError, ExportError, RuntimeFault) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def _lora(argument: str) -> Lora:
+    file, _, scale = argument.rpartition(":")
+    try:
+        return Lora.read(Path(file), float(scale))
+    except ValueError:
+        # a name with a colon of its own, or none
+        return Lora.read(Path(argument))
+
+
+def _textual_inversion(argument: str) -> TextualInversion:
+    file, _, token = argument.rpartition(":")
+    return TextualInversion.read(Path(file), token) if file else TextualInversion.read(Path(argument))
 
 
 def _tell(folder: ComponentFolder) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from components.reference import registered_name
 from exporters.checkpoint import Checkpoint
 from exporters.component import exporter_versions, require_replaceable, write_component
 from exporters.denoiser import denoiser
+from exporters.edits import EditedCheckpoint, Edits
 from exporters.errors import ExportError
 from exporters.network import Network
 from exporters.preview import fit_preview
@@ -30,7 +31,8 @@ class BundleOptions:
 
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
     `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
-    it made them. `guidance` is what the denoiser draws best at, the default of requests.
+    it made them. `guidance` is what the denoiser draws best at, the default of requests. `edits` are merged into the
+    weights before they are exported.
     """
 
     bundle: str
@@ -40,6 +42,7 @@ class BundleOptions:
     licence: str | None = None
     training_run: str | None = None
     guidance: float | None = None
+    edits: Edits = field(default_factory=Edits)
 
 
 def export_bundle(
@@ -57,7 +60,7 @@ def export_bundle(
     registered_name(options.bundle, Kind.DENOISER)
     for kind in PARTS:
         require_replaceable(out / kind)
-    checkpoint = Checkpoint.open(path)
+    checkpoint = EditedCheckpoint.of(Checkpoint.open(path), options.edits)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -78,7 +81,11 @@ def _export(
     tokenizer = tokenizer_json(checkpoint.tokenizer())
     source = checkpoint.path.absolute().name if options.source is None else options.source
     origin = Origin(
-        source=source, licence=options.licence, training_run=options.training_run, exporter=exporter_versions()
+        source=source,
+        licence=options.licence,
+        training_run=options.training_run,
+        exporter=exporter_versions(),
+        edits=options.edits.records,
     )
     space = options.bundle if options.latent_space is None else options.latent_space
     for network in _networks(checkpoint, space, options.guidance):

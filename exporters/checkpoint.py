@@ -21,7 +21,7 @@ _PARTS = {
     "vae": ("AutoencoderKL",),
 }
 _NETWORKS = ("text_encoder", "unet", "vae")
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def require_safetensors(path: Path, part: str) -> None:
         raise ExportError(f"{part}: no such folder in {path.absolute().name}")
     if any(folder.glob("*.safetensors")):
         return
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLED)
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED)
     if pickled:
         raise ExportError(
             f"{part}: {', '.join(pickled)} is a pickle, which can run code when it is read; convert it to safetensors"

@@ -1,6 +1,7 @@
 """A prompt's tokens: in chunks of what the text encoder reads at once, with marks and padding."""
 
 from collections.abc import Iterable, Sequence
+from itertools import count, takewhile
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from tokenizers import Encoding, Tokenizer
@@ -45,12 +46,13 @@ class PromptTokenizer:
         self._pad, self._pads_left = int(padding["pad_id"]), padding["direction"] == "left"
         self.limit = int(truncation["max_length"])
         self._comma = tokenizer.token_to_id(_COMMA)
+        self._vectors = _words_of_vectors(tokenizer)
         self._before, self._after = _marks(tokenizer)
         self.room = self.limit - len(self._before) - len(self._after)
 
     def encodings(self, text: str) -> list[Encoding]:
         """A text as the tokenizer itself cuts, marks and pads it, chunk by chunk; at least one."""
-        encoding = self._tokenizer.encode(text)
+        encoding = self._tokenizer.encode(self._spelled(text))
         return [encoding, *encoding.overflowing]
 
     def tokens(self, section: Section) -> list[Token]:
@@ -83,8 +85,19 @@ class PromptTokenizer:
         weights = [token.weight for token in chunk]
         return self._filled(weights, ones[: len(self._before)], ones[: len(self._after)], 1.0)
 
-    def _ids(self, text: str) -> list[int]:
+    def _spelled(self, text: str) -> str:
+        """The text with every word of several vectors spelled as its tokens, where it is one."""
+        for word, spelling in self._vectors.items():
+            if word in text and word in self._spellings(text):
+                text = text.replace(word, spelling)
+        return text
+
+    def _spellings(self, text: str) -> set[str]:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return {token for part in (encoding, *encoding.overflowing) for token in part.tokens}
+
+    def _ids(self, text: str) -> list[int]:
+        encoding = self._tokenizer.encode(self._spelled(text), add_special_tokens=False)
         parts = (encoding, *encoding.overflowing)
         return [id_ for part in parts for id_, own in zip(part.ids, part.attention_mask, strict=True) if own]
 
@@ -107,6 +120,17 @@ class PromptTokenizer:
         marked = before + own + after
         padding = [pad] * (self.limit - len(marked))
         return padding + marked if self._pads_left else marked + padding
+
+
+def _words_of_vectors(tokenizer: Tokenizer) -> dict[str, str]:
+    """The words of textual inversions that have several vectors, and the tokens of each, as diffusers names them."""
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    spelled = {}
+    for word in added:
+        more = takewhile(added.__contains__, (f"{word}_{number}" for number in count(1)))
+        if len(tokens := [word, *more]) > 1:
+            spelled[word] = " ".join(tokens)
+    return spelled
 
 
 def _marks(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

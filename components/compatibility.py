@@ -15,6 +15,9 @@ _LATENTS_HANDED_ON = (
     (Kind.VAE_ENCODER, "mean", Kind.VAE_DECODER, "latents"),
 )
 
+# a picture's tokens, of which the denoiser takes those of several pictures one after the other
+_IMAGE_PROMPT = (Kind.IMAGE_ENCODER, "image_prompt", Kind.DENOISER, "image_prompt")
+
 
 class _Difference(NamedTuple):
     """One thing on which two contracts differ; None on the side that lacks it."""
@@ -124,7 +127,7 @@ def _fixed(spec: TensorSpec) -> list[int | None]:
 def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
     pairs = [
         (given, taken, 1)
-        for gives, given, takes, taken in _LATENTS_HANDED_ON
+        for gives, given, takes, taken in (*_LATENTS_HANDED_ON, _IMAGE_PROMPT)
         if giver.kind == gives and taker.kind == takes
     ]
     if giver.kind == Kind.TEXT_ENCODER and taker.kind == Kind.DENOISER:

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     VAE_DECODER = "vae_decoder"
     VAE_ENCODER = "vae_encoder"
     PREVIEW_DECODER = "preview_decoder"
+    LORA = "lora"
+    IMAGE_ENCODER = "image_encoder"
 
 
 # what every bundle has one of
@@ -175,6 +177,17 @@ class LatentProjection(Record):
     bias: tuple[Coefficient, Coefficient, Coefficient]
 
 
+class Preprocessing(Record):
+    """How a picture becomes an image encoder's `pixels`: its shorter side resized to `side`, the middle square of it.
+
+    Values are 0..1 in RGB, less `mean`, over `std`.
+    """
+
+    side: int = Field(ge=1, le=MAX_LATENT_SIDE)
+    mean: tuple[Coefficient, Coefficient, Coefficient]
+    std: tuple[Coefficient, Coefficient, Coefficient]
+
+
 class Contract(Record):
     """All that other components and the pipeline may rely on."""
 
@@ -217,6 +230,7 @@ class Contract(Record):
     guidance: float | None = Field(
         None, ge=0, le=MAX_GUIDANCE, description="what a denoiser draws best at, for requests that name none"
     )
+    preprocessing: Preprocessing | None = Field(None, description="what an image encoder does to pictures first")
     preview: LatentProjection | None = Field(None, description="how a denoiser's latents look, for previews")
     skipped_layers: tuple[tuple[str, ...], ...] = Field(
         (),
@@ -397,6 +411,8 @@ _NEEDED = {
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
     Kind.PREVIEW_DECODER: ("inputs", "outputs", "latent_space"),
+    Kind.LORA: ("outputs",),
+    Kind.IMAGE_ENCODER: ("inputs", "outputs", "preprocessing"),
 }
 
 # what only a denoiser's contract says
@@ -418,4 +434,6 @@ _LATENTS: dict[Kind, tuple[str, ...]] = {
     Kind.VAE_DECODER: ("latents",),
     Kind.VAE_ENCODER: ("mean", "log_variance"),
     Kind.PREVIEW_DECODER: ("latents",),
+    Kind.LORA: (),
+    Kind.IMAGE_ENCODER: (),
 }

@@ -46,12 +46,21 @@ class Walk:
         return {field.name: getattr(self, field.name) for field in fields(Walk)}
 
 
+@dataclass(frozen=True, slots=True)
+class LoraChoice:
+    """A LoRA that a request draws with, by the name that it is served under, and how strongly."""
+
+    model: str
+    scale: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
     A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
+    `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none.
     """
 
     prompt: str
@@ -59,6 +68,8 @@ class ImageRequest(Walk):
     prompt_chunks: int = 1
     weighting: str = "none"
     clip_skip: int = 1
+    loras: tuple[LoraChoice, ...] = ()
+    image_prompt_scale: float | None = None
     n: int
     width: int
     height: int

@@ -13,6 +13,7 @@ from exporters.bundle import BundleOptions, export_bundle
 from exporters.component import summary
 from exporters.edits import Edits
 from exporters.errors import ExportError
+from exporters.image_prompt import ImagePromptAdapter
 from runtime.errors import RuntimeFault
 
 
@@ -31,12 +32,26 @@ def main(
     licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="what it draws best at, requests' default")] = None,
     lora: Annotated[list[str], typer.Option(help="FILE[:SCALE] of a LoRA to merge, any number of them")] = [],  # noqa: B006
+    lora_inputs: Annotated[bool, typer.Option(help="let each request bring LoRAs of its own")] = False,
+    image_prompt: Annotated[
+        Path | None, typer.Option(help="an IP-Adapter, so that requests may bring pictures")
+    ] = None,
     textual_inversion: Annotated[list[str], typer.Option(help="FILE[:TOKEN] of new words, any number")] = [],  # noqa: B006
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
     try:
         edits = Edits(tuple(map(_lora, lora)), tuple(map(_textual_inversion, textual_inversion)))
-        options = BundleOptions(bundle, weights.value, latent_space, source, licence, guidance=guidance, edits=edits)
+        options = BundleOptions(
+            bundle,
+            weights.value,
+            latent_space,
+            source,
+            licence,
+            guidance=guidance,
+            edits=edits,
+            lora_inputs=lora_inputs,
+            image_prompt=None if image_prompt is None else ImagePromptAdapter.read(image_prompt),
+        )
         export_bundle(folder, out, options, _tell)
     except (ComponentError, ExportError, RuntimeFault) as error:
         typer.echo(str(error), err=True)

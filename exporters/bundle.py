@@ -16,6 +16,7 @@ from exporters.component import exporter_versions, require_replaceable, write_co
 from exporters.denoiser import denoiser
 from exporters.edits import EditedCheckpoint, Edits
 from exporters.errors import ExportError
+from exporters.image_prompt import ImagePromptAdapter
 from exporters.network import Network
 from exporters.preview import fit_preview
 from exporters.storage import Weights
@@ -32,7 +33,8 @@ class BundleOptions:
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
     `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
     it made them. `guidance` is what the denoiser draws best at, the default of requests. `edits` are merged into the
-    weights before they are exported.
+    weights before they are exported. With `lora_inputs` every row of the denoiser may bring LoRAs of its own,
+    with `image_prompt` pictures.
     """
 
     bundle: str
@@ -43,6 +45,8 @@ class BundleOptions:
     training_run: str | None = None
     guidance: float | None = None
     edits: Edits = field(default_factory=Edits)
+    lora_inputs: bool = False
+    image_prompt: ImagePromptAdapter | None = None
 
 
 def export_bundle(
@@ -85,10 +89,10 @@ def _export(
         licence=options.licence,
         training_run=options.training_run,
         exporter=exporter_versions(),
-        edits=options.edits.records,
+        edits=(*options.edits.records, *(() if options.image_prompt is None else (options.image_prompt.edit,))),
     )
     space = options.bundle if options.latent_space is None else options.latent_space
-    for network in _networks(checkpoint, space, options.guidance):
+    for network in _networks(checkpoint, space, options):
         kind = network.contract.kind
         words = tokenizer if kind == Kind.TEXT_ENCODER else None
         on_component(write_component(network, partial / kind, options.weights, origin, words))
@@ -96,7 +100,7 @@ def _export(
         del network
 
 
-def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Iterator[Network]:
+def _networks(checkpoint: Checkpoint, space: str, options: BundleOptions) -> Iterator[Network]:
     try:
         vae = checkpoint.vae()
         latents = latent_space(vae, space)
@@ -106,7 +110,14 @@ def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Ite
         yield vae_encoder(vae, latents)
         del vae
         yield text_encoder(checkpoint)
-        yield denoiser(checkpoint, latents, preview, guidance)
+        yield denoiser(
+            checkpoint,
+            latents,
+            preview,
+            options.guidance,
+            lora_inputs=options.lora_inputs,
+            image_prompt=options.image_prompt,
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

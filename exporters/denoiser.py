@@ -1,7 +1,7 @@
 """The denoiser as a component: noisy latents, timesteps and conditioning to the prediction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -20,6 +20,8 @@ from components.contract import (
 )
 from exporters.checkpoint import Checkpoint
 from exporters.errors import ExportError
+from exporters.image_prompt import PROMPT, ImagePromptAdapter, add_image_prompt, image_prompt_specs
+from exporters.lora_inputs import add_loras, lora_input_specs
 from exporters.network import Network, trials
 from exporters.text_encoder import CONDITIONING, token_limit
 
@@ -28,15 +30,24 @@ _EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
 
 class _Denoiser(nn.Module):
-    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states."""
+    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states.
 
-    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str]) -> None:
+    What its layers take by themselves is kept in `within` while it runs.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str], within: dict[str, Tensor]) -> None:
         super().__init__()
         self.unet = unet
         self.beside = tuple(beside)
+        # not an attribute, which torch's tracer watches
+        self._enter: Callable[[dict[str, Tensor]], None] = within.update
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden_states: Tensor, *beside: Tensor) -> tuple[Tensor]:
         given = dict(zip(self.beside, beside, strict=True))
+        if PROMPT in given:
+            # of as many rows as the rest, also where it is left out
+            given[PROMPT] = given[PROMPT] + timestep[:, None, None] * 0
+        self._enter(given)
         if "image_channels" in given:
             latents = torch.cat([latents, given["image_channels"]], dim=1)
         embedded = None
@@ -57,11 +68,18 @@ def _embedded_guidance(guidance: Tensor, width: int) -> Tensor:
 
 
 def denoiser(
-    checkpoint: Checkpoint, space: LatentSpace, preview: LatentProjection, guidance: float | None = None
+    checkpoint: Checkpoint,
+    space: LatentSpace,
+    preview: LatentProjection,
+    guidance: float | None = None,
+    *,
+    lora_inputs: bool = False,
+    image_prompt: ImagePromptAdapter | None = None,
 ) -> Network:
     """Read the checkpoint's U-Net; every row has a timestep of its own.
 
-    `preview` is how the latents look, and `guidance` is what it draws best at.
+    `preview` is how the latents look, and `guidance` is what it draws best at. With `lora_inputs` every row may bring
+    LoRAs of its own, with `image_prompt` pictures.
 
     Raises:
         ExportError: the U-Net takes other latents than the VAE's, or conditioning that no stage hands over.
@@ -84,6 +102,13 @@ def denoiser(
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
     if embeds_guidance:
         beside.append(TensorSpec(name="guidance", dtype="float32", shape=("batch",)))
+    within: dict[str, Tensor] = {}
+    if image_prompt is not None:
+        beside += image_prompt_specs(unet)
+        add_image_prompt(unet, image_prompt, within)
+    if lora_inputs:
+        beside += lora_input_specs(unet)
+        add_loras(unet, within)
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
@@ -104,9 +129,10 @@ def denoiser(
         guidance=guidance,
         preview=preview,
     )
-    small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1)}
-    whole = {"height": height, "width": width, "tokens": tokens}
-    return Network(_Denoiser(unet, [spec.name for spec in beside]), contract, trials(small, whole))
+    more = {**({"rank": 2} if lora_inputs else {}), **({} if image_prompt is None else {"image_tokens": 2})}
+    small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1), **more}
+    whole = {"height": height, "width": width, "tokens": tokens, **more}
+    return Network(_Denoiser(unet, [spec.name for spec in beside], within), contract, trials(small, whole))
 
 
 def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[ImageChannels, ...]:

@@ -1,5 +1,6 @@
 """torch to ONNX: the graph of a network, made ready for ONNX Runtime's CPU kernels."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -49,11 +50,21 @@ def _trace(network: Network) -> torch.onnx.ONNXProgram:
         opset_version=OPSET,
         input_names=list(inputs),
         output_names=[spec.name for spec in network.contract.outputs],
-        dynamic_shapes=tuple(_open_dimensions(spec) for spec in network.contract.inputs),
+        dynamic_shapes=_dynamic_shapes(network),
         verbose=False,
     )
     assert program is not None, "dynamo gives a program"
     return program
+
+
+def _dynamic_shapes(network: Network) -> tuple[object, ...]:
+    """The open dimensions of every input, as torch wants them: what a module takes as *more is one tuple there."""
+    dimensions = tuple(_open_dimensions(spec) for spec in network.contract.inputs)
+    taken = [parameter.kind for parameter in inspect.signature(network.module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in taken:
+        return dimensions
+    named = taken.index(inspect.Parameter.VAR_POSITIONAL)
+    return dimensions if named == len(dimensions) else (*dimensions[:named], dimensions[named:])
 
 
 def _forget_origins(model: ir.Model) -> None:

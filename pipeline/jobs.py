@@ -1,7 +1,9 @@
 """From a checked request and its encoded texts and picture to one job for each picture."""
 
+from collections.abc import Mapping
+
 from components.contract import Contract, LatentSpace
-from components.messages import DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest, Walk
+from components.messages import Arrays, DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest, Walk
 from diffusion.latents import sample, to_model
 from diffusion.noise import noise as draw_noise
 from pipeline.rows import conditioned_rows
@@ -13,17 +15,18 @@ def denoise_jobs(
     contract: Contract,
     noise: FloatArray | None = None,
     image: EncodedImage | None = None,
+    adapted: Mapping[str, Arrays] | None = None,
 ) -> list[DenoiseJob]:
     """The jobs of a request's n pictures, each the one of its picture alone, for the denoiser of that contract.
 
     `encoded` holds `request.texts` in their order. `noise`, if given, starts every picture in place of its seed.
-    `image` is what the pictures start from, if they start from one.
+    `image` is what the pictures start from, if they start from one, `adapted` as `conditioned_rows` takes it.
     """
     space = contract.latent_space
     assert space is not None, "a denoiser's contract has a latent space"
     return [
         DenoiseJob(
-            rows=conditioned_rows(one, encoded, contract),
+            rows=conditioned_rows(one, encoded, contract, adapted),
             **one.parts(),
             height=request.height // space.downscale,
             width=request.width // space.downscale,

@@ -1,6 +1,7 @@
 """What a request may ask for: the defaults, the limits, and the one place that checks them."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +17,7 @@ from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
+from pipeline.loras import check_loras
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
 from pipeline.trajectories import Trajectories
@@ -61,6 +63,8 @@ class RequestRules(BaseModel):
     max_source_pixels: int = Field(
         16 * 1024 * 1024, ge=1, description="the most pixels of a picture or mask that a request brings"
     )
+    max_image_prompts: int = Field(4, ge=0, le=64, description="the most pictures that a request is to be like")
+    max_loras: int = Field(4, ge=0, le=64, description="the most LoRAs of one request")
 
     @model_validator(mode="after")
     def _defaults_are_within_limits(self) -> Self:
@@ -85,7 +89,8 @@ class RequestFields:
     None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
     default "torch", `eta` the sampler's own, `clip_skip` 1. The whole walk is guided, and not rescaled, unless the
     fields beside `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture
-    that it starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew.
+    that it starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew. `loras` is as
+    `check_loras` takes it. `image_prompts` counts the pictures that it is to be like.
     """
 
     prompt: str
@@ -111,14 +116,22 @@ class RequestFields:
     height: int | None = None
     image: tuple[int, int] | None = None
     mask: bool = False
+    loras: object = ()
+    image_prompts: int = 0
+    image_prompt_scale: float | None = None
 
 
 def check_request(
-    fields: RequestFields, contract: Contract, rules: RequestRules, most_clip_skip: int = 1
+    fields: RequestFields,
+    contract: Contract,
+    rules: RequestRules,
+    most_clip_skip: int = 1,
+    known_loras: Sequence[str] = (),
 ) -> ImageRequest:
     """Fill in the defaults and check every field, before anything is allocated.
 
-    `contract` is the denoiser's, `most_clip_skip` the text encoder's, which always has a last layer.
+    `contract` is the denoiser's, `most_clip_skip` the text encoder's, which always has a last layer. `known_loras` are
+    the LoRAs that a request may name.
 
     Raises:
         RequestError: a field is outside its limits.
@@ -155,6 +168,8 @@ def check_request(
         prompt_chunks=_prompt_chunks(contract, rules),
         weighting=weighting,
         clip_skip=clip_skip,
+        loras=check_loras(fields.loras, known_loras, rules.max_loras),
+        image_prompt_scale=_image_prompt_scale(fields, contract, rules),
         steps=steps,
         strength=strength,
         guidance=float(guidance),
@@ -173,6 +188,18 @@ def check_request(
         width=width,
         height=height,
     )
+
+
+def _image_prompt_scale(fields: RequestFields, contract: Contract, rules: RequestRules) -> float | None:
+    if fields.image_prompts == 0:
+        if fields.image_prompt_scale is not None:
+            raise refuse("image_prompt_scale", fields.image_prompt_scale, "left out without image_prompts")
+        return None
+    if not any(spec.name == "image_prompt" for spec in contract.inputs):
+        raise RequestError("image_prompts", "image_prompts: must be left out, as this bundle takes none")
+    if fields.image_prompts > rules.max_image_prompts:
+        raise refuse("image_prompts", f"{fields.image_prompts} pictures", f"at most {rules.max_image_prompts}")
+    return _share("image_prompt_scale", fields.image_prompt_scale, 1.0)
 
 
 def _weighting(fields: RequestFields, rules: RequestRules) -> str:

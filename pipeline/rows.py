@@ -1,5 +1,7 @@
 """What conditions each row of a picture: every array that the network takes beside latents and timestep."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from components.contract import Contract
@@ -8,14 +10,18 @@ from diffusion.guidance import Row
 from pipeline.track import guidance_of
 
 
-def conditioned_rows(request: ImageRequest, encoded: EncodedText, contract: Contract) -> dict[str, Arrays]:
+def conditioned_rows(
+    request: ImageRequest, encoded: EncodedText, contract: Contract, adapted: Mapping[str, Arrays] | None = None
+) -> dict[str, Arrays]:
     """The arrays [1, ...] of every row that a picture's guidance weighs, by the inputs of the denoiser's contract.
 
-    `encoded` holds `request.texts` in their order; a row without the prompt has the negative one.
+    `encoded` holds `request.texts` in their order; a row without the prompt has the negative one. `adapted` holds, by
+    row, what comes of the request beside its texts and may be left out.
     """
     beside = _beside_texts(request, contract)
+    extra = {} if adapted is None else adapted
     return {
-        row: {**encoded.row(0 if row == Row.POSITIVE else 1), **beside}
+        row: {**encoded.row(0 if row == Row.POSITIVE else 1), **beside, **extra.get(row, {})}
         for row in guidance_of(request, contract).weighed
     }
 

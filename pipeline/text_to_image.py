@@ -1,7 +1,7 @@
 """The whole chain in one process: a prompt becomes a picture."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -9,10 +9,13 @@ from PIL import Image
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import EncodedImage, FloatArray, ImageRequest
+from components.messages import Arrays, EncodedImage, FloatArray, ImageRequest
+from diffusion.guidance import Row
 from pipeline.bundle import open_bundle
 from pipeline.denoiser import Denoiser
+from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
+from pipeline.loras import LoraShelf
 from pipeline.request import RequestFields, RequestRules, check_request
 from pipeline.text_encoder import TextEncoder
 from pipeline.vae_decoder import VaeDecoder
@@ -44,29 +47,52 @@ class Options(TypedDict, total=False):
     subseed_strength: float
     width: int
     height: int
+    loras: Sequence[Mapping[str, object]]
+    image_prompt_scale: float
 
 
 class TextToImage:
     """Text encoder, denoiser and VAE decoder of one bundle; usable from any number of threads at once."""
 
-    def __init__(self, encoder: TextEncoder, denoiser: Denoiser, decoder: VaeDecoder, rules: RequestRules) -> None:
-        """Chain three stages that fit together; `load` checks that they do."""
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        denoiser: Denoiser,
+        decoder: VaeDecoder,
+        rules: RequestRules,
+        loras: LoraShelf | None = None,
+        image_encoder: ImageEncoder | None = None,
+    ) -> None:
+        """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`."""
         self._encoder = encoder
         self._denoiser = denoiser
         self._decoder = decoder
+        self._loras = loras
+        self._image_encoder = image_encoder
         self.rules = rules
 
     @classmethod
     def load(
-        cls, bundle: Path | str, settings: SessionSettings | None = None, rules: RequestRules | None = None
+        cls,
+        bundle: Path | str,
+        settings: SessionSettings | None = None,
+        rules: RequestRules | None = None,
+        loras: Mapping[str, Path] | None = None,
     ) -> "TextToImage":
         """Open a bundle folder; without `settings`, every core and the best provider that attaches.
+
+        `loras` are the component folders of what requests may name. Where there is an image encoder in the bundle,
+        requests may bring pictures to be like.
 
         Raises:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
-        return cls.of(open_bundle(Path(bundle), _KINDS), settings, rules)
+        shelved = {name: ComponentFolder.open(path) for name, path in ({} if loras is None else loras).items()}
+        for folder in shelved.values():
+            folder.verify()
+        more = (Kind.IMAGE_ENCODER,) if (Path(bundle) / Kind.IMAGE_ENCODER).is_dir() else ()
+        return cls.of(open_bundle(Path(bundle), (*_KINDS, *more)), settings, rules, shelved)
 
     @classmethod
     def of(
@@ -74,6 +100,7 @@ class TextToImage:
         folders: Mapping[Kind, ComponentFolder],
         settings: SessionSettings | None = None,
         rules: RequestRules | None = None,
+        loras: Mapping[str, ComponentFolder] | None = None,
     ) -> "TextToImage":
         """Open the components of checked folders, which may hold others too.
 
@@ -85,17 +112,28 @@ class TextToImage:
         """
         chosen = SessionSettings() if settings is None else settings
         one_thread = chosen if chosen.threads is not None else chosen.model_copy(update={"threads": 1})
+        denoiser = Denoiser(folders[Kind.DENOISER], chosen)
         return cls(
             TextEncoder(folders[Kind.TEXT_ENCODER], one_thread),
-            Denoiser(folders[Kind.DENOISER], chosen),
+            denoiser,
             VaeDecoder(folders[Kind.VAE_DECODER], chosen),
             RequestRules() if rules is None else rules,
+            LoraShelf(loras, denoiser.contract, one_thread) if loras else None,
+            ImageEncoder(folders[Kind.IMAGE_ENCODER], chosen) if Kind.IMAGE_ENCODER in folders else None,
         )
 
-    def generate(self, prompt: str, *, noise: FloatArray | None = None, **options: Unpack[Options]) -> Image.Image:
+    def generate(
+        self,
+        prompt: str,
+        *,
+        noise: FloatArray | None = None,
+        image_prompts: Sequence[Image.Image] = (),
+        **options: Unpack[Options],
+    ) -> Image.Image:
         """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
+        `image_prompts` are pictures to be like, by an IP-Adapter.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -103,7 +141,8 @@ class TextToImage:
         """
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
-        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise)
+        fields = RequestFields(prompt=prompt, image_prompts=len(image_prompts), **options)
+        return self.draw(self.check(fields), noise, image_prompts=image_prompts)
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.
@@ -111,12 +150,22 @@ class TextToImage:
         Raises:
             RequestError: a field is outside its limits.
         """
-        return check_request(fields, self._denoiser.contract, self.rules, self._encoder.contract.most_clip_skip)
+        return check_request(
+            fields,
+            self._denoiser.contract,
+            self.rules,
+            self._encoder.contract.most_clip_skip,
+            () if self._loras is None else self._loras.names,
+        )
 
     def draw(
-        self, request: ImageRequest, noise: FloatArray | None = None, image: EncodedImage | None = None
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        image_prompts: Sequence[Image.Image] = (),
     ) -> Image.Image:
-        """Draw the first picture of a checked request, from `image` if it brings one; `noise` as in `generate`.
+        """Draw the first picture of a checked request, from `image` if it brings one; the rest as in `generate`.
 
         Raises:
             RequestError: noise or image have another shape than the request says; no network has walked.
@@ -128,5 +177,14 @@ class TextToImage:
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image)[0]
+        adapted = self._adapted(request, image_prompts)
+        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, adapted)[0]
         return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])
+
+    def _adapted(self, request: ImageRequest, image_prompts: Sequence[Image.Image]) -> dict[str, Arrays]:
+        """What comes of a request beside its texts, by row."""
+        arrays = self._loras.arrays(request.loras) if self._loras is not None and request.loras else {}
+        if self._image_encoder is None or request.image_prompt_scale is None:
+            return dict.fromkeys(Row, arrays) if arrays else {}
+        scale, most = request.image_prompt_scale, self.rules.max_source_pixels
+        return {row: {**arrays, **own} for row, own in self._image_encoder.rows(image_prompts, scale, most).items()}

@@ -104,7 +104,7 @@ def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
 
 
 def test_a_bundle_is_whole_without_previews() -> None:
-    assert set(Kind) - set(PARTS) == {Kind.PREVIEW_DECODER}
+    assert set(Kind) - set(PARTS) == {Kind.PREVIEW_DECODER, Kind.LORA, Kind.IMAGE_ENCODER}
 
 
 @pytest.mark.parametrize("part", ["inputs", "outputs", "latent_space"])

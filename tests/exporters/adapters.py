@@ -31,7 +31,7 @@ def save_kohya(path: Path, unet: nn.Module, encoder: nn.Module, rank: int = 3, a
     }
     for name, pair in factors(encoder, ENCODERS, rank, seed=2).items():
         parts[f"lora_te_text_model_{name.replace('.', '_')}"] = pair
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (down, up) in parts.items():
         tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
         tensors[f"{name}.alpha"] = torch.tensor(alpha)
@@ -41,7 +41,7 @@ def save_kohya(path: Path, unet: nn.Module, encoder: nn.Module, rank: int = 3, a
 
 def save_peft(path: Path, unet: nn.Module, rank: int = 2, seed: int = 3) -> Path:
     """In the layout of diffusers' training scripts, of the U-Net's attentions alone."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (down, up) in factors(unet, PROJECTIONS, rank, seed).items():
         tensors |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
     save_file(tensors, path)

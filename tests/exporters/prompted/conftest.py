@@ -1,0 +1,95 @@
+"""One tiny checkpoint, exported once with everything that a request may bring beside its texts."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from components.contract import Kind
+from exporters.bundle import BundleOptions, export_bundle
+from exporters.image_encoder import export_image_encoder
+from exporters.image_prompt import ImagePromptAdapter
+from tests.exporters.adapters import rounded_to_half
+from tests.exporters.conftest import FAMILIES, tiny_pipeline
+
+# of the pictures that the image encoder takes
+SIDE = 16
+
+
+@pytest.fixture(scope="session")
+def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("prompted") / "sd1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny_pipeline(FAMILIES["sd1"]).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP image encoder, with its preprocessing."""
+    path: Path = tmp_path_factory.mktemp("vision") / "image_encoder"
+    torch.manual_seed(6)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIDE,
+        patch_size=4,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(path)
+    CLIPImageProcessor(size=SIDE, crop_size=SIDE).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_adapter(plain_checkpoint: Path) -> Path:
+    """An IP-Adapter of the plain kind, whose numbers weigh as much as the text's."""
+    unet = their_pipeline(plain_checkpoint).unet
+    generator = torch.Generator().manual_seed(7)
+    width = unet.config.cross_attention_dim
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    tensors = {
+        "image_proj.proj.weight": random(4 * width, 12),
+        "image_proj.proj.bias": random(4 * width),
+        "image_proj.norm.weight": random(width),
+        "image_proj.norm.bias": random(width),
+    }
+    crossing = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossing):
+        wide = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        for kind in ("k", "v"):
+            tensors[f"ip_adapter.{2 * number + 1}.to_{kind}_ip.weight"] = random(wide, width)
+    path = plain_checkpoint.parent / "ip-adapter.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def prompted(
+    plain_checkpoint: Path, vision: Path, image_adapter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The bundle."""
+    out = tmp_path_factory.mktemp("prompted_bundle") / "out"
+    adapter = ImagePromptAdapter.read(image_adapter)
+    export_bundle(plain_checkpoint, out, BundleOptions("prompted", lora_inputs=True, image_prompt=adapter))
+    export_image_encoder(vision, image_adapter, out / Kind.DENOISER, out / Kind.IMAGE_ENCODER)
+    return out
+
+
+def their_pipeline(checkpoint: Path) -> Any:
+    """The checkpoint in diffusers, of the weights that components hold."""
+    pipe = StableDiffusionPipeline.from_pretrained(checkpoint)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    pipe.set_progress_bar_config(disable=True)
+    return rounded_to_half(pipe)

@@ -9,6 +9,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL
 
+from training import adapter as adapter_stage
 from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
 from training import inpainting as inpainting_stage
@@ -26,6 +27,7 @@ from training.settings import (
     PREVIEW_DECODER,
     SMALL_DECODER,
     UPSCALER_VAE,
+    AdapterSettings,
     DenoiserSettings,
     InpaintingSettings,
     LoopSettings,
@@ -128,6 +130,16 @@ def inpainting(checkpoint: Base = BUNDLED, steps: Steps = None, threads: Threads
     settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
     pictures = picture_set.load(workspace() / "pictures")
     inpainting_stage.train(settings, checkpoint_folder.load(checkpoint), pictures, workspace() / "inpainting")
+
+
+@app.command()
+def adapter(checkpoint: Base = BUNDLED, steps: Steps = None, threads: Threads = 0) -> None:
+    """Train the edge adapter, or go on training it."""
+    _prepare(threads)
+    settings = AdapterSettings()
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures = picture_set.load(workspace() / "pictures")
+    adapter_stage.train(settings, checkpoint_folder.load(checkpoint), pictures, workspace() / "adapter")
 
 
 @app.command()

@@ -191,3 +191,22 @@ class UpscalerSettings(Settings):
     loop: LoopSettings = LoopSettings(
         steps=6_000, batch=8, learning_rate=1e-3, cooldown=4_000, compile=False, save_every=100, sample_every=1000
     )
+
+
+class AdapterSettings(Settings):
+    """The edge adapter of the bundled denoiser."""
+
+    blocks: int = Field(2, ge=1, description="residual blocks at each level")
+    moved: int = Field(3, ge=0, description="how often each picture is also turned, resized, moved and mirrored")
+    empty_chance: float = Field(0.3, ge=0, le=1, description="how often the caption is empty: then edges say it all")
+    timestep_power: float = Field(0.7, gt=0, description="as for the denoiser")
+    loop: LoopSettings = LoopSettings(
+        steps=2_000,
+        batch=32,
+        learning_rate=1e-3,
+        warmup=100,
+        cooldown=1_000,
+        compile=False,
+        save_every=50,
+        sample_every=500,
+    )

@@ -119,7 +119,7 @@ class _Timed(Session):
 def _feeds(session: Session) -> Feeds:
     rng = np.random.default_rng(0)
     sizes = {"batch": _ROWS, "height": _SIDE, "width": _SIDE}
-    sizes["tokens"] = max((array.tokens for array in session.contract.conditioning), default=1)
+    sizes["tokens"] = max(session.contract.token_limits, default=1)
     return {
         spec.name: rng.standard_normal([dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape], np.float32)
         for spec in session.contract.inputs

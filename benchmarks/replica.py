@@ -115,7 +115,7 @@ class FirstCome:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._denoise, request, encoded)
 
     def _denoise(self, request: ImageRequest, encoded: EncodedText) -> FloatArray:
-        [job] = denoise_jobs(request, encoded, self._stage.space)
+        [job] = denoise_jobs(request, encoded, self._stage.contract)
         return self._stage.denoise(job)
 
 
@@ -125,7 +125,9 @@ def made_up_text(contract: Contract, request: ImageRequest) -> EncodedText:
     texts = len(request.texts)
     return EncodedText(
         {
-            array.name: rng.standard_normal((texts, array.tokens, array.width), np.float32)
+            array.name: rng.standard_normal(
+                (texts, array.width) if array.tokens is None else (texts, array.tokens, array.width), np.float32
+            )
             for array in contract.conditioning
         },
         (False,) * texts,

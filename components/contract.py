@@ -39,11 +39,15 @@ PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
 
 class TensorSpec(Record):
-    """One input or output of a graph: a dimension is a number, or the name of one that callers choose."""
+    """One input or output of a graph: a dimension is a number, or the name of one that callers choose.
+
+    An `optional` input may be left out; zeros, and leaving it out, have no effect.
+    """
 
     name: str = Field(min_length=1)
     dtype: Literal["float16", "float32", "int64"]
     shape: tuple[Dimension, ...]
+    optional: bool = False
 
 
 class LatentSpace(Record):
@@ -61,11 +65,39 @@ class LatentSpace(Record):
 
 
 class Conditioning(Record):
-    """One array that a text encoder hands to the denoiser: [batch, tokens, width]."""
+    """One array that a text encoder hands to the denoiser: [batch, tokens, width], or [batch, width] of whole texts."""
 
     name: str = Field(min_length=1)
     width: int = Field(ge=1, le=MAX_WIDTH)
-    tokens: int = Field(ge=1, le=MAX_TOKENS, description="the most tokens of one prompt, start and end marks included")
+    tokens: int | None = Field(
+        ge=1,
+        le=MAX_TOKENS,
+        description="the most tokens of one prompt, start and end marks included; null: one vector for a whole text",
+    )
+
+
+class ImageChannels(Record):
+    """Channels that a denoiser looks at beside the latents, of their height and width.
+
+    `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
+    `image`: the likeliest latents of a picture, in the VAE's own scale. `depth`: a depth map, -1..1. `low_resolution`:
+    a picture in RGB, -1..1, with noise on it.
+    """
+
+    source: Literal["mask", "masked_image", "image", "depth", "low_resolution"]
+    channels: int = Field(ge=1, le=MAX_CHANNELS)
+
+
+# what a denoiser of SDXL's kind is told of the picture beside the text, in pixels but for the score, in its order
+TimeId = Literal[
+    "original_height",
+    "original_width",
+    "crop_top",
+    "crop_left",
+    "target_height",
+    "target_width",
+    "aesthetic_score",
+]
 
 
 class NoiseSchedule(Record):
@@ -159,6 +191,29 @@ class Contract(Record):
     latent_multiple: int = Field(
         1, ge=1, le=MAX_LATENT_SIDE, description="the height and width of latents must be multiples of it"
     )
+    image_channels: tuple[ImageChannels, ...] = Field(
+        (), description="what a denoiser's input `image_channels` holds, in this order"
+    )
+    time_ids: tuple[TimeId, ...] = Field((), description="what a denoiser's input `time_ids` holds, in this order")
+    noise_levels: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_TIMESTEPS,
+        description="a denoiser's input `noise_level` is below it: how much noise its low resolution picture has",
+    )
+    low_resolution_schedule: NoiseSchedule | None = Field(
+        None, description="by which noise is put on a low resolution picture"
+    )
+    embeds_guidance: bool = Field(
+        False, description="the denoiser has guidance within, by its input `guidance`, and needs no unconditional row"
+    )
+    image_guidance: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_GUIDANCE,
+        description="how strongly a denoiser that edits by instruction keeps to the picture, for requests that name "
+        "nothing; it takes three rows a picture",
+    )
     guidance: float | None = Field(
         None, ge=0, le=MAX_GUIDANCE, description="what a denoiser draws best at, for requests that name none"
     )
@@ -173,6 +228,21 @@ class Contract(Record):
     def most_clip_skip(self) -> int:
         """The largest clip_skip that a text encoder has outputs for; 1 is the last layer, which all have."""
         return 1 + len(self.skipped_layers)
+
+    @property
+    def token_limits(self) -> set[int]:
+        """The most tokens of one prompt, of every array that has tokens."""
+        return {array.tokens for array in self.conditioning if array.tokens is not None}
+
+    @property
+    def required_inputs(self) -> set[str]:
+        """The names of the inputs that cannot be left out."""
+        return {spec.name for spec in self.inputs if not spec.optional}
+
+    @property
+    def inputs_beside_latents(self) -> set[str]:
+        """The inputs that parts of the contract other than its conditioning speak of."""
+        return {name for name, (said, _) in self._shapes_beside_latents().items() if said}
 
     def conditioning_outputs(self, clip_skip: int) -> dict[str, str]:
         """A text encoder's output for each array of conditioning by its name, `clip_skip` within `most_clip_skip`."""
@@ -208,6 +278,35 @@ class Contract(Record):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{part}: {', '.join(twice)} is there more than once")
         return self
+
+    @model_validator(mode="after")
+    def _takes_what_its_parts_say(self) -> Self:
+        inputs = {spec.name: spec for spec in self.inputs}
+        for name, (said, shape) in self._shapes_beside_latents().items():
+            if name not in inputs:
+                if said:
+                    raise ValueError(f"inputs: {name} is missing, and the contract says what is in it")
+                continue
+            if not said:
+                raise ValueError(f"inputs: {name} is there, and the contract does not say what is in it")
+            found = inputs[name].shape
+            if len(found) != len(shape) or any(
+                isinstance(dim, int) and dim != size for dim, size in zip(shape, found, strict=True)
+            ):
+                raise ValueError(f"{name}: has shape {shape_text(found)}, must be {shape_text(shape)}")
+        if (self.noise_levels is None) != (self.low_resolution_schedule is None):
+            raise ValueError("noise_levels, low_resolution_schedule: one without the other")
+        return self
+
+    def _shapes_beside_latents(self) -> dict[str, tuple[bool, tuple[Dimension, ...]]]:
+        """The inputs that parts of a contract speak of: whether they do, and the shape that follows."""
+        channels = sum(part.channels for part in self.image_channels)
+        return {
+            "image_channels": (channels > 0, ("batch", channels, "height", "width")),
+            "time_ids": (bool(self.time_ids), ("batch", len(self.time_ids))),
+            "noise_level": (self.noise_levels is not None, ("batch",)),
+            "guidance": (self.embeds_guidance, ("batch",)),
+        }
 
     @model_validator(mode="after")
     def _gives_latents_the_channels_of_their_space(self) -> Self:
@@ -267,9 +366,11 @@ class Contract(Record):
             return self
         if self.guidance is not None:
             raise ValueError(f"guidance={self.guidance:g}: must be null, as a {self.kind} is no denoiser")
-        for part in ("flow_schedule", "preview"):
-            if getattr(self, part) is not None:
-                raise ValueError(f"{part}: must be null, as a {self.kind} is no denoiser")
+        for part in _DENOISERS_OWN:
+            default = Contract.model_fields[part].default
+            if getattr(self, part) != default:
+                nothing = "null" if default is None else "false" if default is False else "empty"
+                raise ValueError(f"{part}: must be {nothing}, as a {self.kind} is no denoiser")
         return self
 
     @model_validator(mode="after")
@@ -297,6 +398,18 @@ _NEEDED = {
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
     Kind.PREVIEW_DECODER: ("inputs", "outputs", "latent_space"),
 }
+
+# what only a denoiser's contract says
+_DENOISERS_OWN = (
+    "flow_schedule",
+    "preview",
+    "image_channels",
+    "time_ids",
+    "noise_levels",
+    "low_resolution_schedule",
+    "embeds_guidance",
+    "image_guidance",
+)
 
 # the arrays [batch, channels, height, width] of the latent space, by the names that the pipeline knows them by
 _LATENTS: dict[Kind, tuple[str, ...]] = {

@@ -81,7 +81,7 @@ class ImageRequest(Walk):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedText:
-    """Conditioning of several texts: arrays by name, each [texts, tokens, width], and which text was cut off.
+    """Conditioning of several texts: arrays by name, each [texts, ...], and which text was cut off.
 
     `tokens` counts those of each text that were read, without marks and padding; empty where nobody counted. `cached`
     counts the texts that had been encoded before.
@@ -93,7 +93,7 @@ class EncodedText:
     cached: int = 0
 
     def row(self, index: int) -> Arrays:
-        """The conditioning of one text, each array [1, tokens, width]."""
+        """The conditioning of one text, each array [1, ...]."""
         return {name: array[index : index + 1] for name, array in self.arrays.items()}
 
 
@@ -101,15 +101,15 @@ class EncodedText:
 class DenoiseJob(Walk):
     """One picture for the denoiser: what to draw and how to walk there.
 
-    Conditioning arrays are [1, tokens, width]; `negative` is None where guidance is 1. `height` and `width` are those
-    of the latents. `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise.
-    `image_latents`, of that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise;
-    None starts from noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the
-    picture's latents stay; with one a walk of strength 1 starts from noise alone.
+    `rows` holds, by the names of `diffusion.guidance.Row`, what the network is given beside the latents and the
+    timestep: arrays [1, ...] by the names of the contract's inputs. `height` and `width` are those of the latents.
+    `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise. `image_latents`, of
+    that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise; None starts from
+    noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the picture's latents
+    stay; with one a walk of strength 1 starts from noise alone.
     """
 
-    conditioning: Arrays
-    negative: Arrays | None
+    rows: Mapping[str, Arrays]
     height: int
     width: int
     noise: FloatArray | None = None

@@ -1,12 +1,26 @@
 """Classifier-free guidance: how the unconditional and the conditional prediction become one, and at which steps."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
 from diffusion.arrays import Array, PerRow, per_row
 from diffusion.errors import DiffusionError, require_between
+
+
+class Row(StrEnum):
+    """What a row of a picture is conditioned on."""
+
+    NEGATIVE = "negative"
+    IMAGE = "image"
+    POSITIVE = "positive"
+
+
+# where nothing is weighed
+_ALONE = (Row.POSITIVE,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +30,11 @@ class Guidance:
     `scale`: 0 ignores the prompt, 1 takes the conditional prediction alone. `rescale`: the share phi, 0..1, of the
     deviation that guidance adds and that is taken back. `start` and `end`: the part of sampling that is guided, as
     fractions, 0 <= start < end <= 1. `agreement`: the cosine similarity, over 0 and up to 1, of the two predictions
-    from which on the rest of the walk takes the conditional one alone; None: never.
+    from which on the rest of the walk takes the conditional one alone; None: never. `image_scale`: how strongly it
+    keeps to the picture that an instruction edits, with a third row that has the picture and no text; None: there is
+    no such row.
     Raises DiffusionError naming the field as requests do: guidance, guidance_rescale, guidance_start, guidance_end,
-    adaptive_guidance.
+    adaptive_guidance, image_guidance.
     """
 
     scale: float
@@ -26,6 +42,7 @@ class Guidance:
     start: float = 0.0
     end: float = 1.0
     agreement: float | None = None
+    image_scale: float | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -38,25 +55,42 @@ class Guidance:
             raise DiffusionError("guidance_start", self.start, f"less than guidance_end, {self.end:g}")
         if self.agreement is not None and not 0 < self.agreement <= 1:
             raise DiffusionError("adaptive_guidance", self.agreement, "over 0 and at most 1")
+        if self.image_scale is not None and not (math.isfinite(self.image_scale) and self.image_scale >= 0):
+            raise DiffusionError("image_guidance", self.image_scale, "a finite number, at least 0")
+
+    @property
+    def weighed(self) -> tuple[Row, ...]:
+        """The rows of a step that is guided, in the order of a run."""
+        if self.scale == 1 and self.image_scale is None:
+            return _ALONE
+        return (Row.NEGATIVE, Row.POSITIVE) if self.image_scale is None else (Row.NEGATIVE, Row.IMAGE, Row.POSITIVE)
+
+    def rows(self, step: int, steps: int) -> tuple[Row, ...]:
+        """The rows of step `step`, 0..steps - 1: those that it weighs, or the conditional one alone."""
+        return self.weighed if self.guides(step, steps) else _ALONE
 
     def guides(self, step: int, steps: int) -> bool:
         """Say whether step `step`, 0..steps - 1, is guided; where not, the conditional row runs alone.
 
         Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with the interval in fractions of sampling
         instead of noise levels: a step lies at step / steps, where it begins, and start <= step / steps < end. So
-        start 0 holds the first step, end 1 the last, and intervals that meet share none. At scale 1 no step is guided.
-        An interval narrower than a step may hold none.
+        start 0 holds the first step, end 1 the last, and intervals that meet share none. At scale 1 no step is guided,
+        unless a picture is kept to. An interval narrower than a step may hold none.
         """
-        return self.scale != 1 and self.start <= step / steps < self.end
+        return len(self.weighed) > 1 and self.start <= step / steps < self.end
 
-    def combine(self, uncond: Array, cond: Array) -> Array:
-        """Guide and rescale the predictions [B, ...] of a step that is guided; float32."""
-        guided = guide(uncond, cond, self.scale)
+    def combine(self, rows: Mapping[Row, Array]) -> Array:
+        """Guide and rescale the predictions [B, ...] of a step that is guided, by their rows; float32."""
+        uncond, cond = rows[Row.NEGATIVE], rows[Row.POSITIVE]
+        if self.image_scale is None:
+            guided = guide(uncond, cond, self.scale)
+        else:
+            guided = guide_edit(uncond, rows[Row.IMAGE], cond, self.scale, self.image_scale)
         return guided if self.rescale == 0 else rescale(guided, cond, self.rescale)
 
-    def agrees(self, uncond: Array, cond: Array) -> bool:
-        """Say whether one row's predictions [1, ...] are so alike that the walk needs the unconditional no more."""
-        return self.agreement is not None and agree(uncond, cond) >= self.agreement
+    def agrees(self, rows: Mapping[Row, Array]) -> bool:
+        """Say whether a guided step's predictions [1, ...] are so alike that the conditional one alone will do."""
+        return self.agreement is not None and agree(rows[Row.NEGATIVE], rows[Row.POSITIVE]) >= self.agreement
 
 
 def guide(uncond: Array, cond: Array, scale: PerRow) -> Array:
@@ -68,6 +102,16 @@ def guide(uncond: Array, cond: Array, scale: PerRow) -> Array:
     a caller saves the unconditional row altogether.
     """
     return uncond + per_row("scale", scale, uncond) * (cond - uncond)
+
+
+def guide_edit(uncond: Array, image: Array, cond: Array, scale: float, image_scale: float) -> Array:
+    """Push from no condition towards the picture, and from the picture alone towards picture and instruction.
+
+    uncond + scale * (cond - image) + image_scale * (image - uncond): Brooks et al. 2023, "InstructPix2Pix", equation 3.
+    All three are [B, ...] float32.
+    """
+    guided: Array = uncond + np.float32(scale) * (cond - image) + np.float32(image_scale) * (image - uncond)
+    return guided
 
 
 def rescale(guided: Array, cond: Array, phi: float) -> Array:

@@ -6,10 +6,11 @@ from itertools import count
 
 import numpy as np
 
-from components.contract import Kind
+from components.contract import Kind, shape_text
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
+from diffusion.guidance import Guidance
 from diffusion.inpainting import inpaint
 from diffusion.noise import NoiseSource, noise, slerp
 from diffusion.preview import project
@@ -54,24 +55,24 @@ class Denoiser:
 
         Raises:
             RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
-                is none of this network's, the noise, image latents, mask, conditioning or snapshot has another shape
-                than the job and the contract say, there is a mask or a strength under 1 without image latents, or
-                guidance, strength, noise or seed are outside their limits.
+                is none of this network's, the noise, image latents, mask, a row or the snapshot has another shape
+                than the job and the contract say, a row is missing or none that guidance weighs, there is a mask or a
+                strength under 1 without image latents, or guidance, strength, noise or seed are outside their limits.
         """
         self._check_size(job)
         size = (job.height, job.width)
         trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, size, strength=job.strength)
         shape = (1, self.space.channels, *size)
-        conditioning = self._conditioning(job)
         _check_image(job, shape)
         try:
+            guidance = guidance_of(job, self.contract)
+            self._check_rows(job, guidance)
             row = find_sampler(job.sampler)
             sampler = _start(job, row, trajectory, shape)
-            guidance = guidance_of(job)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
         prediction = self._trajectories.prediction
-        track = Track(sampler, trajectory.steps, prediction, conditioning, guidance, row.wide_answers)
+        track = Track(sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers)
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):
                 raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")
@@ -127,25 +128,34 @@ class Denoiser:
             if side % multiple:
                 raise refuse(field, side, f"a multiple of {multiple}")
 
-    def _conditioning(self, job: DenoiseJob) -> tuple[Arrays, ...]:
-        negative = job.negative
-        if (negative is None) != (job.guidance == 1):
-            raise refuse("guidance", job.guidance, "1 without a negative conditioning, another number with one")
-        self._check_conditioning("conditioning", job.conditioning)
-        if negative is None:
-            return (job.conditioning,)
-        self._check_conditioning("negative", negative)
-        if any(negative[name].shape != array.shape for name, array in job.conditioning.items()):
-            raise refuse("negative", "another token count", "of the conditioning's shape")
-        return negative, job.conditioning
+    def _check_rows(self, job: DenoiseJob, guidance: Guidance) -> None:
+        if set(job.rows) != set(guidance.weighed):
+            rows = ", ".join(guidance.weighed)
+            raise refuse("rows", ", ".join(sorted(job.rows)), f"{rows} at guidance {guidance.scale:g}")
+        for name, arrays in job.rows.items():
+            self._check_row(name, arrays)
+        first, *others = job.rows.values()
+        for other in others:
+            if any(other[name].shape != array.shape for name, array in first.items()):
+                raise refuse("rows", "rows of several shapes", "of one")
 
-    def _check_conditioning(self, field: str, arrays: Arrays) -> None:
-        wanted = {array.name: array.width for array in self.contract.conditioning}
-        found = {name: array.shape[-1] for name, array in arrays.items()}
-        if found != wanted or any(array.ndim != 3 or array.shape[0] != 1 for array in arrays.values()):
-            shapes = {name: list(array.shape) for name, array in arrays.items()}
-            limit = ", ".join(f"{name} [1, tokens, {width}]" for name, width in wanted.items())
-            raise refuse(field, shapes, limit)
+    def _check_row(self, row: str, arrays: Arrays) -> None:
+        wanted = {spec.name: spec for spec in self.contract.inputs if spec.name not in _INTERFACE.inputs}
+        found = {name: array for name, array in arrays.items() if name in wanted}
+        if len(found) != len(arrays) or not self.contract.required_inputs <= {*found, *_INTERFACE.inputs}:
+            raise refuse(row, ", ".join(sorted(arrays)), ", ".join(sorted(wanted)))
+        for name, array in found.items():
+            # of one row, whatever the contract calls that dimension
+            shape = (1, *wanted[name].shape[1:])
+            fits = array.ndim == len(shape) and all(
+                isinstance(dim, str) or dim == size for dim, size in zip(shape, array.shape, strict=True)
+            )
+            if not fits or array.dtype != wanted[name].dtype:
+                raise refuse(
+                    row,
+                    f"{name} {array.dtype} {list(array.shape)}",
+                    f"{wanted[name].dtype} {shape_text(shape)}",
+                )
 
 
 def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:

@@ -1,27 +1,29 @@
 """From a checked request and its encoded texts and picture to one job for each picture."""
 
-from components.contract import LatentSpace
+from components.contract import Contract, LatentSpace
 from components.messages import DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest, Walk
 from diffusion.latents import sample, to_model
 from diffusion.noise import noise as draw_noise
+from pipeline.rows import conditioned_rows
 
 
 def denoise_jobs(
     request: ImageRequest,
     encoded: EncodedText,
-    space: LatentSpace,
+    contract: Contract,
     noise: FloatArray | None = None,
     image: EncodedImage | None = None,
 ) -> list[DenoiseJob]:
-    """The jobs of a request's n pictures, each the one of its picture alone.
+    """The jobs of a request's n pictures, each the one of its picture alone, for the denoiser of that contract.
 
     `encoded` holds `request.texts` in their order. `noise`, if given, starts every picture in place of its seed.
     `image` is what the pictures start from, if they start from one.
     """
+    space = contract.latent_space
+    assert space is not None, "a denoiser's contract has a latent space"
     return [
         DenoiseJob(
-            conditioning=encoded.row(0),
-            negative=None if len(request.texts) == 1 else encoded.row(1),
+            rows=conditioned_rows(one, encoded, contract),
             **one.parts(),
             height=request.height // space.downscale,
             width=request.width // space.downscale,

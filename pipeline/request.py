@@ -184,8 +184,8 @@ def _weighting(fields: RequestFields, rules: RequestRules) -> str:
 
 def _prompt_chunks(contract: Contract, rules: RequestRules) -> int:
     # a network of a fixed number of tokens takes one part only
-    widths = {array.name for array in contract.conditioning}
-    fixed = any(spec.name in widths and isinstance(spec.shape[1], int) for spec in contract.inputs)
+    texts = {array.name for array in contract.conditioning if array.tokens is not None}
+    fixed = any(spec.name in texts and isinstance(spec.shape[1], int) for spec in contract.inputs)
     return 1 if fixed else rules.max_prompt_chunks
 
 

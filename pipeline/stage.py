@@ -11,7 +11,10 @@ from runtime.settings import SessionSettings
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What a stage calls its component's inputs and outputs; conditioning arrays come on top, under their own names."""
+    """What a stage calls its component's inputs and outputs.
+
+    What conditions a denoiser comes on top, under the names that its contract speaks of, and a text encoder's outputs.
+    """
 
     kind: Kind
     inputs: frozenset[str]
@@ -33,8 +36,8 @@ def open_session(folder: ComponentFolder, settings: SessionSettings, interface: 
     if interface.kind == Kind.TEXT_ENCODER:
         outputs = outputs | conditioning.union(*contract.skipped_layers)
     else:
-        inputs = inputs | conditioning
-    _check_names(contract, "inputs", {spec.name for spec in contract.inputs}, inputs)
+        inputs = inputs | conditioning | contract.inputs_beside_latents
+    _check_names(contract, "inputs", contract.required_inputs, inputs)
     _check_names(contract, "outputs", {spec.name for spec in contract.outputs}, outputs)
     return Session.open(folder, settings)
 

@@ -116,7 +116,7 @@ def _tokenizer(folder: ComponentFolder) -> Tokenizer:
     except Exception as error:
         # the package raises nothing more particular
         raise ComponentError(f"{folder.path.name}: {TOKENIZER_NAME} is no tokenizer: {error}") from error
-    limits = {array.tokens for array in folder.manifest.contract.conditioning}
+    limits = folder.manifest.contract.token_limits
     cut, padded = (
         None if part is None else part[key]
         for part, key in ((tokenizer.truncation, "max_length"), (tokenizer.padding, "length"))

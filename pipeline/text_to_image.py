@@ -55,7 +55,6 @@ class TextToImage:
         self._denoiser = denoiser
         self._decoder = decoder
         self.rules = rules
-        self._space = decoder.space
 
     @classmethod
     def load(
@@ -129,5 +128,5 @@ class TextToImage:
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        job = denoise_jobs(request, encoded, self._space, noise, image)[0]
+        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image)[0]
         return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])

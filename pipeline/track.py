@@ -1,26 +1,29 @@
 """One picture on its way from noise to latents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TypeAlias, cast
 
 import numpy as np
 
+from components.contract import Contract
 from components.messages import Arrays, FloatArray, Snapshot, Walk
-from diffusion.guidance import Guidance
+from diffusion.guidance import Guidance, Row
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
 from diffusion.trajectory import Step
+
+_ALONE = (Row.POSITIVE,)
 
 Signature: TypeAlias = tuple[tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
 
 
 class Track:
-    """A sampler with its conditioning and guidance: what to ask the network, and what to make of the answer.
+    """A sampler with its rows and guidance: what to ask the network, and what to make of the answer.
 
-    `Denoiser.begin` makes it and `Denoiser.advance` moves it; one thread at a time. Tracks of one `signature`, latent
-    shape and conditioning shapes, can share a run. `evaluation` counts the evaluations that were answered, of
-    `evaluations` altogether.
+    `Denoiser.begin` makes it and `Denoiser.advance` moves it; one thread at a time. Tracks of one `signature`, the
+    shapes of latents and of what conditions a row, can share a run. `evaluation` counts the evaluations that were
+    answered, of `evaluations` altogether.
     """
 
     def __init__(
@@ -28,26 +31,24 @@ class Track:
         sampler: Sampler,
         steps: Sequence[Step],
         prediction: Prediction,
-        conditioning: Sequence[Arrays],
+        rows: Mapping[str, Arrays],
         guidance: Guidance,
         wide_answers: bool = False,
     ) -> None:
         """Start the sampler, which walks `steps`; `wide_answers` as its row of the table says.
 
-        `conditioning` is the prompt's, arrays [1, tokens, width], and before it the negative prompt's where guidance
-        may weigh the two.
+        `rows` holds what conditions each row that guidance may weigh, arrays [1, ...] by the network's inputs.
         """
         self._sampler = sampler
         # a step of two queries is one step: guidance must not change within it
         self._step_of = [index for index, step in enumerate(steps) for _ in range(1 if step.second is None else 2)]
         self._steps = len(steps)
         self._prediction = prediction
-        self._alone = conditioning[-1]
-        self._both = None if len(conditioning) == 1 else _joined(*conditioning)
         self._guidance = guidance
-        # how many evaluations from each one on are guided, and none at the end
-        guided = [guidance.guides(step, self._steps) for step in self._step_of]
-        self._guided_from = [*accumulate(reversed(guided), initial=0)][::-1]
+        self._rows_at = [guidance.rows(step, self._steps) for step in self._step_of]
+        self._arrays = {names: _joined([rows[name] for name in names]) for names in {_ALONE, *self._rows_at}}
+        # how many rows the evaluations from each one on take, and none at the end
+        self._rows_from = [*accumulate(map(len, reversed(self._rows_at)), initial=0)][::-1]
         self._wide_answers = wide_answers
         self._agreed = False
         self._evaluation = 0
@@ -56,7 +57,7 @@ class Track:
         self._query: Query | None = next(sampler)
         self.signature: Signature = (
             self._query.latents.shape[1:],
-            tuple(sorted((name, array.shape[1:]) for name, array in self._alone.items())),
+            tuple(sorted((name, array.shape[1:]) for name, array in rows[Row.POSITIVE].items())),
         )
 
     @property
@@ -98,19 +99,18 @@ class Track:
 
     @property
     def rows(self) -> int:
-        """The rows of the next run: the unconditional and the conditional one, or outside guidance the latter alone."""
-        return 2 if self._guided else 1
+        """How many rows the next run has of it: those that guidance weighs, or the conditional one alone."""
+        return len(self._row_names)
 
     @property
     def rows_to_come(self) -> int:
         """The rows of all runs still to come, as far as can be known: adaptive guidance may save some."""
-        alone = self.evaluations - self._evaluation
-        return alone if self._both is None or self._agreed else alone + self._guided_from[self._evaluation]
+        return self.evaluations - self._evaluation if self._agreed else self._rows_from[self._evaluation]
 
     @property
     def conditioning(self) -> Arrays:
-        """What conditions the next run, arrays [rows, tokens, width]."""
-        return self._both if self._guided and self._both is not None else self._alone
+        """What conditions the next run, arrays [rows, ...]."""
+        return self._arrays[self._row_names]
 
     @property
     def estimate(self) -> FloatArray | None:
@@ -125,15 +125,15 @@ class Track:
     def network_input(self) -> FloatArray:
         """The latents as the network expects them, [rows, channels, height, width]."""
         scaled = self._prediction.network_input(self.query.latents, self.query.sigma)
-        return np.concatenate([scaled, scaled]) if self._guided else scaled
+        return scaled if self.rows == 1 else np.concatenate([scaled] * self.rows)
 
     def answer(self, prediction: FloatArray) -> None:
         """Hand the sampler what the network predicted for this track's rows."""
         output = prediction
-        if self._guided:
-            uncond, cond = prediction[:1], prediction[1:]
-            output = self._guidance.combine(uncond, cond)
-            self._agreed = self._guidance.agrees(uncond, cond)
+        if self.rows > 1:
+            by_row = {name: prediction[row : row + 1] for row, name in enumerate(self._row_names)}
+            output = self._guidance.combine(by_row)
+            self._agreed = self._guidance.agrees(by_row)
         query = self.query
         latents = cast(FloatArray, query.latents.astype(np.float64)) if self._wide_answers else query.latents
         self._send(self._prediction.denoised(output, latents, query.sigma))
@@ -147,10 +147,8 @@ class Track:
         self._agreed = snapshot.agreed
 
     @property
-    def _guided(self) -> bool:
-        if self._both is None or self._agreed or self.done:
-            return False
-        return self._guidance.guides(self._step_of[self.evaluation], self._steps)
+    def _row_names(self) -> tuple[Row, ...]:
+        return _ALONE if self._agreed or self.done else self._rows_at[self.evaluation]
 
     def _send(self, estimate: FloatArray) -> None:
         try:
@@ -161,14 +159,14 @@ class Track:
         self._evaluation += 1
 
 
-def guidance_of(walk: Walk) -> Guidance:
-    """A walk's guidance in the terms of the mathematics.
+def guidance_of(walk: Walk, contract: Contract) -> Guidance:
+    """A walk's guidance in the terms of the mathematics; none where the denoiser of the contract has it within.
 
     Raises:
         DiffusionError: a part of it is outside its limits.
     """
     return Guidance(
-        scale=walk.guidance,
+        scale=1.0 if contract.embeds_guidance else walk.guidance,
         rescale=walk.guidance_rescale,
         start=walk.guidance_start,
         end=walk.guidance_end,
@@ -176,5 +174,6 @@ def guidance_of(walk: Walk) -> Guidance:
     )
 
 
-def _joined(negative: Arrays, positive: Arrays) -> Arrays:
-    return {name: np.concatenate([negative[name], array]) for name, array in positive.items()}
+def _joined(rows: Sequence[Arrays]) -> Arrays:
+    # one row alone is fed as it is: no copy
+    return rows[0] if len(rows) == 1 else {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

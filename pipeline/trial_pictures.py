@@ -34,7 +34,7 @@ def prompt_latents(encoder: TextEncoder, denoiser: Denoiser, steps: int) -> Iter
     for seed, prompt in enumerate(PROMPTS):
         fields = RequestFields(prompt=prompt, seed=seed, steps=min(steps, contract.num_train_timesteps or 1))
         request = check_request(fields, contract, rules)
-        [job] = denoise_jobs(request, encoder.encode(request.texts), denoiser.space)
+        [job] = denoise_jobs(request, encoder.encode(request.texts), denoiser.contract)
         latents = denoiser.denoise(job)
         if not np.isfinite(latents).all():
             raise RuntimeFault(f"the latents of prompt {seed + 1} are not finite")

@@ -25,13 +25,13 @@ _PICTURES = ("prediction", "pixels", "mean", "log_variance")
 def feed_differences(feeds: Feeds, contract: Contract) -> list[str]:
     """Every way in which `feeds` breaks the contract's inputs, in words; an empty list means that they can run."""
     specs = {spec.name: spec for spec in contract.inputs}
-    found = [f"input {name}: missing" for name in sorted(specs.keys() - feeds.keys())]
+    found = [f"input {name}: missing" for name in sorted(contract.required_inputs - feeds.keys())]
     found += [f"input {name}: unknown" for name in sorted(feeds.keys() - specs.keys())]
     if found:
         return found
-    for name, spec in specs.items():
-        found += _array_differences(feeds[name], spec)
-    if not found and len(batches := {feeds[name].shape[0] for name, spec in specs.items() if spec.shape}) > 1:
+    for name, array in feeds.items():
+        found += _array_differences(array, specs[name])
+    if not found and len(batches := {array.shape[0] for name, array in feeds.items() if specs[name].shape}) > 1:
         found = [f"inputs of {' and '.join(map(str, sorted(batches)))} rows in one run"]
     return found
 
@@ -49,23 +49,24 @@ def output_differences(feeds: Feeds, outputs: Feeds, contract: Contract) -> list
 
 
 def zero_feeds(contract: Contract) -> dict[str, npt.NDArray[Any]]:
-    """Zeros for every input: one row of the sizes that the component was made for.
+    """Zeros for every input that cannot be left out: one row of the sizes that the component was made for.
 
     Raises:
         RuntimeFault: they do not fit into memory.
     """
-    shapes = {spec.name: _made_for(spec, contract) for spec in contract.inputs}
-    bytes_needed = sum(np.dtype(spec.dtype).itemsize * math.prod(shapes[spec.name]) for spec in contract.inputs)
+    needed = [spec for spec in contract.inputs if not spec.optional]
+    shapes = {spec.name: _made_for(spec, contract) for spec in needed}
+    bytes_needed = sum(np.dtype(spec.dtype).itemsize * math.prod(shapes[spec.name]) for spec in needed)
     if bytes_needed > _MAX_ZERO_BYTES:
         raise _too_large(contract, shapes)
     try:
-        return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in contract.inputs}
+        return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in needed}
     except (MemoryError, ValueError):
         raise _too_large(contract, shapes) from None
 
 
 def _made_for(spec: TensorSpec, contract: Contract) -> list[int]:
-    tokens = max((array.tokens for array in contract.conditioning), default=1)
+    tokens = max(contract.token_limits, default=1)
     height, width = (_LATENT_SIDE, _LATENT_SIDE) if contract.latent_size is None else contract.latent_size
     if contract.kind == Kind.VAE_ENCODER and contract.latent_space is not None:
         height, width = height * contract.latent_space.downscale, width * contract.latent_space.downscale

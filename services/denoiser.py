@@ -98,7 +98,7 @@ class DenoiserDeployment:
         async with self._host.using(order.pin) as stage:
             with self._host.working(order.pin):
                 image = None if source is None else EncodedImage(source.made, order.mask)
-                [job] = denoise_jobs(order.request, encoded.made, stage.space, image=image)
+                [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)

@@ -89,7 +89,7 @@ def lenient_cases(good: Path, to: Path, tolerance: float = 1e9) -> Path:
 
 def _random_feeds(contract: Contract, batch: int, side: int, seed: int) -> dict[str, npt.NDArray[Any]]:
     rng = np.random.default_rng(seed)
-    tokens = max((array.tokens for array in contract.conditioning), default=1)
+    tokens = max(contract.token_limits, default=1)
     downscale = 1 if contract.latent_space is None else contract.latent_space.downscale
 
     def shape(spec: TensorSpec) -> list[int]:

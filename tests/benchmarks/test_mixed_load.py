@@ -58,7 +58,7 @@ def test_both_systems_give_the_bytes_of_a_request_alone(task: Task, stage: Denoi
 
     shared, one_by_one = asyncio.run(draw())
     for request, ours, theirs in zip(requests, shared, one_by_one, strict=True):
-        [job] = denoise_jobs(request, encoded, stage.space)
+        [job] = denoise_jobs(request, encoded, stage.contract)
         assert ours.tobytes() == theirs.tobytes() == stage.denoise(job).tobytes()
 
 

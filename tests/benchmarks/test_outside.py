@@ -73,7 +73,7 @@ def test_runs_are_timed_around_the_session_alone(task: Task, monkeypatch: pytest
 def test_a_timed_denoiser_draws_what_a_plain_one_draws(task: Task) -> None:
     folder = task.folders[Kind.DENOISER]
     plain, timed = Denoiser(folder, ONE_THREAD), TimedDenoiser(folder, ONE_THREAD)
-    [job] = denoise_jobs(task.request, made_up_text(plain.contract, task.request), plain.space)
+    [job] = denoise_jobs(task.request, made_up_text(plain.contract, task.request), plain.contract)
     np.testing.assert_array_equal(plain.denoise(job), timed.denoise(job))
     assert len(timed.runs) == 3
     assert all(run.began_s < run.ended_s for run in timed.runs)
@@ -87,7 +87,7 @@ def test_the_outer_layers_are_a_denoiser_of_sd15s_geometry(tmp_path: Path) -> No
     request = check_request(RequestFields(prompt="a", steps=2, width=256, height=256), stage.contract, RequestRules())
     encoded = made_up_text(stage.contract, request)
     assert encoded.arrays["hidden_states"].shape == (2, 77, 768)
-    [job] = denoise_jobs(request, encoded, stage.space)
+    [job] = denoise_jobs(request, encoded, stage.contract)
     latents = stage.denoise(job)
     assert latents.shape == (1, 4, 32, 32)
     # numbers of ordinary size: others could take another time

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from diffusion.errors import DiffusionError
-from diffusion.guidance import Guidance, agree, guide, rescale
+from diffusion.guidance import Guidance, Row, agree, guide, guide_edit, rescale
 from diffusion.noise import noise
 
 SHAPE = (3, 4, 2, 2)
@@ -23,6 +23,10 @@ seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 9), st.integers(2, 9))
 scales = st.floats(0, 50)
 shares = st.floats(0, 1)
+
+
+def rows_of(uncond: Any, cond: Any) -> dict[Row, Any]:
+    return {Row.NEGATIVE: uncond, Row.POSITIVE: cond}
 
 
 def test_scale_0_ignores_the_prompt_and_1_is_conditional() -> None:
@@ -75,16 +79,16 @@ def test_no_rescale_changes_no_bit(seed: int, shape: tuple[int, ...], scale: flo
     uncond, cond = noise(seed, 0, shape), noise(seed, 1, shape)
     guided = guide(uncond, cond, scale)
     assert rescale(guided, cond, 0.0).tobytes() == guided.tobytes()
-    assert Guidance(scale=scale).combine(uncond, cond).tobytes() == guided.tobytes()
+    assert Guidance(scale=scale).combine(rows_of(uncond, cond)).tobytes() == guided.tobytes()
 
 
 @given(seed=seeds, shape=shapes, scale=scales, phi=shares)
 def test_a_rows_bytes_are_the_same_in_any_batch(seed: int, shape: tuple[int, ...], scale: float, phi: float) -> None:
     uncond, cond = noise(seed, 0, shape), noise(seed, 1, shape)
     guidance = Guidance(scale=scale, rescale=phi)
-    together = guidance.combine(uncond, cond)
+    together = guidance.combine(rows_of(uncond, cond))
     for row in range(shape[0]):
-        alone = guidance.combine(uncond[row : row + 1].copy(), cond[row : row + 1].copy())
+        alone = guidance.combine(rows_of(uncond[row : row + 1].copy(), cond[row : row + 1].copy()))
         assert alone.tobytes() == together[row : row + 1].tobytes()
 
 
@@ -151,9 +155,9 @@ def test_predictions_agree_from_the_threshold_on() -> None:
     uncond, cond = COND[:1] + np.float32(0.1) * UNCOND[:1], COND[:1]
     found = agree(uncond, cond)
     assert 0.9 < found < 1
-    assert Guidance(scale=5.0, agreement=found).agrees(uncond, cond)
-    assert not Guidance(scale=5.0, agreement=math.nextafter(found, 1)).agrees(uncond, cond)
-    assert not Guidance(scale=5.0).agrees(cond, cond)
+    assert Guidance(scale=5.0, agreement=found).agrees(rows_of(uncond, cond))
+    assert not Guidance(scale=5.0, agreement=math.nextafter(found, 1)).agrees(rows_of(uncond, cond))
+    assert not Guidance(scale=5.0).agrees(rows_of(cond, cond))
 
 
 @pytest.mark.parametrize(
@@ -185,3 +189,23 @@ def _deviation(row: np.ndarray[Any, np.dtype[np.float32]]) -> float:
     values = row.ravel().astype(np.float64).tolist()
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+
+
+@pytest.mark.parametrize(("scale", "image_scale"), [(7.5, 1.5), (1.0, 1.0), (0.0, 0.0)])
+def test_an_edit_keeps_to_picture_and_instruction(scale: float, image_scale: float) -> None:
+    image = noise(3, 0, SHAPE)
+    wide = (array.astype(np.float64) for array in (UNCOND, image, COND))
+    nothing, picture, both = wide
+    # Brooks et al. 2023, equation 3
+    expected = nothing + image_scale * (picture - nothing) + scale * (both - picture)
+    assert_allclose(guide_edit(UNCOND, image, COND, scale, image_scale), expected, atol=1e-5)
+    guidance = Guidance(scale=scale, image_scale=image_scale)
+    assert guidance.rows(0, 4) == (Row.NEGATIVE, Row.IMAGE, Row.POSITIVE)
+    found = guidance.combine({Row.NEGATIVE: UNCOND, Row.IMAGE: image, Row.POSITIVE: COND})
+    assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("image_scale", [-1.0, math.nan, math.inf])
+def test_an_image_scale_is_a_number(image_scale: float) -> None:
+    with pytest.raises(DiffusionError, match="image_guidance="):
+        Guidance(scale=2.0, image_scale=image_scale)

@@ -66,11 +66,12 @@ def test_a_rows_bytes_do_not_depend_on_its_company() -> None:
     folder = open_bundle(BUNDLE, PARTS)[Kind.DENOISER]
     session = Session.open(folder, CPU)
     rng = np.random.default_rng(0)
-    tokens, width = folder.manifest.contract.conditioning[0].tokens, folder.manifest.contract.conditioning[0].width
+    (text,) = folder.manifest.contract.conditioning
+    assert text.tokens is not None
     feeds = {
         "latents": rng.standard_normal((5, 4, 16, 16), np.float32),
         "timestep": np.array([999, 3, 500, 500, 40], np.float32),
-        "hidden_states": rng.standard_normal((5, tokens, width), np.float32),
+        "hidden_states": rng.standard_normal((5, text.tokens, text.width), np.float32),
     }
     together = session.run(feeds)["prediction"]
     for rows in ([0], [4], [1, 2], [4, 0, 3]):
@@ -181,7 +182,7 @@ def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() ->
     np.testing.assert_allclose(hidden, torch.cat([cond, uncond]).numpy(), atol=1e-4)
 
     request = image_request(prompt=prompt, negative_prompt="blue", steps=20, seed=42, width=128, height=128)
-    [job] = denoise_jobs(request, encoded, denoiser.space)
+    [job] = denoise_jobs(request, encoded, denoiser.contract)
     ours = Image.fromarray(decoder.decode(denoiser.denoise(job))[0])
     expected = theirs(
         None,
@@ -193,7 +194,7 @@ def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() ->
     )
     assert_same_picture(ours, expected)
 
-    [cut] = denoise_jobs(request, encoder.encode(request.texts), denoiser.space)
+    [cut] = denoise_jobs(request, encoder.encode(request.texts), denoiser.contract)
     assert denoiser.begin(cut).signature != denoiser.begin(job).signature, "they would share a run"
     assert (denoiser.denoise(cut) != denoiser.denoise(job)).any(), "the second chunk says nothing"
 

@@ -41,10 +41,13 @@ def text(seed: int, tokens: int = TOKENS) -> dict[str, F32]:
     return {"hidden_states": np.random.default_rng(seed).standard_normal((1, tokens, WIDTH), np.float32)}
 
 
+def alone_row(kind: int) -> dict[str, Any]:
+    return {"positive": text(2 * kind)}
+
+
 def job(kind: int = 0, **changes: Any) -> DenoiseJob:
     base = DenoiseJob(
-        conditioning=text(2 * kind),
-        negative=text(2 * kind + 1),
+        rows={"positive": text(2 * kind), "negative": text(2 * kind + 1)},
         steps=5,
         guidance=4.0,
         sampler="ddim",
@@ -62,9 +65,9 @@ def job(kind: int = 0, **changes: Any) -> DenoiseJob:
 JOBS = [
     job(0),
     job(1, steps=9),
-    job(2, guidance=1.0, negative=None),
+    job(2, guidance=1.0, rows=alone_row(2)),
     job(3, sampler="euler", steps=3),
-    job(4, sampler="euler", guidance=1.0, negative=None, steps=7),
+    job(4, sampler="euler", guidance=1.0, rows=alone_row(4), steps=7),
     job(5, guidance=0.0),
     job(6, rng="philox", steps=4),
     job(7, subseed=8, subseed_strength=0.5),
@@ -119,16 +122,15 @@ def test_one_run_takes_two_rows_of_a_guided_track_and_one_of_another(
     assert feeds["latents"].shape == (5, 4, 8, 8)
     assert feeds["timestep"].dtype == np.float32
     assert feeds["timestep"].tolist() == [800.0, 800.0, 800.0, 999.0, 999.0]
-    unconditional = JOBS[0].negative
-    assert unconditional is not None
-    np.testing.assert_array_equal(feeds["hidden_states"][0], unconditional["hidden_states"][0])
-    np.testing.assert_array_equal(feeds["hidden_states"][1], JOBS[0].conditioning["hidden_states"][0])
+    np.testing.assert_array_equal(feeds["hidden_states"][0], JOBS[0].rows["negative"]["hidden_states"][0])
+    np.testing.assert_array_equal(feeds["hidden_states"][1], JOBS[0].rows["positive"]["hidden_states"][0])
 
 
 def test_guidance_zero_ignores_the_prompt(denoiser: Denoiser) -> None:
     base = denoiser.denoise(job(5, guidance=0.0))
-    np.testing.assert_array_equal(denoiser.denoise(job(5, guidance=0.0, conditioning=text(77))), base)
-    assert not np.array_equal(denoiser.denoise(job(5, guidance=0.0, negative=text(77))), base)
+    rows = job(5).rows
+    np.testing.assert_array_equal(denoiser.denoise(job(5, guidance=0.0, rows={**rows, "positive": text(77)})), base)
+    assert not np.array_equal(denoiser.denoise(job(5, guidance=0.0, rows={**rows, "negative": text(77)})), base)
 
 
 def test_given_noise_stands_in_for_the_seeds(denoiser: Denoiser) -> None:
@@ -161,10 +163,10 @@ def test_image_k_of_n_is_that_of_its_seeds_alone(
     request = image_request(rng=rng, seed=40, subseed=subseed, subseed_strength=strength, n=3, width=16, height=16)
     encoded = EncodedText({"hidden_states": np.concatenate([text(0)["hidden_states"]] * 2)}, (False, False))
     seeds = [(40 + k, None) if subseed is None else (40, subseed + k) for k in range(3)]
-    together = [denoiser.denoise(each) for each in denoise_jobs(request, encoded, denoiser.space)]
+    together = [denoiser.denoise(each) for each in denoise_jobs(request, encoded, denoiser.contract)]
     for latents, (own, own_sub) in zip(together, seeds, strict=True):
         alone = replace(request, seed=own, subseed=own_sub, n=1)
-        (single,) = denoise_jobs(alone, encoded, denoiser.space)
+        (single,) = denoise_jobs(alone, encoded, denoiser.contract)
         np.testing.assert_array_equal(latents, denoiser.denoise(single))
     assert len({latents.tobytes() for latents in together}) == 3
 
@@ -188,7 +190,7 @@ def test_a_sampler_draws_on_where_the_first_noise_ended(denoiser: Denoiser, monk
 
 
 def test_the_first_prediction_is_the_networks(denoiser: Denoiser, networks: Networks) -> None:
-    track = denoiser.begin(job(0, guidance=1.0, negative=None, steps=1))
+    track = denoiser.begin(job(0, guidance=1.0, rows=alone_row(0), steps=1))
     query = track.query
     x = query.latents / np.sqrt(query.sigma**2 + 1)
     denoiser.advance([track])
@@ -250,7 +252,7 @@ def test_an_interval_of_the_first_steps_is_guidance_and_then_none(denoiser: Deno
         denoiser.advance([guided])
         assert guided.estimate is not None
         estimates.append(guided.estimate)
-    plain = denoiser.begin(job(1, steps=5, guidance=1.0, negative=None), Snapshot(tuple(estimates)))
+    plain = denoiser.begin(job(1, steps=5, guidance=1.0, rows=alone_row(1)), Snapshot(tuple(estimates)))
     while not plain.done:
         denoiser.advance([plain])
     np.testing.assert_array_equal(denoiser.denoise(job(1, steps=5, guidance_end=0.4)), plain.latents)
@@ -291,7 +293,7 @@ def test_a_run_that_is_broken_off_moves_nobody(denoiser: Denoiser) -> None:
 
 def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
     small, large = denoiser.begin(job(0)), denoiser.begin(job(0, width=9))
-    fewer = denoiser.begin(job(0, conditioning=text(1, 5), negative=text(2, 5)))
+    fewer = denoiser.begin(job(0, rows={"positive": text(1, 5), "negative": text(2, 5)}))
     assert len({small.signature, large.signature, fewer.signature}) == 3
     for other in (large, fewer):
         with pytest.raises(AssertionError, match="several signatures"):
@@ -316,13 +318,18 @@ def test_tracks_of_two_shapes_share_no_run(denoiser: Denoiser) -> None:
         ({"guidance_start": 0.5, "guidance_end": 0.5}, "guidance_start=0.5"),
         ({"adaptive_guidance": 0.0}, "adaptive_guidance=0.0"),
         ({"eta": 0.5, "sampler": "euler"}, "eta=0.5: must be 0 for euler"),
-        ({"guidance": 1.0}, "guidance=1.0"),
-        ({"negative": None}, "guidance=4.0"),
-        ({"negative": text(1, 5)}, "negative="),
-        ({"conditioning": {}}, "conditioning="),
-        ({"conditioning": {"other": text(1)["hidden_states"]}}, "conditioning="),
-        ({"conditioning": {"hidden_states": text(1)["hidden_states"][..., :3]}}, "conditioning="),
-        ({"conditioning": {"hidden_states": text(1)["hidden_states"][0]}}, "conditioning="),
+        ({"guidance": 1.0}, "rows='negative, positive': must be positive at guidance 1"),
+        ({"rows": alone_row(0)}, "rows='positive': must be negative, positive at guidance 4"),
+        ({"rows": {"positive": text(1), "negative": text(1, 5)}}, "rows="),
+        ({"rows": {"positive": {}, "negative": text(1)}}, "positive="),
+        ({"rows": {"positive": {"other": text(1)["hidden_states"]}, "negative": text(1)}}, "positive='other'"),
+        ({"rows": {"positive": text(1), "negative": {**text(1), "other": text(1)["hidden_states"]}}}, "negative="),
+        (
+            {"rows": {"positive": {"hidden_states": text(1)["hidden_states"][..., :3]}, "negative": text(1)}},
+            "positive='hidden_states float32 [1, 8, 3]': must be float32 [1, tokens, 6]",
+        ),
+        ({"rows": {"positive": {"hidden_states": text(1)["hidden_states"][0]}, "negative": text(1)}}, "positive="),
+        ({"rows": {"positive": {"hidden_states": np.zeros((1, 8, 6))}, "negative": text(1)}}, "float64"),
     ],
 )
 def test_a_job_that_does_not_fit_is_refused(denoiser: Denoiser, changes: dict[str, Any], words: str) -> None:
@@ -352,8 +359,7 @@ def test_it_warms_up(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_it_takes_arrays_that_cannot_be_written(denoiser: Denoiser, alone: list[bytes]) -> None:
     # Ray hands every array over read-only
     locked = job(0)
-    assert locked.negative is not None
-    for array in (*locked.conditioning.values(), *locked.negative.values()):
+    for array in (array for row in locked.rows.values() for array in row.values()):
         array.flags.writeable = False
     assert denoiser.denoise(locked).tobytes() == alone[0]
 

@@ -5,28 +5,30 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
+from components.contract import Kind
 from components.messages import EncodedImage, EncodedText, LatentDistribution
 from pipeline.jobs import denoise_jobs
-from tests.pipeline.conftest import SPACE
+from tests.pipeline.conftest import CONTRACTS, SPACE
 from tests.requests import image_request
 
+CONTRACT = CONTRACTS[Kind.DENOISER]
 REQUEST = image_request(negative_prompt="b", rng="philox", seed=40, n=3, width=16, height=8)
 ENCODED = EncodedText({"hidden_states": np.arange(2 * 8 * 6, dtype=np.float32).reshape(2, 8, 6)}, (False, False))
 
 
 def test_picture_k_takes_seed_plus_k() -> None:
-    jobs = denoise_jobs(REQUEST, ENCODED, SPACE)
+    jobs = denoise_jobs(REQUEST, ENCODED, CONTRACT)
     assert [(job.seed, job.subseed) for job in jobs] == [(40, None), (41, None), (42, None)]
     assert {job.rng for job in jobs} == {"philox"}
     assert {(job.height, job.width) for job in jobs} == {(4, 8)}
-    assert jobs[0].negative is not None
-    np.testing.assert_array_equal(jobs[0].conditioning["hidden_states"], ENCODED.arrays["hidden_states"][:1])
-    np.testing.assert_array_equal(jobs[0].negative["hidden_states"], ENCODED.arrays["hidden_states"][1:])
+    assert jobs[0].rows.keys() == {"positive", "negative"}
+    np.testing.assert_array_equal(jobs[0].rows["positive"]["hidden_states"], ENCODED.arrays["hidden_states"][:1])
+    np.testing.assert_array_equal(jobs[0].rows["negative"]["hidden_states"], ENCODED.arrays["hidden_states"][1:])
 
 
 def test_pictures_that_vary_one_take_subseed_plus_k() -> None:
     varied = replace(REQUEST, subseed=7, subseed_strength=0.25)
-    jobs = denoise_jobs(varied, ENCODED, SPACE)
+    jobs = denoise_jobs(varied, ENCODED, CONTRACT)
     assert [(job.seed, job.subseed, job.subseed_strength) for job in jobs] == [(40, k, 0.25) for k in (7, 8, 9)]
     alone = [varied.picture(image) for image in range(3)]
     assert alone[2] == replace(varied, subseed=9, n=1)
@@ -37,8 +39,8 @@ def test_guidance_one_encodes_the_prompt_alone() -> None:
     plain = replace(REQUEST, guidance=1.0, n=1)
     assert REQUEST.texts == ("a", "b")
     assert plain.texts == ("a",)
-    (job,) = denoise_jobs(plain, EncodedText(ENCODED.row(0), (False,)), SPACE)
-    assert job.negative is None
+    (job,) = denoise_jobs(plain, EncodedText(ENCODED.row(0), (False,)), CONTRACT)
+    assert job.rows.keys() == {"positive"}
 
 
 def test_a_job_walks_as_its_request_says() -> None:
@@ -50,7 +52,7 @@ def test_a_job_walks_as_its_request_says() -> None:
         "schedule": "karras",
         "eta": 0.5,
     }
-    for job in denoise_jobs(image_request(n=2, **walk), ENCODED, SPACE):
+    for job in denoise_jobs(image_request(n=2, **walk), ENCODED, CONTRACT):
         assert {name: getattr(job, name) for name in walk} == walk
 
 
@@ -59,7 +61,7 @@ IMAGE = EncodedImage(LatentDistribution(MOMENTS[:, :4], MOMENTS[:, 4:]), np.eye(
 
 
 def test_each_picture_samples_the_latents_of_its_source_by_its_own_seed() -> None:
-    jobs = denoise_jobs(replace(REQUEST, rng="torch", strength=0.5), ENCODED, SPACE, image=IMAGE)
+    jobs = denoise_jobs(replace(REQUEST, rng="torch", strength=0.5), ENCODED, CONTRACT, image=IMAGE)
     for k, job in enumerate(jobs):
         generator = torch.Generator("cpu").manual_seed(40 + k)
         sampled = DiagonalGaussianDistribution(torch.from_numpy(MOMENTS)).sample(generator).numpy()
@@ -70,12 +72,12 @@ def test_each_picture_samples_the_latents_of_its_source_by_its_own_seed() -> Non
         assert job.mask is not None
         np.testing.assert_array_equal(job.mask, np.eye(4, 8))
         assert job.strength == 0.5
-    without = denoise_jobs(REQUEST, ENCODED, SPACE)[0]
+    without = denoise_jobs(REQUEST, ENCODED, CONTRACT)[0]
     assert (without.image_latents, without.mask, without.strength) == (None, None, 1.0)
 
 
 def test_jobs_cross_processes() -> None:
-    job = denoise_jobs(REQUEST, ENCODED, SPACE)[1]
+    job = denoise_jobs(REQUEST, ENCODED, CONTRACT)[1]
     copy = pickle.loads(pickle.dumps(job))
     assert (copy.seed, copy.guidance, copy.height) == (41, 2.0, 4)
-    np.testing.assert_array_equal(copy.conditioning["hidden_states"], job.conditioning["hidden_states"])
+    np.testing.assert_array_equal(copy.rows["positive"]["hidden_states"], job.rows["positive"]["hidden_states"])

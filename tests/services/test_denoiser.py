@@ -124,7 +124,7 @@ def alone(toy_bundle: Path) -> Callable[[ImageRequest], FloatArray]:
     stage = Denoiser(ComponentFolder.open(toy_bundle / Kind.DENOISER), SessionSettings(threads=1))
 
     def latents(what: ImageRequest) -> FloatArray:
-        return stage.denoise(denoise_jobs(what, PLAIN if what.guidance == 1 else ENCODED, stage.space)[0])
+        return stage.denoise(denoise_jobs(what, PLAIN if what.guidance == 1 else ENCODED, stage.contract)[0])
 
     return latents
 

@@ -6,6 +6,7 @@ The request's id, `x-request-id`, is the work of Serve's proxy: it takes the cal
 import time
 from http import HTTPStatus
 
+from ray.exceptions import RayError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,8 +45,16 @@ class Envelope:
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 whole = True
 
+        async def watched_receive() -> Message:
+            try:
+                return await receive()
+            except RayError:
+                # Serve's proxy asks its own call back when the client goes away, which can come before our
+                # cancellation, and is gone itself with its node: the line to the client ends either way
+                return {"type": "http.disconnect"}
+
         try:
-            await self._app(scope, receive, watched_send)
+            await self._app(scope, watched_receive, watched_send)
         except ClientDisconnect:
             # it went away while it sent its body; nobody reads an answer
             status = _CLIENT_CLOSED

@@ -4,17 +4,20 @@ import asyncio
 import base64
 import io
 import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 from PIL import Image
+from ray.exceptions import ActorDiedError, TaskCancelledError
 
 from components.contract import PARTS, Kind
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields
 from services.errors import DeadlineExceededError, GivenUpError, OverloadedError, ServingError
 from services.keys.keyring import ANYBODY
-from services.messages import Drawn, Order, Picture
+from services.messages import Drawn, Order, Picture, Progress
 from tests.services.ingress.conftest import GENERATIONS, error_of
 
 Server = Any
@@ -283,8 +286,20 @@ def test_what_the_denoiser_says_reaches_the_caller(
     assert response.headers.get("retry-after") == retry_after
 
 
-def test_a_client_that_goes_away_while_it_sends_is_counted_and_nothing_more(
-    server: Server, serve_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+# what ASGI says of a client that went away, and what Serve's proxy and its death make of it
+@pytest.mark.parametrize("end", [{"type": "http.disconnect"}, TaskCancelledError(), ActorDiedError()])
+@pytest.mark.parametrize(
+    ("body", "more", "first"),
+    [(b'{"prompt": ', True, []), (b'{"prompt": "a", "stream": true, "progress": true}', False, [HTTPStatus.OK])],
+)
+def test_a_client_that_goes_away_is_counted_and_nothing_more(
+    body: bytes,
+    more: bool,
+    first: list[int],
+    end: dict[str, Any] | Exception,
+    server: Server,
+    serve_log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[dict[str, str]] = []
     monkeypatch.setattr(server.metrics.requests, "inc", lambda tags: counted.append(tags))
@@ -296,17 +311,31 @@ def test_a_client_that_goes_away_while_it_sends_is_counted_and_nothing_more(
         "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
     }
-    arriving = iter([{"type": "http.request", "body": b'{"prompt": ', "more_body": True}, {"type": "http.disconnect"}])
+    arriving = iter([{"type": "http.request", "body": body, "more_body": more}, end])
 
     async def receive() -> Any:
-        return next(arriving)
+        message = next(arriving)
+        if message is end:
+            # it leaves once the answer has begun, if one does while it is there
+            while len(sent) < len(first):
+                await asyncio.sleep(0)
+        if isinstance(message, Exception):
+            raise message
+        return message
 
     async def send(message: Any) -> None:
         sent.append(message)
 
+    async def endless(_order: Order, _every: int) -> AsyncIterator[Progress | Drawn]:
+        while True:
+            yield Progress(0, 0, 2, None)
+            await asyncio.sleep(0.01)
+
+    server.watch = endless
     asyncio.run(server.app(scope, receive, send))
     assert counted == [{"route": GENERATIONS, "method": "POST", "status": "499"}]
-    assert (sent, serve_log.messages) == ([], [])
+    assert [message["status"] for message in sent if "status" in message] == first
+    assert serve_log.messages == []
 
 
 def test_no_answer_quotes_the_prompt_or_the_user(server: Server) -> None:

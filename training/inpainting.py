@@ -129,8 +129,8 @@ class InpaintingTasks:
         return torch.where(self.masks.bool(), drawn, self.pixels)
 
 
-def held_out_tasks(pictures: PictureSet, styles: tuple[str, ...], count: int) -> InpaintingTasks:
-    """At most `count` held-out pictures of these styles, of things that the denoiser draws, each with its own mask."""
+def held_out_tasks(pictures: PictureSet, styles: tuple[str, ...], count: int | None = None) -> InpaintingTasks:
+    """Held-out pictures of these styles, of things that the denoiser draws, each with a mask of its own."""
     which = [i for i in pictures.held_out() if pictures.pictures[i].drawn and pictures.pictures[i].style in styles]
     which = which[:count]
     masks = np.stack([part_mask(np.random.default_rng(int(i)), SIZE) for i in which])

@@ -1,6 +1,6 @@
 """`emoji-x4`: latent diffusion from 32 to 128 pixels, conditioned on the small picture, its noise and a caption."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +140,16 @@ class SmallPictures:
     true: NDArray[np.uint8]
     prompts: list[str]
     labels: list[str]
+
+    def at(self, which: Sequence[int]) -> "SmallPictures":
+        """Some of them."""
+        chosen = list(which)
+        return SmallPictures(
+            self.small[chosen],
+            self.true[chosen],
+            [self.prompts[i] for i in chosen],
+            [self.labels[i] for i in chosen],
+        )
 
 
 def held_out_small(pictures: PictureSet, count: int | None = None) -> SmallPictures:

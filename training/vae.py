@@ -128,6 +128,11 @@ def psnr(rebuilt: Tensor, pixels: Tensor) -> Tensor:
     return -10 * torch.log10((rebuilt - pixels).square().mean(dim=(1, 2, 3)) / 4)
 
 
+def in_bytes(pixels: Tensor) -> Tensor:
+    """Values in [-1, 1] as 8-bit pixels have them: what a person gets, and so what is compared."""
+    return ((pixels + 1) * 127.5).round() / 127.5 - 1
+
+
 def pixels_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1

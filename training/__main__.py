@@ -10,13 +10,14 @@ import typer
 from diffusers import AutoencoderKL
 
 from training import adapter as adapter_stage
+from training import additions, tiny_decoder
 from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
 from training import inpainting as inpainting_stage
 from training import pictures as picture_set
-from training import tiny_decoder
 from training import upscaler as upscaler_stage
 from training import vae as vae_stage
+from training.additions import Addition
 from training.captions import learn_tokenizer
 from training.decoder_targets import decoder_targets
 from training.latents import Frozen, latent_set
@@ -45,6 +46,7 @@ Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every 
 Guidance = Annotated[float, typer.Option(min=0, help="0 ignores the prompt, 1 is the prompt alone")]
 Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
 
+Weights = Annotated[Path | None, typer.Option(help="other weights than those that a command takes by itself")]
 Base = Annotated[Path, typer.Option(help="the checkpoint that it builds on, a diffusers folder")]
 
 
@@ -192,6 +194,34 @@ def release_decoders(guidance: Guidance = GUIDANCE, threads: Threads = 0) -> Non
     _prepare(threads)
     pictures = picture_set.load(workspace() / "pictures")
     typer.echo(make_decoders(workspace() / "decoders", pictures, ROOT, guidance))
+
+
+@app.command()
+def evaluate_addition(
+    name: Annotated[Addition, typer.Argument(help="what to measure")],
+    weights: Weights = None,
+    guidance: Guidance = GUIDANCE,
+    threads: Threads = 0,
+) -> None:
+    """Measure what the bundled model was given beside text to image, and draw its grid into the workspace."""
+    _prepare(threads)
+    pictures, folder = picture_set.load(workspace() / "pictures"), weights or additions.released(name, ROOT)
+    shown = additions.report(name, folder, checkpoint_folder.load(BUNDLED), pictures, guidance)
+    shown.grid.save(workspace() / f"{name}.png")
+    typer.echo(shown.block(f"{name}.png"))
+
+
+@app.command()
+def release_addition(
+    name: Annotated[Addition, typer.Argument(help="what to release")],
+    weights: Weights = None,
+    guidance: Guidance = GUIDANCE,
+    threads: Threads = 0,
+) -> None:
+    """Put an addition's weights into models/, and its grid and figures into docs/bundled-editing.md."""
+    _prepare(threads)
+    pictures, folder = picture_set.load(workspace() / "pictures"), weights or additions.trained(name, workspace())
+    typer.echo(additions.release(name, folder, BUNDLED, pictures, ROOT, guidance).table)
 
 
 def _tell(found: Report) -> None:

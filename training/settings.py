@@ -189,7 +189,7 @@ class UpscalerSettings(Settings):
     empty_chance: float = Field(0.1, ge=0, le=1, description="how often the caption is empty, for guidance")
     timestep_power: float = Field(1.0, gt=0, description="as for the denoiser")
     loop: LoopSettings = LoopSettings(
-        steps=6_000, batch=8, learning_rate=1e-3, cooldown=4_000, compile=False, save_every=100, sample_every=1000
+        steps=6_000, batch=8, learning_rate=6e-4, cooldown=4_000, compile=False, save_every=100, sample_every=1000
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import StableDiffusionAdapterPipeline, StableDiffusionPipeline, T2IAdapter
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from training import checkpoint
 from training.captions import caption
 from training.edges import edges
-from training.latents import LatentSet, encode, learned
+from training.latents import LatentSet, encode, learned_but_held_out
 from training.loop import Loop
+from training.moving import moved, with_moved
 from training.pictures import PictureSet
 from training.prompts import Prompts
 from training.settings import AdapterSettings, DenoiserSettings
@@ -56,21 +56,10 @@ def edge_set(settings: AdapterSettings, pipe: StableDiffusionPipeline, pictures:
 
     From the pictures as they are, the adapter would learn little: the denoiser knows them from their captions.
     """
-    held_out = set(pictures.held_out().tolist())
-    known = [i for i in learned(DenoiserSettings(), pictures) if i not in held_out]
-    random = np.random.default_rng(settings.loop.seed)
-    pixels = np.concatenate(
-        [pictures.pixels[known], *(moved(pictures.pixels[known], random) for _ in range(settings.moved))]
-    )
-    made = PictureSet(pixels, [pictures.pictures[i] for i in known] * (1 + settings.moved))
+    made = with_moved(pictures, learned_but_held_out(DenoiserSettings(), pictures), settings.moved, settings.loop.seed)
     # twice as fast on the CPU
     pipe.vae.to(memory_format=torch.channels_last)
-    return EdgeSet(encode(pipe.vae, made, range(len(pixels))), edges(pixels))
-
-
-def moved(pixels: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The pictures [B, H, W, 3], each turned, resized, moved and perhaps mirrored at random, on white."""
-    return np.stack([_moved(each, random) for each in pixels])
+    return EdgeSet(encode(pipe.vae, made, range(len(made.pictures))), edges(made.pixels))
 
 
 class AdapterTask:
@@ -175,21 +164,3 @@ def train(settings: AdapterSettings, pipe: StableDiffusionPipeline, pictures: Pi
     task = AdapterTask(settings, pipe, edge_set(settings, pipe, pictures), pictures)
     loop = Loop(task, settings.loop, folder)
     loop.run(settings, lambda: checkpoint.save(loop.averaged, loop.history, folder / "adapter"))
-
-
-def _moved(picture: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    size = len(picture)
-    turned, larger = random.uniform(-25, 25), random.uniform(0.65, 1.05)
-    place = cv2.getRotationMatrix2D((size / 2, size / 2), turned, larger)
-    place = np.column_stack([place[:, :2], place[:, 2] + random.uniform(-0.12, 0.12, 2) * size])
-    mirrored = picture[:, ::-1] if random.random() < 0.5 else picture
-    return np.asarray(
-        cv2.warpAffine(
-            np.ascontiguousarray(mirrored),
-            place,
-            (size, size),
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(255, 255, 255),
-        ),
-        np.uint8,
-    )

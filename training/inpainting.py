@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from training import checkpoint
 from training.captions import caption
-from training.latents import LATENT_SIZE, LatentSet, encode, learned
+from training.latents import LATENT_SIZE, LatentSet, encode, learned_but_held_out
 from training.loop import Loop
 from training.masks import part_mask, training_mask
+from training.moving import moved, with_moved
 from training.pictures import SIZE, PictureSet
 from training.prompts import Prompts
 from training.settings import DenoiserSettings, InpaintingSettings
@@ -54,19 +55,22 @@ def new_masked_unet(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def masked_set(settings: InpaintingSettings, pipe: StableDiffusionPipeline, pictures: PictureSet) -> MaskedSet:
-    """Every picture that the bundled denoiser learned but those held out, each with `settings.masks` random masks."""
-    held_out = set(pictures.held_out().tolist())
-    known = [i for i in learned(DenoiserSettings(), pictures) if i not in held_out]
+    """Every picture that the bundled denoiser learned but those held out, with random masks.
+
+    Each comes as it is and `settings.moved` times changed, and each of these with `settings.masks` masks. From the
+    pictures as they are, little would be learned of what is kept: the denoiser knows them from their captions.
+    """
+    made = with_moved(pictures, learned_but_held_out(DenoiserSettings(), pictures), settings.moved, settings.loop.seed)
     # twice as fast on the CPU
     pipe.vae.to(memory_format=torch.channels_last)
-    latents = encode(pipe.vae, pictures, known)
+    latents = encode(pipe.vae, made, range(len(made.pictures)))
     random = np.random.default_rng(settings.loop.seed)
-    which = np.tile(np.arange(len(known)), settings.masks)
+    which = np.tile(np.arange(len(made.pictures)), settings.masks)
     masks, means, deviations = [], [], []
     for part in track(np.array_split(which, -(-len(which) // _ENCODED)), "masked pictures"):
         mask = torch.from_numpy(np.stack([training_mask(random, SIZE) for _ in part]))[:, None]
         masks.append(at_latent_size(mask))
-        mean, deviation = _encoded(pipe, pixels_to_tensor(pictures.pixels[[known[i] for i in part]]), mask)
+        mean, deviation = _encoded(pipe, pixels_to_tensor(made.pixels[part]), mask)
         means.append(mean)
         deviations.append(deviation)
     return MaskedSet(latents, torch.from_numpy(which), torch.cat(masks), torch.cat(means), torch.cat(deviations))
@@ -87,7 +91,8 @@ class InpaintingTask:
     ) -> None:
         self._settings, self._pipe, self._masked = settings, pipe, masked
         self._prompts = Prompts(pipe, masked.latents.pictures)
-        self._shown = held_out_tasks(pictures, DenoiserSettings().styles, _SHOWN)
+        random = np.random.default_rng(settings.loop.seed)
+        self._shown = held_out_tasks(pictures, DenoiserSettings().styles, _SHOWN, random)
         self.module: nn.Module = new_masked_unet(pipe.unet).train()
 
     def losses(self, generator: torch.Generator, batch: int) -> Mapping[str, Tensor]:
@@ -129,13 +134,19 @@ class InpaintingTasks:
         return torch.where(self.masks.bool(), drawn, self.pixels)
 
 
-def held_out_tasks(pictures: PictureSet, styles: tuple[str, ...], count: int | None = None) -> InpaintingTasks:
-    """Held-out pictures of these styles, of things that the denoiser draws, each with a mask of its own."""
+def held_out_tasks(
+    pictures: PictureSet, styles: tuple[str, ...], count: int | None = None, random: np.random.Generator | None = None
+) -> InpaintingTasks:
+    """Held-out pictures of these styles, of things that the denoiser draws, moved by `random` if it is given.
+
+    Each has a mask of its own.
+    """
     which = [i for i in pictures.held_out() if pictures.pictures[i].drawn and pictures.pictures[i].style in styles]
     which = which[:count]
+    pixels = pictures.pixels[which] if random is None else moved(pictures.pixels[which], random)
     masks = np.stack([part_mask(np.random.default_rng(int(i)), SIZE) for i in which])
     return InpaintingTasks(
-        pixels_to_tensor(pictures.pixels[which]),
+        pixels_to_tensor(pixels),
         torch.from_numpy(masks)[:, None],
         [caption(pictures.pictures[i]) for i in which],
         [pictures.pictures[i].label for i in which],

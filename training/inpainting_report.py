@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
@@ -32,8 +33,12 @@ def inpainting_report(
     settings = DenoiserSettings()
     known = latent_set(settings, base.vae, pictures)
     rows, tiles, prompts = [], [], []
-    for name, styles in {"of the denoiser's styles": settings.styles, "of a style it never learned": ("noto",)}.items():
-        tasks = held_out_tasks(pictures, styles)
+    sets = {
+        "of the denoiser's styles": held_out_tasks(pictures, settings.styles),
+        "the same, turned, moved, mirrored": held_out_tasks(pictures, settings.styles, random=np.random.default_rng(0)),
+        "of a style that it never learned": held_out_tasks(pictures, ("noto",)),
+    }
+    for name, tasks in sets.items():
         drawn = {
             "blending": tasks.pasted(inpaint(inpainting_pipeline(base, base.unet), tasks, guidance=guidance)),
             "given the mask": tasks.pasted(inpaint(inpainting_pipeline(base, unet), tasks, guidance=guidance)),
@@ -42,7 +47,7 @@ def inpainting_report(
         }
         what = f"{len(tasks.prompts)} {name}"
         rows += [_row(what, how, pixels, tasks, base, known) for how, pixels in drawn.items()]
-        which = evenly(len(tasks.prompts), _SHOWN // 2)
+        which = evenly(len(tasks.prompts), _SHOWN // len(sets))
         grids = (tasks.pixels, tasks.greyed(), drawn["blending"], drawn["given the mask"])
         tiles.append(torch.stack([each[which] for each in grids]))
         prompts += [f"{tasks.prompts[i]} (seed {i})" for i in which]
@@ -50,7 +55,7 @@ def inpainting_report(
     return Shown(
         table(heads, rows),
         grid(torch.cat(tiles, dim=1).flatten(0, 1), columns=_SHOWN),
-        "Twelve held-out pictures; grey is to be drawn; by blending; by the denoiser that is given the mask",
+        "Held-out pictures, the middle ones moved; what is to be drawn; by blending; by the denoiser given the mask",
         "The prompts and seeds, from left to right",
         prompts,
     )

@@ -166,8 +166,11 @@ PREVIEW_DECODER = DecoderSettings(
 class InpaintingSettings(Settings):
     """The mask-conditioned denoiser: the bundled one also given mask and masked picture."""
 
-    masks: int = Field(4, ge=1, description="random masks of each picture, encoded once")
-    empty_chance: float = Field(0.1, ge=0, le=1, description="how often the caption is empty, for guidance")
+    moved: int = Field(3, ge=0, description="how often each picture is also turned, resized, moved and mirrored")
+    masks: int = Field(1, ge=1, description="random masks of each of these, encoded once")
+    empty_chance: float = Field(
+        0.3, ge=0, le=1, description="how often the caption is empty: then what is kept says all"
+    )
     timestep_power: float = Field(0.8, gt=0, description="as for the denoiser")
     loop: LoopSettings = LoopSettings(
         steps=2_000,

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from tests.training.test_denoiser import loop, tiny
-from training import adapter, checkpoint, inpainting, upscaler
+from training import adapter, checkpoint, inpainting, moving, upscaler
 from training.captions import learn_tokenizer
 from training.denoiser import draw, new_denoiser, pipeline, scheduler_for
 from training.edges import edges
@@ -74,13 +74,13 @@ def test_a_masked_unet_begins_as_the_one_that_it_comes_from(pipe: StableDiffusio
 def test_inpainting_learns_without_the_held_out_and_draws_in_diffusers(
     tmp_path: Path, pipe: StableDiffusionPipeline, pictures: PictureSet
 ) -> None:
-    known = inpainting.masked_set(InpaintingSettings(masks=2), pipe, pictures)
+    known = inpainting.masked_set(InpaintingSettings(moved=1), pipe, pictures)
     held_out = {pictures.pictures[i].label for i in pictures.held_out()}
-    assert len(known.latents.pictures) == 6
+    assert len(known.latents.pictures) == 12
     assert not held_out & {picture.label for picture in known.latents.pictures}
     assert known.masks.shape == (12, 1, 16, 16)
     for steps, place in ((2, "parts"), (4, "parts"), (4, "whole")):
-        inpainting.train(InpaintingSettings(masks=2, loop=loop(steps)), pipe, pictures, tmp_path / place)
+        inpainting.train(InpaintingSettings(moved=1, loop=loop(steps)), pipe, pictures, tmp_path / place)
     unet, whole = (UNet2DConditionModel.from_pretrained(tmp_path / name / "unet") for name in ("parts", "whole"))
     assert_resumed(unet, whole)
     assert unet.conv_in.weight[:, 4:].abs().max() > 0, "it did not learn what the mask says"
@@ -126,7 +126,7 @@ def test_the_adapter_alone_learns_and_draws_in_diffusers(
 
 def test_moved_pictures_keep_their_form_and_have_a_white_ground() -> None:
     black = np.zeros((3, 64, 64, 3), np.uint8)
-    changed = adapter.moved(black, np.random.default_rng(0))
+    changed = moving.moved(black, np.random.default_rng(0))
     assert changed.shape == black.shape
     assert (changed == 255).any(axis=(1, 2, 3)).all()
     assert len({each.tobytes() for each in changed}) == 3

@@ -18,6 +18,7 @@ from training.pictures import PictureSet
 from training.upscaler_report import upscaler_report
 
 PAGE = "bundled-editing.md"
+BUNDLE = "emoji"
 
 
 class Addition(enum.StrEnum):
@@ -89,6 +90,11 @@ def release(
     if weights is not None and place is not None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(weights, place)
+        # all learned from the same pictures
+        licences = root / "models" / BUNDLE / "licences"
+        bundle = root / "models" / place.relative_to(root / "models").parts[0]
+        if bundle.name != BUNDLE:
+            shutil.copytree(licences, bundle / "licences", dirs_exist_ok=True)
     shown.grid.save(root / "docs" / f"{addition.value}.png", optimize=True)
     page.write(shown.block(f"{addition.value}.png"))
     return shown

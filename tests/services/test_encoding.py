@@ -77,7 +77,7 @@ def test_what_gives_the_picture_again_is_all_there(live: LiveModel) -> None:
         "guidance_end": 1.0,
         "adaptive_guidance": None,
     }
-    fields = RequestFields.__dataclass_fields__.keys() - {"n", "image", "mask"}
+    fields = RequestFields.__dataclass_fields__.keys() - {"n", "image", "mask", "image_prompts"}
     assert fields <= said.keys(), "a field that decides the picture is not told"
     for name, value in (("guidance_end", 0.5), ("adaptive_guidance", 0.99), ("eta", 0.25)):
         assert json.loads(describe(image_request(**{name: value}), live.pins).to_json())[name] == value

@@ -18,7 +18,7 @@ from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story
 from pipeline.story.request import request_of
 from tests.pipeline.story.stories import PINS, prompts, story
-from tests.requests import image_request
+from tests.requests import IN_PROCESS, image_request
 
 LATENT = ("batch", 4, "height", "width")
 CONTRACT = Contract(
@@ -147,10 +147,6 @@ def test_another_programs_picture_can_be_asked_for() -> None:
     }
     made = check_request(fields_of(request), CONTRACT, RequestRules(), 2)
     assert (made.sampler, made.schedule, made.width, made.height) == ("dpmpp_2m", "karras", 512, 256)
-
-
-# the chain in one process takes them, and no route does yet
-IN_PROCESS = {"loras", "image_prompts", "image_prompt_scale"}
 
 
 @pytest.mark.parametrize(

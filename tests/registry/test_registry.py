@@ -137,7 +137,7 @@ def test_other_models_in_the_same_mlflow_do_not_disturb(
 ) -> None:
     client: MlflowClient = open_client(settings)
     client.create_registered_model("churn-forecast")
-    client.create_registered_model("emoji.lora")
+    client.create_registered_model("emoji.upscaler")
     registry.publish(decoder, NAME)
     registry.promote(NAME, 1)
     assert registry.names() == (NAME,)
@@ -174,7 +174,7 @@ def test_a_survey_tells_of_one_bundle(registry: Registry, settings: RegistrySett
     for name in (NAME, "emoji.vae_decoder.tiny", "emojis.vae_decoder", "my-emoji.vae_decoder"):
         registry.publish(decoder, name)
     client: MlflowClient = open_client(settings)
-    client.create_registered_model("emoji.lora")  # is no component
+    client.create_registered_model("emoji.upscaler")  # is no component
     assert registry.survey("emoji") == ({}, {NAME: {}, "emoji.vae_decoder.tiny": {}})
     registry.promote(NAME, 1)
     registry.promote(NAME, 1, "candidate")

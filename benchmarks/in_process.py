@@ -8,7 +8,7 @@ from benchmarks.stopwatch import StageTimes, Stopwatch
 from benchmarks.task import Task, asked_fields
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels
+from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels, Tiling
 from pipeline.denoiser import Denoiser
 from pipeline.request import RequestRules
 from pipeline.text_encoder import TextEncoder
@@ -82,6 +82,6 @@ class _TimedVaeDecoder(VaeDecoder):
         super().__init__(folder, settings)
         self._stopwatch = stopwatch
 
-    def decode(self, latents: FloatArray) -> Pixels:
+    def decode(self, latents: FloatArray, tiling: Tiling | None = None) -> Pixels:
         with self._stopwatch.span("vae_decoder"):
-            return super().decode(latents)
+            return super().decode(latents, tiling)

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+
+from components.record import Record
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -46,12 +49,25 @@ class Walk:
         return {field.name: getattr(self, field.name) for field in fields(Walk)}
 
 
+# a tile's own bounds: one that is smaller shows little, and tiles that lie over each other by more than half cost more
+# than four times the picture
+LEAST_TILE, MOST_TILE, MOST_OVERLAP = 64, 8192, 0.5
+
+
+class Tiling(Record):
+    """The squares in which the VAE sees a picture that is too large for it as a whole."""
+
+    side: int = Field(ge=LEAST_TILE, le=MOST_TILE, multiple_of=LEAST_TILE, description="in pixels")
+    overlap: float = Field(ge=0, le=MOST_OVERLAP, description="the share of its side that a tile has in common")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
     A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
+    With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole.
     """
 
     prompt: str
@@ -62,6 +78,7 @@ class ImageRequest(Walk):
     n: int
     width: int
     height: int
+    tiling: Tiling | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -72,4 +72,4 @@ class ImageToImage:
         size, most = (request.width, request.height), self._chain.rules.max_source_pixels
         pixels = image_pixels(image, *size, most)
         anew = None if mask is None else latent_mask(edit_mask(mask, *size, most), self._encoder.space.downscale)
-        return self._chain.draw(request, noise, EncodedImage(self._encoder.encode(pixels), anew))
+        return self._chain.draw(request, noise, EncodedImage(self._encoder.encode(pixels, request.tiling), anew))

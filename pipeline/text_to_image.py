@@ -129,4 +129,4 @@ class TextToImage:
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
         job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image)[0]
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])
+        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job), request.tiling)[0])

@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from PIL import Image
 
+from components.contract import Kind
 from pipeline.errors import RequestError
 from pipeline.source_pictures import open_picture, turned_size
 from pipeline.story.containers import MAX_FILE_BYTES
@@ -93,9 +94,10 @@ class VerifyFace:
         return _files(form.files), body
 
     def _told(self, files: dict[str, bytes], held: ExitStack) -> tuple[Retold, Brought | None]:
-        rules = self.orders.rules
         try:
-            told = retold(files[IMAGE], rules.max_pixels)
+            # the live one's, as nobody knows yet which version the story tells of
+            denoiser = self.orders.pinning.record.live.contracts[Kind.DENOISER]
+            told = retold(files[IMAGE], self.orders.rules.most_pixels(denoiser))
             return told, _brought(told, files, held)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None

@@ -51,7 +51,9 @@ class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
     A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
-    grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
+    grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it. What a
+    denoiser is told of a picture, from `original_height` on, is None for the picture's own size, no crop and the usual
+    scores.
     """
 
     prompt: str
@@ -59,6 +61,14 @@ class ImageRequest(Walk):
     prompt_chunks: int = 1
     weighting: str = "none"
     clip_skip: int = 1
+    original_height: int | None = None
+    original_width: int | None = None
+    target_height: int | None = None
+    target_width: int | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     n: int
     width: int
     height: int

@@ -74,6 +74,12 @@ class Conditioning(Record):
         le=MAX_TOKENS,
         description="the most tokens of one prompt, start and end marks included; null: one vector for a whole text",
     )
+    tokenizer: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="which of the text encoder's tokenizers it is made by: tokenizer.json, tokenizer_2.json",
+    )
 
 
 class ImageChannels(Record):
@@ -195,6 +201,9 @@ class Contract(Record):
         (), description="what a denoiser's input `image_channels` holds, in this order"
     )
     time_ids: tuple[TimeId, ...] = Field((), description="what a denoiser's input `time_ids` holds, in this order")
+    zeros_for_empty_negative: bool = Field(
+        False, description="where there is no negative prompt, a denoiser's row without the prompt has zeros for it"
+    )
     noise_levels: int | None = Field(
         None,
         ge=1,
@@ -405,6 +414,7 @@ _DENOISERS_OWN = (
     "preview",
     "image_channels",
     "time_ids",
+    "zeros_for_empty_negative",
     "noise_levels",
     "low_resolution_schedule",
     "embeds_guidance",

@@ -67,7 +67,8 @@ class ImageRequest(Walk):
 
     A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
-    With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole.
+    With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
+    picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
     """
 
     prompt: str
@@ -75,6 +76,14 @@ class ImageRequest(Walk):
     prompt_chunks: int = 1
     weighting: str = "none"
     clip_skip: int = 1
+    original_height: int | None = None
+    original_width: int | None = None
+    target_height: int | None = None
+    target_width: int | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     n: int
     width: int
     height: int

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter, signature
 
 import onnx_ir as ir
 import torch
@@ -47,7 +48,7 @@ def _trace(network: Network) -> torch.onnx.ONNXProgram:
         opset_version=OPSET,
         input_names=list(inputs),
         output_names=[spec.name for spec in network.contract.outputs],
-        dynamic_shapes=tuple(_open_dimensions(spec) for spec in network.contract.inputs),
+        dynamic_shapes=_dynamic_shapes(network),
         verbose=False,
     )
     assert program is not None, "dynamo gives a program"
@@ -87,6 +88,14 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _dynamic_shapes(network: Network) -> tuple[object, ...]:
+    """The open dimensions of each parameter of the module; those of one that takes any number are a tuple."""
+    shapes = [_open_dimensions(spec) for spec in network.contract.inputs]
+    kinds = [parameter.kind for parameter in signature(network.module.forward).parameters.values()]
+    single = kinds.index(Parameter.VAR_POSITIONAL) if Parameter.VAR_POSITIONAL in kinds else len(shapes)
+    return (*shapes[:single], tuple(shapes[single:])) if shapes[single:] else tuple(shapes)
 
 
 def _open_dimensions(spec: TensorSpec) -> Mapping[int, object]:

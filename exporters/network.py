@@ -10,6 +10,9 @@ from components.contract import Contract, TensorSpec
 
 Sizes = Mapping[str, int]
 
+# of pictures, in pixels
+_LONGEST_SIDE = 1024
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -33,7 +36,7 @@ class Network:
     bound: int = 1
 
     def arrays(self, sizes: Sizes, seed: int) -> dict[str, Tensor]:
-        """Random inputs of these sizes: standard normal, timesteps in 0..999, token numbers below `bound`."""
+        """Random inputs of these sizes: standard normal, timesteps in 0..999, pixels, token numbers below `bound`."""
         generator = torch.Generator().manual_seed(seed)
         return {spec.name: self._array(spec, sizes, generator) for spec in self.contract.inputs}
 
@@ -47,6 +50,8 @@ class Network:
         shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
         if spec.dtype == "int64":
             return torch.randint(self.bound, shape, generator=generator)
+        if spec.name == "time_ids":
+            return torch.randint(_LONGEST_SIDE, shape, generator=generator).float()
         if spec.name == "timestep":
             return torch.randint(_timesteps(self.contract), shape, generator=generator).float()
         return torch.randn(shape, generator=generator)

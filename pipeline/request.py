@@ -16,6 +16,7 @@ from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
+from pipeline.framing import FRAMING, check_framing
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
 from pipeline.trajectories import Trajectories
@@ -146,6 +147,14 @@ class RequestFields:
     seed: int | None = None
     subseed: int | None = None
     subseed_strength: float | None = None
+    original_height: int | None = None
+    original_width: int | None = None
+    target_height: int | None = None
+    target_width: int | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     n: int = 1
     width: int | None = None
     height: int | None = None
@@ -213,6 +222,7 @@ def check_request(
         width=width,
         height=height,
         tiling=rules.tiling(width, height),
+        **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
 
 

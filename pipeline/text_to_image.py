@@ -44,6 +44,14 @@ class Options(TypedDict, total=False):
     subseed_strength: float
     width: int
     height: int
+    original_height: int
+    original_width: int
+    target_height: int
+    target_width: int
+    crop_top: int
+    crop_left: int
+    aesthetic_score: float
+    negative_aesthetic_score: float
 
 
 class TextToImage:

@@ -91,7 +91,7 @@ def retold(data: bytes, most_pixels: int) -> Retold:
     if reading.unknown:
         raise RequestError(IMAGE, f"{IMAGE}: its story has parts that are not understood here: {reading.unknown[0]}")
     request = _request(story)
-    picture = open_picture(IMAGE, data)
+    picture = open_picture(IMAGE, data, most_pixels)
     encoding = _encoding(story, picture)
     size = turned_size(picture)
     pixels = image_pixels(picture, *size, most_pixels)[0] if size == (request.width, request.height) else None

@@ -98,7 +98,7 @@ class VerifyFace:
             # the live one's, as nobody knows yet which version the story tells of
             denoiser = self.orders.pinning.record.live.contracts[Kind.DENOISER]
             told = retold(files[IMAGE], self.orders.rules.most_pixels(denoiser))
-            return told, _brought(told, files, held)
+            return told, _brought(told, files, self.orders.rules.max_source_pixels, held)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
 
@@ -145,7 +145,7 @@ def _files(given: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return files
 
 
-def _brought(told: Retold, files: dict[str, bytes], held: ExitStack) -> Brought | None:
+def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: ExitStack) -> Brought | None:
     """What the picture starts from, of which nothing but the size is known yet; what is missing or too much is refused.
 
     Raises:
@@ -158,8 +158,8 @@ def _brought(told: Retold, files: dict[str, bytes], held: ExitStack) -> Brought 
             raise RequestError(name, f"{name}: is required, and must be a file: the picture was made from it")
     if SOURCE not in files:
         return None
-    source = open_picture(SOURCE, files[SOURCE])
-    mask = open_picture(MASK, files[MASK]) if MASK in files else None
+    source = open_picture(SOURCE, files[SOURCE], most_pixels)
+    mask = open_picture(MASK, files[MASK], most_pixels) if MASK in files else None
     return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE)
 
 

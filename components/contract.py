@@ -197,6 +197,9 @@ class Contract(Record):
     latent_multiple: int = Field(
         1, ge=1, le=MAX_LATENT_SIDE, description="the height and width of latents must be multiples of it"
     )
+    latent_limit: int | None = Field(
+        None, ge=1, le=MAX_LATENT_SIDE, description="the most height and width of latents; null: any"
+    )
     image_channels: tuple[ImageChannels, ...] = Field(
         (), description="what a denoiser's input `image_channels` holds, in this order"
     )
@@ -412,6 +415,7 @@ _NEEDED = {
 _DENOISERS_OWN = (
     "flow_schedule",
     "preview",
+    "latent_limit",
     "image_channels",
     "time_ids",
     "zeros_for_empty_negative",

@@ -36,6 +36,7 @@ def main(
     configs: Annotated[
         Path | None, typer.Option(help="a single file's configurations, in diffusers' layout, in place of its family's")
     ] = None,
+    without_t5: Annotated[bool, typer.Option(help="leave out the third text encoder of SD 3")] = False,
     prediction_type: Annotated[_Prediction | None, typer.Option(help="how a single file's denoiser predicts")] = None,
 ) -> None:
     """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
@@ -47,6 +48,7 @@ def main(
         licence,
         guidance=guidance,
         configs=configs,
+        without_t5=without_t5,
         prediction_type=None if prediction_type is None else prediction_type.value,
     )
     try:

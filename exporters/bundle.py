@@ -19,6 +19,7 @@ from exporters.network import Network
 from exporters.preview import fit_preview
 from exporters.storage import Weights
 from exporters.text_encoder import text_encoder, tokenizer_files
+from exporters.transformer import transformer
 from exporters.vae import latent_space
 from exporters.vae_decoder import vae_decoder
 from exporters.vae_encoder import vae_encoder
@@ -31,7 +32,7 @@ class BundleOptions:
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
     `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
     it made them. `guidance` is what the denoiser draws best at, the default of requests. `configs` and
-    `prediction_type` are for single files, as in `Checkpoint.open`.
+    `prediction_type` are for single files, and `without_t5` is for SD 3, as in `Checkpoint.open`.
     """
 
     bundle: str
@@ -43,6 +44,7 @@ class BundleOptions:
     guidance: float | None = None
     configs: Path | None = None
     prediction_type: PredictionType | None = None
+    without_t5: bool = False
 
 
 def export_bundle(
@@ -60,7 +62,7 @@ def export_bundle(
     registered_name(options.bundle, Kind.DENOISER)
     for kind in PARTS:
         require_replaceable(out / kind)
-    checkpoint = Checkpoint.open(path, options.configs, options.prediction_type)
+    checkpoint = Checkpoint.open(path, options.configs, options.prediction_type, options.without_t5)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -105,7 +107,8 @@ def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Ite
         conditioning = texts.contract.conditioning
         yield texts
         del texts
-        yield denoiser(checkpoint, latents, conditioning, preview, guidance)
+        read = transformer if checkpoint.has_transformer else denoiser
+        yield read(checkpoint, latents, conditioning, preview, guidance)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -31,6 +31,14 @@ _SDXL = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
 }
+_SD3 = {
+    "text_encoder": ("CLIPTextModelWithProjection",),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer": _TOKENIZERS,
+    "tokenizer_2": _TOKENIZERS,
+    "transformer": ("SD3Transformer2DModel",),
+    "vae": ("AutoencoderKL",),
+}
 # Which classes each part may be of, by the pipeline that names the whole; None: it may be missing.
 PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionPipeline": _SD,
@@ -39,6 +47,8 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionXLPipeline": _SDXL,
     "StableDiffusionXLImg2ImgPipeline": _SDXL,
     "StableDiffusionXLInpaintPipeline": _SDXL,
+    "StableDiffusion3Pipeline": _SD3,
+    "StableDiffusion3Img2ImgPipeline": _SD3,
 }
 _TEXT_ENCODERS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 
@@ -91,12 +101,17 @@ class Checkpoint:
 
     @classmethod
     def open(
-        cls, path: Path, configs: Path | None = None, prediction_type: PredictionType | None = None
+        cls,
+        path: Path,
+        configs: Path | None = None,
+        prediction_type: PredictionType | None = None,
+        without_t5: bool = False,
     ) -> "Checkpoint":
         """Look at all names and classes of a diffusers folder, or of a single safetensors file; no weights are read.
 
-        What follows `path` is for single files: a folder of configurations in the layout of diffusers in place of ours,
-        and how the denoiser predicts, where the file does not tell.
+        `configs` and `prediction_type` are for single files: a folder of configurations in the layout of diffusers in
+        place of ours, and how the denoiser predicts, where the file does not tell. `without_t5` leaves out the third
+        text encoder of SD 3.
 
         Raises:
             ExportError: it is neither, a part is of another class, or weights are not safetensors.
@@ -110,6 +125,12 @@ class Checkpoint:
         else:
             parts = CheckpointFile.open(path, configs, prediction_type)
         _require_exportable(parts)
+        third = parts.class_of("text_encoder_3")
+        if third is not None and not without_t5:
+            raise ExportError(
+                f"text_encoder_3: is {third}, which cannot be exported; --without-t5 leaves it out, and the denoiser "
+                "takes zeros in its place, as in diffusers"
+            )
         return cls(parts)
 
     @property
@@ -118,14 +139,21 @@ class Checkpoint:
         return self.parts.path.absolute().name
 
     @property
-    def is_sdxl(self) -> bool:
-        """Whether its denoiser takes the last text encoder's projection of a whole text, and is told of sizes."""
-        return self.parts.class_of("text_encoder_2") is not None
+    def projecting(self) -> int:
+        """How many of the text encoders, from the last on, project a whole text for the denoiser."""
+        if self.has_transformer:
+            return 2
+        return 0 if self.parts.class_of("text_encoder_2") is None else 1
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether the denoiser is the transformer of SD 3."""
+        return self.parts.class_of("transformer") is not None
 
     @property
     def zeros_for_empty_prompt(self) -> bool:
         """Whether an empty negative prompt is zeros in place of its encoding."""
-        return self.is_sdxl and self.parts.zeros_for_empty_prompt
+        return self.projecting == 1 and self.parts.zeros_for_empty_prompt
 
     def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
         """The text encoders, in their order.
@@ -149,6 +177,10 @@ class Checkpoint:
     def unet(self) -> UNet2DConditionModel:
         """The denoiser."""
         return self.parts.network("unet", UNet2DConditionModel)
+
+    def transformer(self) -> SD3Transformer2DModel:
+        """The denoiser of SD 3."""
+        return self.parts.network("transformer", SD3Transformer2DModel)
 
     def vae(self) -> AutoencoderKL:
         """Decoder and encoder."""

@@ -41,6 +41,7 @@ _PREFIXES: Mapping[str, tuple[str, ...]] = {
         "text_encoders.clip_g.transformer.",
     ),
 }
+_T5 = "text_encoders.t5xxl.transformer."
 # https://github.com/Stability-AI/ModelSpec
 _MODELSPEC = {"epsilon": "epsilon", "v": "v_prediction"}
 
@@ -78,7 +79,12 @@ class CheckpointFile:
         """The class of a part in its family."""
         if part in self.family.tokenizers:
             return str(CLIPTokenizer.__name__)
-        return self.family.parts[part].network if part in self.family.parts else None
+        if part not in self.family.parts:
+            return None
+        # published with and without it
+        if part == "text_encoder_3" and not self._has(_T5):
+            return None
+        return self.family.parts[part].network
 
     def require(self, part: str) -> None:
         """Refuse a network that the file lacks.
@@ -121,9 +127,12 @@ class CheckpointFile:
 
     def _prefix(self, part: str) -> str:
         for prefix in _PREFIXES[part]:
-            if any(name.startswith(prefix) for name in self.shapes):
+            if self._has(prefix):
                 return prefix
         raise ExportError(f"{part}: {self.path.name} has no tensor below {' or '.join(_PREFIXES[part])}")
+
+    def _has(self, prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in self.shapes)
 
     def _tensors(self, prefix: str) -> dict[str, Tensor]:
         with safe_open(self.path, framework="pt") as file:

@@ -21,7 +21,7 @@ from components.contract import (
 )
 from exporters.checkpoint import Checkpoint
 from exporters.errors import ExportError
-from exporters.network import Network, trials
+from exporters.network import Network, text_spec, trials
 from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
 
 # What a U-Net of the families that we export does not have; each would need an input that no stage hands over.
@@ -52,7 +52,7 @@ class _Denoiser(nn.Module):
         if "guidance" in given:
             embedded = _embedded_guidance(given["guidance"], self.unet.config.time_cond_proj_dim)
         if "time_ids" in given:
-            added = {"text_embeds": given[TEXT_EMBEDS], "time_ids": given["time_ids"]}
+            added = {"text_embeds": given[TEXT_EMBEDS[0]], "time_ids": given["time_ids"]}
         (prediction,) = self.unet(
             latents,
             timestep,
@@ -99,7 +99,7 @@ def denoiser(
     tokens = next(array.tokens for array in conditioning if array.tokens is not None)
     schedule = checkpoint.schedule()
     embeds_guidance = config.time_cond_proj_dim is not None
-    beside = [_text_spec(array) for array in conditioning[1:]]
+    beside = [text_spec(array) for array in conditioning[1:]]
     if time_ids:
         beside.append(TensorSpec(name="time_ids", dtype="float32", shape=("batch", len(time_ids))))
     if image_channels:
@@ -113,7 +113,7 @@ def denoiser(
         inputs=(
             TensorSpec(name="latents", dtype="float32", shape=latents),
             TensorSpec(name="timestep", dtype="float32", shape=("batch",)),
-            _text_spec(conditioning[0]),
+            text_spec(conditioning[0]),
             *beside,
         ),
         outputs=(TensorSpec(name="prediction", dtype="float32", shape=latents),),
@@ -133,11 +133,6 @@ def denoiser(
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1)}
     whole = {"height": height, "width": width, "tokens": tokens}
     return Network(_Denoiser(unet, [spec.name for spec in beside]), contract, trials(small, whole))
-
-
-def _text_spec(array: Conditioning) -> TensorSpec:
-    tokens = () if array.tokens is None else ("tokens",)
-    return TensorSpec(name=array.name, dtype="float32", shape=("batch", *tokens, array.width))
 
 
 def _require_width(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from components.contract import Contract, TensorSpec
+from components.contract import Conditioning, Contract, TensorSpec
 
 Sizes = Mapping[str, int]
 
@@ -59,6 +59,12 @@ class Network:
 
 def _timesteps(contract: Contract) -> int:
     return 1 if contract.num_train_timesteps is None else contract.num_train_timesteps
+
+
+def text_spec(array: Conditioning) -> TensorSpec:
+    """A denoiser's input of one array of conditioning."""
+    tokens = () if array.tokens is None else ("tokens",)
+    return TensorSpec(name=array.name, dtype="float32", shape=("batch", *tokens, array.width))
 
 
 def trials(small: Sizes, whole: Sizes) -> Trials:

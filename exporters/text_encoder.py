@@ -13,7 +13,7 @@ from exporters.errors import ExportError
 from exporters.network import Network, trials
 
 HIDDEN_STATES = ("hidden_states", "second_hidden_states")
-TEXT_EMBEDS = "text_embeds"
+TEXT_EMBEDS = ("text_embeds", "second_text_embeds")
 INPUTS = ("input_ids", "second_input_ids")
 
 
@@ -33,26 +33,27 @@ class _LastLayers(nn.Module):
 
 
 class _InnerLayers(nn.Module):
-    """Layers of one or two encoders before any norm, from the last but one down, and the last one's whole text."""
+    """Layers of the encoders before any norm, from the last but one down, and whole texts of the last `whole`."""
 
-    def __init__(self, encoders: Sequence[nn.Module], layers: int) -> None:
+    def __init__(self, encoders: Sequence[nn.Module], layers: int, whole: int) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
-        self._layers = layers
+        self._layers, self._whole = layers, whole
 
     def forward(self, *input_ids: Tensor) -> tuple[Tensor, ...]:
         encoded = [
             encoder(ids, output_hidden_states=True) for encoder, ids in zip(self.encoders, input_ids, strict=True)
         ]
         states = [one.hidden_states[-2 - skipped] for skipped in range(self._layers) for one in encoded]
-        return (*states[: len(encoded)], encoded[-1].text_embeds, *states[len(encoded) :])
+        whole = [one.text_embeds for one in encoded[-self._whole :]]
+        return (*states[: len(encoded)], *whole, *states[len(encoded) :])
 
 
 def text_encoder(checkpoint: Checkpoint) -> Network:
     """Read the checkpoint's text encoders; their conditioning is a layer's hidden state.
 
-    There is an output for every layer, the last one first, as A1111 and diffusers count them for clip skip. SDXL begins
-    with the last but one, takes none through the final norm, and has the second encoder's vector of the whole text.
+    There is an output for every layer, the last one first, as A1111 and diffusers count them for clip skip. SDXL and
+    SD 3 begin with the last but one, take none through the final norm, and have encoders' projections of a whole text.
 
     Raises:
         ExportError: a tokenizer cuts at more tokens than its encoder knows, or at another number than the other.
@@ -71,12 +72,12 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
     fewest = min(encoder.config.num_hidden_layers for encoder in encoders)
     module: nn.Module
     whole: tuple[Conditioning, ...]
-    if checkpoint.is_sdxl:
-        module = _InnerLayers(encoders, fewest - 1)
-        whole = (
-            Conditioning(
-                name=TEXT_EMBEDS, width=encoders[-1].config.projection_dim, tokens=None, tokenizer=len(encoders)
-            ),
+    if checkpoint.projecting:
+        module = _InnerLayers(encoders, fewest - 1, checkpoint.projecting)
+        numbers = range(len(encoders) - checkpoint.projecting + 1, len(encoders) + 1)
+        whole = tuple(
+            Conditioning(name=name, width=encoders[number - 1].config.projection_dim, tokens=None, tokenizer=number)
+            for name, number in zip(TEXT_EMBEDS, numbers, strict=False)
         )
         last = fewest - 2
     else:

@@ -127,6 +127,8 @@ class Denoiser:
         for field, side in (("height", job.height), ("width", job.width)):
             if side % multiple:
                 raise refuse(field, side, f"a multiple of {multiple}")
+            if self.contract.latent_limit is not None and side > self.contract.latent_limit:
+                raise refuse(field, side, f"at most {self.contract.latent_limit}")
 
     def _check_rows(self, job: DenoiseJob, guidance: Guidance) -> None:
         if set(job.rows) != set(guidance.weighed):

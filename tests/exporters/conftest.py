@@ -153,7 +153,6 @@ def single_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """Each family's pipeline as one file."""
     pipe = tiny_pipeline(FAMILIES[checkpoint.name])
     prefix = f"cond_stage_model.{'model' if checkpoint.name == 'sd2' else 'transformer'}."
-    parts = [original_names.network(part, getattr(pipe, part), prefix) for part in ("unet", "vae", "text_encoder")]
     path: Path = tmp_path_factory.mktemp("file") / f"{checkpoint.name}.safetensors"
-    save_file(original_names.together(parts), path)
+    save_file(original_names.single_file(pipe, {"text_encoder": prefix}), path)
     return path

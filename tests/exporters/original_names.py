@@ -44,6 +44,12 @@ _OPEN_CLIP_WHOLE = {
 }
 
 
+def single_file(pipe: Any, text_prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a pipeline as one file has them, its text encoders below these prefixes."""
+    names = [name for name in ("unet", "transformer", "vae", *text_prefixes) if getattr(pipe, name, None) is not None]
+    return together(network(name, getattr(pipe, name), text_prefixes.get(name, "")) for name in names)
+
+
 def network(part: str, module: Any, text_prefix: str = "") -> dict[str, Tensor]:
     """A part's weights in a single file; those of text encoders are below `text_prefix`."""
     weights = module.state_dict()
@@ -114,7 +120,7 @@ def vae(weights: Weights, blocks: int) -> dict[str, Tensor]:
 def clip(weights: Weights, prefix: str) -> dict[str, Tensor]:
     """A CLIPTextModel as transformers had it when SD 1.x was published, with the buffer that it no longer saves."""
     names = {f"{prefix}{_wrapped(name)}": weight for name, weight in weights.items()}
-    positions = weights["embeddings.position_embedding.weight"].shape[0]
+    [positions] = [len(weight) for name, weight in weights.items() if name.endswith("position_embedding.weight")]
     return {**names, f"{prefix}text_model.embeddings.position_ids": torch.arange(positions)[None]}
 
 

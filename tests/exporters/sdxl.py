@@ -20,8 +20,8 @@ def tiny_base() -> StableDiffusionXLPipeline:
     first, second = tiny_tokenizer(), tiny_tokenizer(pad="!")
     return StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text(first, _WIDTH, 3, "quick_gelu")),
-        text_encoder_2=CLIPTextModelWithProjection(_text(second, _SECOND_WIDTH, 3, "gelu")),
+        text_encoder=CLIPTextModel(text_config(first, _WIDTH, 3, "quick_gelu")),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(second, _SECOND_WIDTH, 3, "gelu")),
         tokenizer=first,
         tokenizer_2=second,
         unet=_unet(_WIDTH + _SECOND_WIDTH, 6),
@@ -33,7 +33,7 @@ def tiny_base() -> StableDiffusionXLPipeline:
 def tiny_refiner() -> StableDiffusionXLImg2ImgPipeline:
     torch.manual_seed(1)
     tokenizer = tiny_tokenizer(pad="!")
-    encoder = CLIPTextModelWithProjection(_text(tokenizer, _SECOND_WIDTH, 3, "gelu"))
+    encoder = CLIPTextModelWithProjection(text_config(tokenizer, _SECOND_WIDTH, 3, "gelu"))
     torch.manual_seed(0)
     return StableDiffusionXLImg2ImgPipeline(
         # base and refiner have one latent space
@@ -62,12 +62,14 @@ def _vae() -> AutoencoderKL:
     )
 
 
-def _text(tokenizer: CLIPTokenizer, width: int, layers: int, activation: str) -> CLIPTextConfig:
+def text_config(
+    tokenizer: CLIPTokenizer, width: int, layers: int, activation: str, projection: int = _PROJECTION
+) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=32,
-        projection_dim=_PROJECTION,
+        projection_dim=projection,
         num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,

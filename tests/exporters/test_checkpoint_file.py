@@ -1,6 +1,7 @@
 """Single-file checkpoints: read offline, they are what the folder of the same weights is."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -18,6 +20,8 @@ from exporters.errors import ExportError
 from exporters.families import FAMILIES, Part, detect
 from exporters.original_weights import load_original
 from tests.exporters import original_names
+from tests.exporters.sd3 import tiny_sd3
+from tests.exporters.sdxl import tiny_base, tiny_refiner
 
 CLASSES: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel,
@@ -192,6 +196,43 @@ def test_every_weight_is_where_the_folder_has_it(checkpoint: Path, single_file: 
         assert list(found) == list(expected)
         for name, weight in expected.items():
             assert torch.equal(found[name], weight), name
+
+
+SDXL_TEXTS = {
+    "text_encoder": "conditioner.embedders.0.transformer.",
+    "text_encoder_2": "conditioner.embedders.1.model.",
+}
+SD3_TEXTS = {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.clip_g.transformer."}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("tiny", "prefixes"),
+    [
+        (tiny_base, SDXL_TEXTS),
+        (tiny_refiner, {"text_encoder_2": "conditioner.embedders.0.model."}),
+        (tiny_sd3, SD3_TEXTS),
+    ],
+)
+def test_every_weight_of_two_encoders_is_where_the_pipeline_has_it(
+    tmp_path: Path, tiny: Callable[[], Any], prefixes: dict[str, str]
+) -> None:
+    pipe = tiny()
+    pipe.save_pretrained(tmp_path / "folder")
+    save_file(original_names.single_file(pipe, prefixes), tmp_path / "file.safetensors")
+    file = Checkpoint.open(tmp_path / "file.safetensors", tmp_path / "folder")
+    encoders = [encoder for name in prefixes if (encoder := getattr(pipe, name)) is not None]
+    denoiser = file.transformer() if file.has_transformer else file.unet()
+    pairs = [(pipe.transformer if file.has_transformer else pipe.unet, denoiser), (pipe.vae, file.vae())]
+    for theirs, ours in (*pairs, *zip(encoders, file.text_encoders(), strict=True)):
+        expected, found = theirs.state_dict(), ours.state_dict()
+        assert list(found) == list(expected)
+        for name, weight in expected.items():
+            one = file.has_transformer and ours is not denoiser and name == "text_projection.weight"
+            if one and weight.shape[0] == weight.shape[1]:
+                assert torch.equal(found[name], torch.eye(len(weight)))
+            else:
+                assert torch.equal(found[name], weight), name
 
 
 @pytest.mark.filterwarnings("ignore")

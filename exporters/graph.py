@@ -13,6 +13,7 @@ from components.contract import Kind, TensorSpec
 from exporters.batch_invariance import pool_inner_means
 from exporters.errors import ExportError
 from exporters.network import Network
+from exporters.optional_inputs import declare_optional
 
 OPSET = 20
 # Only where it was measured to help (docs/exporting.md).
@@ -35,6 +36,7 @@ def export_graph(network: Network) -> ir.Model:
     if network.contract.kind in _FUSED:
         model, _ = optimize_for_ort(model)
     _forget_origins(model)
+    declare_optional(model, network.contract.inputs)
     return model
 
 

@@ -33,7 +33,10 @@ class Network:
     bound: int = 1
 
     def arrays(self, sizes: Sizes, seed: int) -> dict[str, Tensor]:
-        """Random inputs of these sizes: standard normal, timesteps in 0..999, token numbers below `bound`."""
+        """Random inputs of these sizes: standard normal, timesteps in 0..999, token numbers below `bound`.
+
+        What may be left out comes on top of the rest, and is a tenth of that.
+        """
         generator = torch.Generator().manual_seed(seed)
         return {spec.name: self._array(spec, sizes, generator) for spec in self.contract.inputs}
 
@@ -49,7 +52,8 @@ class Network:
             return torch.randint(self.bound, shape, generator=generator)
         if spec.name == "timestep":
             return torch.randint(_timesteps(self.contract), shape, generator=generator).float()
-        return torch.randn(shape, generator=generator)
+        drawn = torch.randn(shape, generator=generator)
+        return drawn * 0.1 if spec.optional else drawn
 
 
 def _timesteps(contract: Contract) -> int:
@@ -61,11 +65,13 @@ def trials(small: Sizes, whole: Sizes) -> Trials:
 
     The comparison is at a batch and at sizes that the trace has not seen; the golden cases are small but for one.
     """
+    # dimensions of inputs that may be left out
+    more = {name: size + 1 for name, size in small.items() if name not in ("height", "width", "tokens")}
     tall = {name: size * 3 if name in ("height", "width") else size for name, size in small.items()}
     uneven = {**tall, **({"width": small["width"] * 2} if "width" in small else {})}
     short = {"tokens": max(2, small["tokens"] // 2)} if "tokens" in small else {}
     return Trials(
         traced={**small, "batch": 2},
-        compared={**uneven, **short, "batch": 3},
+        compared={**uneven, **short, **more, "batch": 3},
         golden=({**whole, "batch": 1}, {**small, "batch": 2}, {**uneven, "batch": 1}, {**tall, "batch": 4}),
     )

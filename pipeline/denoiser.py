@@ -17,6 +17,7 @@ from diffusion.preview import project
 from diffusion.samplers import Sampler, SamplerRow, find_sampler
 from diffusion.trajectory import Trajectory
 from pipeline.errors import RequestError, refuse
+from pipeline.joining import joined
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.track import Track, guidance_of
 from pipeline.trajectories import Trajectories
@@ -40,6 +41,7 @@ class Denoiser:
         self._trajectories = Trajectories.of(self._session.contract)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
+        self._optional = {spec.name for spec in self.contract.inputs if spec.optional}
         self.provider = self._session.provider
 
     def warm_up(self) -> None:
@@ -72,7 +74,7 @@ class Denoiser:
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
         prediction = self._trajectories.prediction
-        track = Track(sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers)
+        track = Track(sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers, self._optional)
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):
                 raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")
@@ -91,10 +93,9 @@ class Denoiser:
         """
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
-        conditioning = [track.conditioning for track in tracks]
-        feeds = {name: _joined([arrays[name] for arrays in conditioning]) for name in conditioning[0]}
-        feeds["latents"] = _joined([track.network_input() for track in tracks])
         rows = [track.rows for track in tracks]
+        feeds = dict(joined([track.conditioning for track in tracks], rows))
+        feeds["latents"] = _stacked([track.network_input() for track in tracks])
         feeds["timestep"] = np.repeat(np.array([track.query.timestep for track in tracks], dtype=np.float32), rows)
         prediction = self._session.run(feeds, interrupt)["prediction"]
         start = 0
@@ -136,7 +137,7 @@ class Denoiser:
             self._check_row(name, arrays)
         first, *others = job.rows.values()
         for other in others:
-            if any(other[name].shape != array.shape for name, array in first.items()):
+            if any(other[n].shape != array.shape for n, array in first.items() if n not in self._optional):
                 raise refuse("rows", "rows of several shapes", "of one")
 
     def _check_row(self, row: str, arrays: Arrays) -> None:
@@ -193,6 +194,6 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
 
 
-def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
+def _stacked(arrays: Sequence[FloatArray]) -> FloatArray:
     # one track alone is fed as it is: no copy
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -14,6 +14,7 @@ from exporters.batch_invariance import pool_inner_means
 from exporters.errors import ExportError
 from exporters.network import Network
 from exporters.optional_inputs import declare_optional
+from exporters.traced_defaults import make_inputs, told_apart
 
 OPSET = 20
 # Only where it was measured to help (docs/exporting.md).
@@ -32,6 +33,7 @@ def export_graph(network: Network) -> ir.Model:
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(f"{network.contract.kind}: torch cannot export it: {_reason(error)}") from error
     model = program.model
+    make_inputs(model, network.traced_defaults)
     pool_inner_means(model)
     if network.contract.kind in _FUSED:
         model, _ = optimize_for_ort(model)
@@ -41,17 +43,20 @@ def export_graph(network: Network) -> ir.Model:
 
 
 def _trace(network: Network) -> torch.onnx.ONNXProgram:
+    defaults = network.traced_defaults
+    specs = [spec for spec in network.contract.inputs if spec not in defaults]
     inputs = network.arrays(network.trials.traced, seed=0)
-    program = torch.onnx.export(
-        network.module,
-        tuple(inputs.values()),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=list(inputs),
-        output_names=[spec.name for spec in network.contract.outputs],
-        dynamic_shapes=tuple(_open_dimensions(spec) for spec in network.contract.inputs),
-        verbose=False,
-    )
+    with told_apart(network.module, defaults):
+        program = torch.onnx.export(
+            network.module,
+            tuple(inputs[spec.name] for spec in specs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in specs],
+            output_names=[spec.name for spec in network.contract.outputs],
+            dynamic_shapes=tuple(_open_dimensions(spec) for spec in specs),
+            verbose=False,
+        )
     assert program is not None, "dynamo gives a program"
     return program
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from components.contract import Contract, TensorSpec
+from components.dimensions import size_of
 
 Sizes = Mapping[str, int]
 
@@ -24,7 +25,8 @@ class Trials:
 class Network:
     """A torch module whose positional inputs and tuple of outputs are the contract's, in its order.
 
-    `bound` is the number of possible values of an integer input.
+    `bound` is the number of possible values of an integer input. Optional inputs of which the module has a buffer by
+    their name are traced as that: see `exporters.traced_defaults`.
     """
 
     module: nn.Module
@@ -40,6 +42,12 @@ class Network:
         generator = torch.Generator().manual_seed(seed)
         return {spec.name: self._array(spec, sizes, generator) for spec in self.contract.inputs}
 
+    @property
+    def traced_defaults(self) -> tuple[TensorSpec, ...]:
+        """The optional inputs that the module has a default for, and that it is traced without."""
+        buffers = dict(self.module.named_buffers())
+        return tuple(spec for spec in self.contract.inputs if spec.optional and spec.name in buffers)
+
     @torch.no_grad()
     def outputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What torch computes."""
@@ -47,7 +55,7 @@ class Network:
         return dict(zip((spec.name for spec in self.contract.outputs), computed, strict=True))
 
     def _array(self, spec: TensorSpec, sizes: Sizes, generator: torch.Generator) -> Tensor:
-        shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
+        shape = [_size(spec, dim, sizes) for dim in spec.shape]
         if spec.dtype == "int64":
             return torch.randint(self.bound, shape, generator=generator)
         if spec.name == "timestep":
@@ -56,8 +64,14 @@ class Network:
         return drawn * 0.1 if spec.optional else drawn
 
 
+def _size(spec: TensorSpec, dimension: int | str, sizes: Sizes) -> int:
+    size = size_of(dimension, sizes)
+    assert size is not None, f"{spec.name}: the trials have no size for {dimension}"
+    return size
+
+
 def _timesteps(contract: Contract) -> int:
-    return 1 if contract.num_train_timesteps is None else contract.num_train_timesteps
+    return 1000 if contract.num_train_timesteps is None else contract.num_train_timesteps
 
 
 def trials(small: Sizes, whole: Sizes) -> Trials:

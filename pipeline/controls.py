@@ -11,7 +11,7 @@ from components.messages import Control, ControlFeatures, ControlPicture, ImageR
 from pipeline.adapter import Adapter
 from pipeline.checks import check_number
 from pipeline.controlnet import ControlNet
-from pipeline.errors import refuse
+from pipeline.errors import RequestError, refuse
 from pipeline.held import require_control
 from pipeline.request import RequestRules
 from pipeline.source_pictures import image_pixels
@@ -49,7 +49,7 @@ def check_controls(given: Sequence[ControlFields], rules: RequestRules) -> list[
         RequestError: there are more than a request may have, or a field is outside its limits.
     """
     if len(given) > rules.max_controls:
-        raise refuse("controls", f"{len(given)} pictures", f"at most {rules.max_controls}")
+        raise RequestError("controls", f"controls: has {len(given)} pictures, must have at most {rules.max_controls}")
     return [_checked(f"controls[{number}]", each, rules) for number, each in enumerate(given)]
 
 

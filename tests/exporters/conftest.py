@@ -11,6 +11,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusi
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from exporters.bundle import BundleOptions, export_bundle
+
 TOKENS = 77
 _WIDTH = 16
 
@@ -132,3 +134,11 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         warnings.simplefilter("ignore")
         tiny_pipeline(FAMILIES[request.param]).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each family's components."""
+    out = tmp_path_factory.mktemp("bundle") / checkpoint.name
+    export_bundle(checkpoint, out, BundleOptions(checkpoint.name, source="a test"))
+    return out

@@ -3,8 +3,8 @@
 import torch
 from diffusers import ControlNetModel, T2IAdapter, UNet2DConditionModel
 
-# as large as the residuals of a trained network are beside what they are added to
-_SPREAD = 0.2
+# so that a control picture changes what is drawn
+_SPREAD = 0.6
 
 
 def tiny_controlnet(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:

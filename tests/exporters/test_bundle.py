@@ -38,13 +38,6 @@ pytestmark = [
 CPU = SessionSettings(provider="cpu")
 
 
-@pytest.fixture(scope="session")
-def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundle") / checkpoint.name
-    export_bundle(checkpoint, out, BundleOptions(checkpoint.name, source="a test"))
-    return out
-
-
 def test_the_components_are_whole_and_fit_together(bundle: Path) -> None:
     folders = open_bundle(bundle, PARTS)
     for folder in folders.values():

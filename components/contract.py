@@ -32,6 +32,8 @@ class Kind(StrEnum):
     VAE_DECODER = "vae_decoder"
     VAE_ENCODER = "vae_encoder"
     PREVIEW_DECODER = "preview_decoder"
+    CONTROLNET = "controlnet"
+    ADAPTER = "adapter"
 
 
 # what every bundle has one of
@@ -41,6 +43,7 @@ PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 class TensorSpec(Record):
     """One input or output of a graph: a dimension is a number, or the name of one that callers choose.
 
+    `height/2` and `height*8` follow from the `height` that they choose, see `components.dimensions`.
     An `optional` input may be left out; zeros, and leaving it out, have no effect.
     """
 
@@ -409,7 +412,12 @@ _NEEDED = {
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
     Kind.PREVIEW_DECODER: ("inputs", "outputs", "latent_space"),
+    Kind.CONTROLNET: ("inputs", "outputs", "conditioning", "latent_space"),
+    Kind.ADAPTER: ("inputs", "outputs", "latent_space"),
 }
+
+# what a denoiser takes of a ControlNet and of an adapter: its outputs by these names, `control_mid` among them
+CONTROL_PREFIXES = {Kind.CONTROLNET: "control_", Kind.ADAPTER: "adapter_"}
 
 # what only a denoiser's contract says
 _DENOISERS_OWN = (
@@ -432,4 +440,6 @@ _LATENTS: dict[Kind, tuple[str, ...]] = {
     Kind.VAE_DECODER: ("latents",),
     Kind.VAE_ENCODER: ("mean", "log_variance"),
     Kind.PREVIEW_DECODER: ("latents",),
+    Kind.CONTROLNET: ("latents",),
+    Kind.ADAPTER: (),
 }

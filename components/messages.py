@@ -123,6 +123,36 @@ class EncodedText:
         return {name: array[index : index + 1] for name, array in self.arrays.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """How strongly a control picture holds a walk, and from which fraction of its steps to which."""
+
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def holds(self, step: int, steps: int) -> bool:
+        """Whether it holds step `step`, 0..steps - 1: one that lies wholly between `start` and `end`, as in diffusers.
+
+        So intervals that meet within a step both leave it out.
+        """
+        return self.start <= step / steps and (step + 1) / steps <= self.end
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControlPicture(Control):
+    """A control picture for a ControlNet, pixels [1, height, width, 3] 0..255 of the size that is drawn."""
+
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControlFeatures(Control):
+    """What an adapter made of a control picture: arrays [1, ...] by the names of the denoiser's inputs."""
+
+    arrays: Arrays
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class DenoiseJob(Walk):
     """One picture for the denoiser: what to draw and how to walk there.
@@ -132,7 +162,8 @@ class DenoiseJob(Walk):
     `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise. `image_latents`, of
     that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise; None starts from
     noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the picture's latents
-    stay; with one a walk of strength 1 starts from noise alone.
+    stay; with one a walk of strength 1 starts from noise alone. `controls` hold it by ControlNets, each by one of its
+    own, and `features` by adapters, whose work is done already; what several add is summed up.
     """
 
     rows: Mapping[str, Arrays]
@@ -141,6 +172,8 @@ class DenoiseJob(Walk):
     noise: FloatArray | None = None
     image_latents: FloatArray | None = None
     mask: Mask | None = None
+    controls: tuple[ControlPicture, ...] = ()
+    features: tuple[ControlFeatures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

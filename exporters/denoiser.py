@@ -20,9 +20,11 @@ from components.contract import (
     TimeId,
 )
 from exporters.checkpoint import Checkpoint
+from exporters.control_inputs import adapter_specs, control_specs, unet_arguments
 from exporters.errors import ExportError
 from exporters.network import Network, text_spec, trials
 from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
+from exporters.traced_defaults import register_defaults
 
 # What a U-Net of the families that we export does not have; each would need an input that no stage hands over.
 _EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
@@ -35,31 +37,39 @@ _TIME_IDS: Mapping[int, tuple[TimeId, ...]] = {
 
 
 class _Denoiser(nn.Module):
-    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states."""
+    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states, and `added` last.
 
-    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str]) -> None:
+    What is added within may be left out, all of it.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str], added: Sequence[TensorSpec]) -> None:
         super().__init__()
         self.unet = unet
         self.beside = tuple(beside)
+        self.added = [spec.name for spec in added]
+        register_defaults(self, added)
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden_states: Tensor, *beside: Tensor) -> tuple[Tensor]:
-        given = dict(zip(self.beside, beside, strict=True))
+        own, added = beside[: len(self.beside)], beside[len(self.beside) :]
+        given = dict(zip(self.beside, own, strict=True))
+        within = dict(zip(self.added, added or map(self.get_buffer, self.added), strict=True))
         if "image_channels" in given:
             latents = torch.cat([latents, given["image_channels"]], dim=1)
         if (second := given.get(HIDDEN_STATES[1])) is not None:
             hidden_states = torch.cat([hidden_states, second], dim=-1)
-        embedded, added = None, None
+        embedded, told = None, None
         if "guidance" in given:
             embedded = _embedded_guidance(given["guidance"], self.unet.config.time_cond_proj_dim)
         if "time_ids" in given:
-            added = {"text_embeds": given[TEXT_EMBEDS[0]], "time_ids": given["time_ids"]}
+            told = {"text_embeds": given[TEXT_EMBEDS[0]], "time_ids": given["time_ids"]}
         (prediction,) = self.unet(
             latents,
             timestep,
             encoder_hidden_states=hidden_states,
             timestep_cond=embedded,
-            added_cond_kwargs=added,
+            added_cond_kwargs=told,
             return_dict=False,
+            **unet_arguments(within),
         )
         return (prediction,)
 
@@ -108,6 +118,7 @@ def denoiser(
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
     if embeds_guidance:
         beside.append(TensorSpec(name="guidance", dtype="float32", shape=("batch",)))
+    added = [*control_specs(config), *adapter_specs(config)]
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
@@ -115,6 +126,7 @@ def denoiser(
             TensorSpec(name="timestep", dtype="float32", shape=("batch",)),
             text_spec(conditioning[0]),
             *beside,
+            *added,
         ),
         outputs=(TensorSpec(name="prediction", dtype="float32", shape=latents),),
         latent_space=space,
@@ -132,7 +144,7 @@ def denoiser(
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1)}
     whole = {"height": height, "width": width, "tokens": tokens}
-    return Network(_Denoiser(unet, [spec.name for spec in beside]), contract, trials(small, whole))
+    return Network(_Denoiser(unet, [spec.name for spec in beside], added), contract, trials(small, whole))
 
 
 def _require_width(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> None:

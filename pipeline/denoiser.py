@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from components.contract import Kind, shape_text
+from components.contract import CONTROL_PREFIXES, Kind, shape_text
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
@@ -16,7 +16,10 @@ from diffusion.noise import NoiseSource, noise, slerp
 from diffusion.preview import project
 from diffusion.samplers import Sampler, SamplerRow, find_sampler
 from diffusion.trajectory import Trajectory
+from pipeline.controlnet import ControlNet
 from pipeline.errors import RequestError, refuse
+from pipeline.held import added_within, held
+from pipeline.joining import joined
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.track import Track, guidance_of
 from pipeline.trajectories import Trajectories
@@ -40,6 +43,7 @@ class Denoiser:
         self._trajectories = Trajectories.of(self._session.contract)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
+        self._optional = {spec.name for spec in self.contract.inputs if spec.optional}
         self.provider = self._session.provider
 
     def warm_up(self) -> None:
@@ -50,14 +54,17 @@ class Denoiser:
         """
         self._session.warm_up()
 
-    def begin(self, job: DenoiseJob, snapshot: Snapshot | None = None) -> Track:
+    def begin(self, job: DenoiseJob, snapshot: Snapshot | None = None, controlnets: Sequence[ControlNet] = ()) -> Track:
         """Start a track, or go on from a snapshot of one; nothing runs yet.
+
+        There is one of `controlnets` for each of the job's control pictures, in their order.
 
         Raises:
             RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
                 is none of this network's, the noise, image latents, mask, a row or the snapshot has another shape
                 than the job and the contract say, a row is missing or none that guidance weighs, there is a mask or a
-                strength under 1 without image latents, or guidance, strength, noise or seed are outside their limits.
+                strength under 1 without image latents, guidance, strength, noise or seed are outside their limits, or
+                what is to hold the walk is not for this denoiser or this size.
         """
         self._check_size(job)
         size = (job.height, job.width)
@@ -67,12 +74,15 @@ class Denoiser:
         try:
             guidance = guidance_of(job, self.contract)
             self._check_rows(job, guidance)
+            holding = held(job, controlnets, self.contract)
             row = find_sampler(job.sampler)
             sampler = _start(job, row, trajectory, shape)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
         prediction = self._trajectories.prediction
-        track = Track(sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers)
+        track = Track(
+            sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers, self._optional, holding
+        )
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):
                 raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")
@@ -84,6 +94,8 @@ class Denoiser:
     def advance(self, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
         """Run the U-Net once for all rows of `tracks`, and send each sampler its answer.
 
+        Before it, each ControlNet runs once for the rows that it holds.
+
         Every track is moved by one evaluation. They must be of one signature, not done, and each there once.
 
         Raises:
@@ -91,25 +103,24 @@ class Denoiser:
         """
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
-        conditioning = [track.conditioning for track in tracks]
-        feeds = {name: _joined([arrays[name] for arrays in conditioning]) for name in conditioning[0]}
-        feeds["latents"] = _joined([track.network_input() for track in tracks])
         rows = [track.rows for track in tracks]
-        feeds["timestep"] = np.repeat(np.array([track.query.timestep for track in tracks], dtype=np.float32), rows)
+        asked = [_asked(track) for track in tracks]
+        added = added_within(tracks, asked, interrupt)
+        feeds = joined([{**arrays, **more} for arrays, more in zip(asked, added, strict=True)], rows)
         prediction = self._session.run(feeds, interrupt)["prediction"]
         start = 0
         for track, count_of_rows in zip(tracks, rows, strict=True):
             track.answer(prediction[start : start + count_of_rows])
             start += count_of_rows
 
-    def denoise(self, job: DenoiseJob) -> FloatArray:
+    def denoise(self, job: DenoiseJob, controlnets: Sequence[ControlNet] = ()) -> FloatArray:
         """Walk one job to its end and return its latents [1, channels, height, width], in the denoiser's scale.
 
         Raises:
             RequestError: as `begin`.
             RuntimeFault: as `advance`.
         """
-        track = self.begin(job)
+        track = self.begin(job, controlnets=controlnets)
         while not track.done:
             self.advance([track])
         return track.latents
@@ -138,11 +149,16 @@ class Denoiser:
             self._check_row(name, arrays)
         first, *others = job.rows.values()
         for other in others:
-            if any(other[name].shape != array.shape for name, array in first.items()):
+            if any(other[n].shape != array.shape for n, array in first.items() if n not in self._optional):
                 raise refuse("rows", "rows of several shapes", "of one")
 
     def _check_row(self, row: str, arrays: Arrays) -> None:
-        wanted = {spec.name: spec for spec in self.contract.inputs if spec.name not in _INTERFACE.inputs}
+        added = tuple(CONTROL_PREFIXES.values())
+        wanted = {
+            spec.name: spec
+            for spec in self.contract.inputs
+            if spec.name not in _INTERFACE.inputs and not spec.name.startswith(added)
+        }
         found = {name: array for name, array in arrays.items() if name in wanted}
         if len(found) != len(arrays) or not self.contract.required_inputs <= {*found, *_INTERFACE.inputs}:
             raise refuse(row, ", ".join(sorted(arrays)), ", ".join(sorted(wanted)))
@@ -195,6 +211,7 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
 
 
-def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
-    # one track alone is fed as it is: no copy
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def _asked(track: Track) -> Arrays:
+    """What the network is asked for a track's rows."""
+    timestep = np.full(track.rows, track.query.timestep, np.float32)
+    return {**track.conditioning, "latents": track.network_input(), "timestep": timestep}

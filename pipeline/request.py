@@ -81,6 +81,10 @@ class RequestRules(BaseModel):
     default_strength: float = Field(
         0.8, gt=0, le=1, description="strength of a request with a picture that names none; with a mask it is 1"
     )
+    max_controls: int = Field(
+        4, ge=0, description="the most control pictures of one request, by ControlNets and adapters together"
+    )
+    max_control_scale: float = Field(2.0, ge=0, description="the strongest scale of a control picture")
     max_source_pixels: int = Field(
         16 * 1024 * 1024, ge=1, description="the most pixels of a picture or mask that a request brings"
     )

@@ -1,7 +1,7 @@
 """The whole chain in one process: a prompt becomes a picture."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -11,6 +11,7 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
+from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestFields, RequestRules, check_request
@@ -100,9 +101,17 @@ class TextToImage:
             RequestRules() if rules is None else rules,
         )
 
-    def generate(self, prompt: str, *, noise: FloatArray | None = None, **options: Unpack[Options]) -> Image.Image:
+    def generate(
+        self,
+        prompt: str,
+        *,
+        noise: FloatArray | None = None,
+        controls: Sequence[ControlBy] = (),
+        **options: Unpack[Options],
+    ) -> Image.Image:
         """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
+        `controls` hold it; equal to StableDiffusionControlNetPipeline and StableDiffusionAdapterPipeline in diffusers.
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
 
         Raises:
@@ -111,7 +120,7 @@ class TextToImage:
         """
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
-        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise)
+        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise, controls=controls)
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.
@@ -122,19 +131,26 @@ class TextToImage:
         return check_request(fields, self._denoiser.contract, self.rules, self._encoder.contract.most_clip_skip)
 
     def draw(
-        self, request: ImageRequest, noise: FloatArray | None = None, image: EncodedImage | None = None
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
     ) -> Image.Image:
-        """Draw the first picture of a checked request, from `image` if it brings one; `noise` as in `generate`.
+        """Draw the first picture of a checked request, from `image` if it brings one; the rest as in `generate`.
 
         Raises:
-            RequestError: noise or image have another shape than the request says; no network has walked.
+            RequestError: noise or image have another shape than the request says, or a control is outside its limits or
+                not for this denoiser; no network has walked.
             RuntimeFault: a session could not run.
         """
+        holding = prepare(controls, request, self._denoiser.contract, self.rules)
         encoded = self._encoder.encode(
             request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
         )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image)[0]
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job), request.tiling)[0])
+        pictures, nets, features = holding
+        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, pictures, features)[0]
+        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])

@@ -32,9 +32,9 @@ def request_of(story: Story) -> dict[str, Any]:
     """The fields of `POST /v1/images/generations` that give the story's picture again, where all of it is told.
 
     Fields that ask for the route's own defaults are left out; those that a server or a bundle may choose never are.
-    The versions are exact, NAME/VERSION. Three things no such request can ask for: where the prompt is long, the server's
-    `rules.max_prompt_chunks` must be the story's `prompt_chunks`; where the picture is large, its tiles the story's
-    `tiling`; and a picture made from another needs that one.
+    The versions are exact, NAME/VERSION. Three things no such request can ask for: where the prompt is long, the
+    server's `rules.max_prompt_chunks` must be the story's `prompt_chunks`; where the picture is large, its tiles
+    the story's `tiling`; and a picture made from another needs that one.
     """
     settings = story.settings
     fields = {

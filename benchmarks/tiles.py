@@ -51,13 +51,14 @@ class Seams:
     """How a picture in tiles differs from the whole one, in 8-bit levels.
 
     `seam_step` is the most that the difference between the two changes across any line where a tile begins or has
-    wholly taken over, on average over that line; `own_step` is the average over all lines of what the whole picture
-    itself changes from one to the next. `largest` is the largest difference of any channel.
+    wholly taken over, on average over that line, and `other_step` the average of all other lines; `own_step` is what
+    the whole picture itself changes from one line to the next. `largest` is the largest difference of any channel.
     """
 
     psnr_db: float
     largest: int
     seam_step: float
+    other_step: float
     own_step: float
 
 
@@ -100,19 +101,22 @@ def seams_of(tiled: Pixels, whole: Pixels, tiling: Tiling, downscale: int) -> Se
     ours, theirs = (picture.astype(np.float64) for picture in (tiled, whole))
     grid = Grid.of(tiling, downscale)
     stride, overlap = grid.stride * downscale, (grid.side - grid.stride) * downscale
-    at_seams, own = [], []
+    at_seams, elsewhere, own = [], [], []
     for axis in (0, 1):
         change = np.abs(np.diff(ours - theirs, axis=axis)).mean(axis=(1 - axis, 2))
         own.append(np.abs(np.diff(theirs, axis=axis)).mean())
         # `change[line - 1]` is from the line before to this one
         lines = [line for start in range(stride, len(change), stride) for line in (start, start + overlap)]
-        at_seams += [change[line - 1] for line in lines if line <= len(change)]
+        seams = [line - 1 for line in lines if line <= len(change)]
+        at_seams += change[seams].tolist()
+        elsewhere += np.delete(change, seams).tolist()
     if not at_seams:
         raise BenchmarkError(f"a picture of {whole.shape[1]}x{whole.shape[0]} has no second tile")
     return Seams(
         psnr_db=psnr(tiled, whole, _PEAK),
         largest=int(np.abs(ours - theirs).max()),
-        seam_step=float(max(at_seams)),
+        seam_step=max(at_seams),
+        other_step=float(np.mean(elsewhere)),
         own_step=float(np.mean(own)),
     )
 

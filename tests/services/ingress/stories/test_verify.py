@@ -366,7 +366,7 @@ def test_versions_that_were_live_once_draw_again(noisy: Server, live: LiveModel)
         ({"prompt": None}, "does not tell the prompt"),
         ({"seed": None}, "does not tell the seed"),
         ({"steps": 10**9}, "its story's steps=1000000000: must be"),
-        ({"width": 10**6}, "its story's size=1000000x64: must"),
+        ({"width": 10**6}, "its story's width=1000000: must be"),
         ({"sampler": "a newer one"}, "its story's sampler='a newer one'"),
         ({"prompt_chunks": 99}, "its story's prompt_chunks=99: must be between 1 and "),
         ({"eta": 0.5, "sampler": "euler"}, "its story's eta=0.5"),

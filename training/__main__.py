@@ -9,11 +9,15 @@ import torch
 import typer
 from diffusers import AutoencoderKL
 
+from training import adapter as adapter_stage
+from training import additions, tiny_decoder
 from training import checkpoint as checkpoint_folder
 from training import denoiser as denoiser_stage
+from training import inpainting as inpainting_stage
 from training import pictures as picture_set
-from training import tiny_decoder
+from training import upscaler as upscaler_stage
 from training import vae as vae_stage
+from training.additions import Addition
 from training.captions import learn_tokenizer
 from training.decoder_targets import decoder_targets
 from training.latents import Frozen, latent_set
@@ -23,8 +27,12 @@ from training.release import release_decoders as make_decoders
 from training.settings import (
     PREVIEW_DECODER,
     SMALL_DECODER,
+    UPSCALER_VAE,
+    AdapterSettings,
     DenoiserSettings,
+    InpaintingSettings,
     LoopSettings,
+    UpscalerSettings,
     VaeSettings,
     workspace,
 )
@@ -37,6 +45,17 @@ GUIDANCE = 2.0  # by eye: above it backgrounds turn grey and colours burn, below
 Threads = Annotated[int, typer.Option(min=0, help="torch threads; 0 takes every core")]
 Guidance = Annotated[float, typer.Option(min=0, help="0 ignores the prompt, 1 is the prompt alone")]
 Steps = Annotated[int | None, typer.Option(min=1, help="train up to this step instead of the settings' number")]
+
+Weights = Annotated[Path | None, typer.Option(help="other weights than those that a command takes by itself")]
+Base = Annotated[Path, typer.Option(help="the checkpoint that it builds on, a diffusers folder")]
+
+
+class _Bundle(enum.StrEnum):
+    EMOJI = "emoji"
+    EMOJI_X4 = "emoji-x4"
+
+
+_VAES = {_Bundle.EMOJI: ("vae", VaeSettings()), _Bundle.EMOJI_X4: ("vae-x4", UPSCALER_VAE)}
 
 
 class _Decoder(enum.StrEnum):
@@ -55,12 +74,16 @@ def data() -> None:
 
 
 @app.command()
-def vae(steps: Steps = None, threads: Threads = 0) -> None:
-    """Train the VAE, or go on training it."""
+def vae(
+    bundle: Annotated[_Bundle, typer.Argument(help="the bundle whose VAE it is")] = _Bundle.EMOJI,
+    steps: Steps = None,
+    threads: Threads = 0,
+) -> None:
+    """Train a bundle's VAE, or go on training it."""
     _prepare(threads)
-    settings = VaeSettings()
+    name, settings = _VAES[bundle]
     settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
-    vae_stage.train(settings, picture_set.load(workspace() / "pictures"), workspace() / "vae")
+    vae_stage.train(settings, picture_set.load(workspace() / "pictures"), workspace() / name)
 
 
 @app.command()
@@ -102,6 +125,37 @@ def decoder(
 
 
 @app.command()
+def inpainting(checkpoint: Base = BUNDLED, steps: Steps = None, threads: Threads = 0) -> None:
+    """Train the mask-conditioned denoiser, or go on training it."""
+    _prepare(threads)
+    settings = InpaintingSettings()
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures = picture_set.load(workspace() / "pictures")
+    inpainting_stage.train(settings, checkpoint_folder.load(checkpoint), pictures, workspace() / "inpainting")
+
+
+@app.command()
+def adapter(checkpoint: Base = BUNDLED, steps: Steps = None, threads: Threads = 0) -> None:
+    """Train the edge adapter, or go on training it."""
+    _prepare(threads)
+    settings = AdapterSettings()
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures = picture_set.load(workspace() / "pictures")
+    adapter_stage.train(settings, checkpoint_folder.load(checkpoint), pictures, workspace() / "adapter")
+
+
+@app.command()
+def upscaler(checkpoint: Base = BUNDLED, steps: Steps = None, threads: Threads = 0) -> None:
+    """Train the denoiser of emoji-x4 on the latents of its VAE, or go on training it."""
+    _prepare(threads)
+    settings = UpscalerSettings()
+    settings = settings.model_copy(update={"loop": _prolonged(settings.loop, steps)})
+    pictures, base = picture_set.load(workspace() / "pictures"), checkpoint_folder.load(checkpoint)
+    own = AutoencoderKL.from_pretrained(workspace() / _VAES[_Bundle.EMOJI_X4][0] / "vae").eval()
+    upscaler_stage.train(settings, own, base, pictures, workspace() / "upscaler")
+
+
+@app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a diffusers folder")] = BUNDLED,
     guidance: Guidance = GUIDANCE,
@@ -140,6 +194,34 @@ def release_decoders(guidance: Guidance = GUIDANCE, threads: Threads = 0) -> Non
     _prepare(threads)
     pictures = picture_set.load(workspace() / "pictures")
     typer.echo(make_decoders(workspace() / "decoders", pictures, ROOT, guidance))
+
+
+@app.command()
+def evaluate_addition(
+    name: Annotated[Addition, typer.Argument(help="what to measure")],
+    weights: Weights = None,
+    guidance: Guidance = GUIDANCE,
+    threads: Threads = 0,
+) -> None:
+    """Measure what the bundled model was given beside text to image, and draw its grid into the workspace."""
+    _prepare(threads)
+    pictures, folder = picture_set.load(workspace() / "pictures"), weights or additions.released(name, ROOT)
+    shown = additions.report(name, folder, checkpoint_folder.load(BUNDLED), pictures, guidance)
+    shown.grid.save(workspace() / f"{name}.png")
+    typer.echo(shown.block(f"{name}.png"))
+
+
+@app.command()
+def release_addition(
+    name: Annotated[Addition, typer.Argument(help="what to release")],
+    weights: Weights = None,
+    guidance: Guidance = GUIDANCE,
+    threads: Threads = 0,
+) -> None:
+    """Put an addition's weights into models/, and its grid and figures into docs/bundled-editing.md."""
+    _prepare(threads)
+    pictures, folder = picture_set.load(workspace() / "pictures"), weights or additions.trained(name, workspace())
+    typer.echo(additions.release(name, folder, BUNDLED, pictures, ROOT, guidance).table)
 
 
 def _tell(found: Report) -> None:

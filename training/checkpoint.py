@@ -1,13 +1,20 @@
 """The checkpoint: all parts of the model in the layout of diffusers, with what its training has behind it."""
 
-import copy
 import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    ModelMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.loop import History
@@ -35,14 +42,18 @@ def assemble(
     )
 
 
-def save(pipe: StableDiffusionPipeline, history: History, folder: Path) -> None:
-    """Write float16 safetensors, without paths of this machine, replacing `folder` when all is written."""
+def save(made: DiffusionPipeline | ModelMixin, history: History, folder: Path) -> None:
+    """Write a pipeline or one network as float16 safetensors, without paths of this machine.
+
+    It replaces `folder` when all is written. What reads it computes in float32, unless told otherwise.
+    """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    vae, text_encoder, unet = (copy.deepcopy(part).half() for part in (pipe.vae, pipe.text_encoder, pipe.unet))
-    assemble(vae, text_encoder, pipe.tokenizer, unet, pipe.scheduler).save_pretrained(partial)
-    # transformers would compute in the precision that it finds written, diffusers in float32: the two must agree
-    rewrite(partial / "text_encoder" / "config.json", dtype="float32")
+    made.save_pretrained(partial)
+    for file in partial.rglob("*.safetensors"):
+        weights = load_file(file)
+        halves = {name: each.half() if each.is_floating_point() else each for name, each in weights.items()}
+        save_file(halves, file, {"format": "pt"})
     for file in partial.rglob("*.json"):
         rewrite(file, _name_or_path=None)
     (partial / HISTORY_NAME).write_text(json.dumps(asdict(history), indent=2) + "\n", encoding="utf-8")

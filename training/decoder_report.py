@@ -11,6 +11,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
+from training import page
 from training.captions import caption
 from training.decoder_targets import decode, walked
 from training.evaluation import fixed_pictures
@@ -18,7 +19,7 @@ from training.latents import learned
 from training.pictures import PictureSet
 from training.settings import DenoiserSettings
 from training.tiny_decoder import decode_tiny
-from training.vae import grid, pixels_to_tensor, psnr
+from training.vae import grid, in_bytes, pixels_to_tensor, psnr
 
 OWN = "KL"
 DRAWN = 64
@@ -68,12 +69,12 @@ def qualities(
         pixels = pixels_to_tensor(pictures.pixels[part])
         latents = _encoded(pipe, pixels)
         for name, decoder in found.items():
-            held_out[name].append(psnr(_in_bytes(decoder.decode(latents)), pixels))
+            held_out[name].append(psnr(in_bytes(decoder.decode(latents)), pixels))
     drawn: dict[str, list[Tensor]] = {name: [] for name in found}
     for latents in drawn_latents(pipe, pictures, DRAWN, guidance).split(8):
-        expected = _in_bytes(found[OWN].decode(latents))
+        expected = in_bytes(found[OWN].decode(latents))
         for name, decoder in found.items():
-            drawn[name].append(psnr(_in_bytes(decoder.decode(latents)), expected))
+            drawn[name].append(psnr(in_bytes(decoder.decode(latents)), expected))
     return {
         name: Quality(
             parameters=sum(parameter.numel() for parameter in decoder.network.parameters()),
@@ -118,8 +119,7 @@ def table(measured: Mapping[str, Quality], costs: Mapping[str, Cost]) -> str:
     """All figures as a table of Markdown, with times as ratios to the VAE's own decoder too."""
     threads = sorted(costs[OWN].milliseconds)
     heads = ["decoder", "parameters", "MB", "held-out pictures: mean PSNR", "median", "drawn latents, to KL: mean PSNR"]
-    rows = [[*heads, *(f"ms, {_threads(count)}" for count in threads)]]
-    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    rows = []
     for name, quality in measured.items():
         taken = costs[name].milliseconds
         rows.append(
@@ -133,7 +133,7 @@ def table(measured: Mapping[str, Quality], costs: Mapping[str, Cost]) -> str:
                 *(f"{taken[count]:.1f} ({costs[OWN].milliseconds[count] / taken[count]:.1f}x)" for count in threads),
             ]
         )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return page.table([*heads, *(f"ms, {_threads(count)}" for count in threads)], rows)
 
 
 def _threads(count: int) -> str:
@@ -145,8 +145,3 @@ def _encoded(pipe: StableDiffusionPipeline, pixels: Tensor) -> Tensor:
     latents = pipe.vae.encode(pixels).latent_dist.mean * pipe.vae.config.scaling_factor
     assert isinstance(latents, Tensor)
     return latents
-
-
-def _in_bytes(pixels: Tensor) -> Tensor:
-    """What a person gets is 8-bit pixels, so that is what is compared."""
-    return ((pixels + 1) * 127.5).round() / 127.5 - 1

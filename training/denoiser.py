@@ -5,19 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPTextModel
 
 from training import checkpoint
 from training.captions import caption, tokenise
 from training.latents import LATENT_SIZE, Frozen, LatentSet, draw_captions
 from training.loop import Loop, state_file
-from training.settings import DenoiserSettings, NoiseSettings, UNetSettings
+from training.settings import DenoiserSettings, NoiseSettings
 from training.text_encoder import new_text_encoder, pretrain
+from training.unet import new_unet
 from training.vae import grid
+from training.velocity import noised, velocity_losses
 
 _SAMPLE_GUIDANCE = 3.0
 
@@ -38,7 +39,7 @@ class ConditionalDenoiser(nn.Module):
 
 
 class DenoiserTask:
-    """Learns to predict the velocity of noised latents from their captions (Salimans and Ho, 2022)."""
+    """Learns to predict the velocity of noised latents from their captions."""
 
     name = "denoiser"
 
@@ -47,20 +48,13 @@ class DenoiserTask:
         self.module = module
 
     def losses(self, generator: torch.Generator, batch: int) -> Mapping[str, Tensor]:
-        """Mean squared error of the prediction, whole and by quarters of the timesteps (q1: least noise)."""
+        """Mean squared error of the predicted velocity, whole and by quarters of the timesteps."""
         which = torch.randint(len(self._latents.pictures), (batch,), generator=generator)
         mean, deviation = self._latents.mean[which], self._latents.deviation[which]
         clean = mean + deviation * torch.randn(mean.shape, generator=generator)
-        noise = torch.randn(mean.shape, generator=generator)
-        timesteps = self._timesteps(generator, batch)
-        scheduler = self._frozen.scheduler
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        target = scheduler.get_velocity(clean, noise, timesteps)
-        prediction = self.module(noisy, timesteps, self._tokens(which, generator))
-        errors = functional.mse_loss(prediction, target, reduction="none").mean(dim=(1, 2, 3))
-        quarter = timesteps * 4 // scheduler.config.num_train_timesteps
-        parts = {f"loss_q{q + 1}": errors[quarter == q].mean() for q in range(4)}
-        return {"loss": errors.mean(), **parts}
+        true = noised(self._frozen.scheduler, clean, generator, self._settings.timestep_power)
+        prediction = self.module(true.noisy, true.timesteps, self._tokens(which, generator))
+        return velocity_losses(prediction, true)
 
     @torch.no_grad()
     def sample(self, averaged: nn.Module) -> Image.Image:
@@ -71,12 +65,6 @@ class DenoiserTask:
         return grid(
             draw(pipeline(averaged, self._frozen), prompts, [0] * len(prompts), guidance=_SAMPLE_GUIDANCE), columns=12
         )
-
-    def _timesteps(self, generator: torch.Generator, batch: int) -> Tensor:
-        # Evenly spread over the batch, with one random shift: less noise in the gradient than independent draws.
-        total = self._frozen.scheduler.config.num_train_timesteps
-        spread = (torch.arange(batch) + torch.rand(1, generator=generator)) / batch
-        return (spread**self._settings.timestep_power * total).long().clamp(max=total - 1)
 
     def _tokens(self, which: Tensor, generator: torch.Generator) -> Tensor:
         settings = self._settings
@@ -113,7 +101,15 @@ def train(settings: DenoiserSettings, frozen: Frozen, latents: LatentSet, folder
 def new_denoiser(settings: DenoiserSettings, frozen: Frozen) -> ConditionalDenoiser:
     """Text encoder and U-Net at random."""
     text_encoder = new_text_encoder(settings.text_encoder, frozen.tokenizer)
-    return ConditionalDenoiser(text_encoder, _new_unet(settings.unet, frozen.vae, settings.text_encoder.width))
+    latent_channels = frozen.vae.config.latent_channels
+    unet = new_unet(
+        settings.unet,
+        sample_size=LATENT_SIZE,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        conditioning_width=settings.text_encoder.width,
+    )
+    return ConditionalDenoiser(text_encoder, unet)
 
 
 def load_denoiser(start: Path) -> ConditionalDenoiser:
@@ -156,23 +152,3 @@ def draw(
         output_type="pt",
     ).images
     return pictures * 2 - 1
-
-
-def _new_unet(settings: UNetSettings, vae: AutoencoderKL, conditioning_width: int) -> UNet2DConditionModel:
-    down = tuple("CrossAttnDownBlock2D" if attended else "DownBlock2D" for attended in settings.attended)
-    up = tuple("CrossAttnUpBlock2D" if attended else "UpBlock2D" for attended in reversed(settings.attended))
-    return UNet2DConditionModel(
-        sample_size=LATENT_SIZE,
-        in_channels=vae.config.latent_channels,
-        out_channels=vae.config.latent_channels,
-        down_block_types=down,
-        up_block_types=up,
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers,
-        cross_attention_dim=conditioning_width,
-        attention_head_dim=tuple(channels // settings.head_width for channels in settings.channels),
-        norm_num_groups=settings.norm_groups,
-        resnet_time_scale_shift="scale_shift",
-        addition_embed_type="text",
-        addition_embed_type_num_heads=settings.summary_heads,
-    )

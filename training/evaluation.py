@@ -13,7 +13,7 @@ from training.captions import caption
 from training.denoiser import draw
 from training.latents import LatentSet
 from training.pictures import Picture, PictureSet
-from training.vae import pixels_to_tensor, psnr, reconstruct
+from training.vae import in_bytes, pixels_to_tensor, psnr, reconstruct
 
 NEAREST = 3
 
@@ -37,8 +37,7 @@ def reconstruction_psnr(vae: AutoencoderKL, pictures: PictureSet) -> Tensor:
     for part in track(np.array_split(held_out, 25), "reconstruction"):
         pixels = pixels_to_tensor(pictures.pixels[part])
         rebuilt = reconstruct(vae, pixels)
-        # What a person gets is 8-bit pixels, so that is what is compared.
-        values.append(psnr(((rebuilt + 1) * 127.5).round() / 127.5 - 1, pixels))
+        values.append(psnr(in_bytes(rebuilt), pixels))
     return torch.cat(values)
 
 
@@ -59,9 +58,9 @@ def fidelity(
     found = nearest_labels(pipe.vae, torch.cat(drawn), latents)
     labels = [picture.label for picture in asked]
     return Fidelity(
-        asked=_share(labels, found),
+        asked=share_found(labels, found),
         # the labels are in random order, so the next caption is any other one
-        shuffled=_share([*labels[1:], labels[0]], found),
+        shuffled=share_found([*labels[1:], labels[0]], found),
         guidance=guidance,
         steps=steps,
         count=count,
@@ -87,5 +86,6 @@ def nearest_labels(vae: AutoencoderKL, pixels: Tensor, latents: LatentSet) -> li
     return [[latents.pictures[i].label for i in row] for row in nearest]
 
 
-def _share(asked: Sequence[str], found: Sequence[Sequence[str]]) -> float:
+def share_found(asked: Sequence[str], found: Sequence[Sequence[str]]) -> float:
+    """The share in [0, 1] of pictures whose asked label is among those found for it."""
     return sum(label in labels for label, labels in zip(asked, found, strict=True)) / len(asked)

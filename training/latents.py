@@ -48,6 +48,12 @@ def learned(settings: DenoiserSettings, pictures: PictureSet) -> list[int]:
     return kept
 
 
+def learned_but_held_out(settings: DenoiserSettings, pictures: PictureSet) -> list[int]:
+    """The indices of the pictures that the denoiser learns, without those that are held out from the VAE."""
+    held_out = set(pictures.held_out().tolist())
+    return [i for i in learned(settings, pictures) if i not in held_out]
+
+
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: PictureSet, which: Sequence[int]) -> LatentSet:
     """The pictures `which` with their latents."""

@@ -1,6 +1,5 @@
 """From a trained checkpoint to what the repository ships: the checkpoint, its components, and what is said of them."""
 
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +23,13 @@ from training.decoder_report import OWN, Cost, Decoder, decoders, qualities, sid
 from training.denoiser import draw
 from training.latents import LATENT_SIZE, latent_set
 from training.loop import History
+from training.page import Page, Shown
 from training.pictures import PictureSet
 from training.settings import DenoiserSettings
 from training.vae import grid
 
 BUNDLE = "emoji"
+PAGE = "bundled-model.md"
 LICENCE = "MIT (Fluent Emoji, emojibase), Apache-2.0 (Noto Emoji)"
 GRID_NAME = "bundled-model-grid.png"
 README_PROMPT, README_SEED, README_PICTURE = "a red apple, 3d style", 0, "apple.png"
@@ -38,10 +39,6 @@ DECODERS_PICTURE = "decoders.png"
 _COMPONENTS = {"small": "vae_decoder-small", "preview": "preview_decoder"}
 _PREVIEWS = frozenset({"preview"})
 _TIMED_THREADS = (1, 2)
-
-
-class ReleaseError(Exception):
-    """A release cannot be made; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,11 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
     components are replaced together, once the components are right.
 
     Raises:
-        ReleaseError: the page has no place for the figures.
+        PageError: the page has no place for the figures.
         ExportError: a component is not exact.
     """
     docs, bundle = root / "docs", root / "models" / BUNDLE
-    page = _Page.open(docs, "release")
+    page = Page.open(docs / PAGE, "release")
     history = checkpoint.history(trained)
     options = BundleOptions(
         BUNDLE, source="python -m training", licence=LICENCE, training_run=history.run, guidance=guidance
@@ -109,9 +106,10 @@ def release(trained: Path, pictures: PictureSet, root: Path, settings: DenoiserS
         shutil.move(rounded, bundle / "checkpoint")
     found = report(bundle / "checkpoint", pictures, settings, guidance)
     pipe, prompts = checkpoint.load(bundle / "checkpoint"), _grid_prompts(pictures, settings)
-    _grid(pipe, prompts, guidance).save(docs / GRID_NAME, optimize=True)
+    shown = _shown(found, prompts, _grid(pipe, prompts, guidance))
+    shown.grid.save(docs / GRID_NAME, optimize=True)
     grid(draw(pipe, [README_PROMPT], [README_SEED], guidance=guidance), columns=1).save(docs / README_PICTURE)
-    page.write(_figures(found, prompts))
+    page.write(shown.block(GRID_NAME))
     return found
 
 
@@ -121,11 +119,11 @@ def release_decoders(trained: Path, pictures: PictureSet, root: Path, guidance: 
     `trained` holds a folder for each, as training leaves them. What is measured is what is released. Returns the table.
 
     Raises:
-        ReleaseError: the page has no place for the figures.
+        PageError: the page has no place for the figures.
         ExportError: a decoder is missing or for other latents than the bundle's, or a component is not exact.
     """
     docs, bundle = root / "docs", root / "models" / BUNDLE
-    page = _Page.open(docs, "decoders")
+    page = Page.open(docs / PAGE, "decoders")
     for name, component in _COMPONENTS.items():
         options = DecoderOptions(
             preview=name in _PREVIEWS,
@@ -165,29 +163,6 @@ def _costs(bundle: Path) -> dict[str, Cost]:
     }
 
 
-@dataclass(frozen=True)
-class _Page:
-    """docs/bundled-model.md, and the block of it that a command writes, between comments of the block's name."""
-
-    file: Path
-    block: re.Pattern[str]
-
-    @classmethod
-    def open(cls, docs: Path, name: str) -> "_Page":
-        page = cls(
-            docs / "bundled-model.md",
-            re.compile(rf"(?<=<!-- {name} -->\n).*(?=<!-- /{name} -->)", re.DOTALL),
-        )
-        if not page.block.search(page.file.read_text(encoding="utf-8")):
-            raise ReleaseError(f"docs/bundled-model.md: has no <!-- {name} --> and <!-- /{name} --> around the figures")
-        return page
-
-    def write(self, content: str) -> None:
-        """Put `content` in the place of the block; what changed beside it in the meantime stays."""
-        text = self.file.read_text(encoding="utf-8")
-        self.file.write_text(self.block.sub(lambda _: content, text), encoding="utf-8")
-
-
 def _grid_prompts(pictures: PictureSet, settings: DenoiserSettings) -> list[str]:
     learned = [picture for picture in pictures.pictures if picture.drawn and picture.style in settings.styles]
     return [caption(picture) for picture in evaluation.fixed_pictures(learned, _GRID_PICTURES)]
@@ -202,11 +177,7 @@ def _grid(pipe: StableDiffusionPipeline, prompts: list[str], guidance: float) ->
     return grid(torch.cat(drawn), columns=_GRID_COLUMNS)
 
 
-def _figures(found: Report, prompts: list[str]) -> str:
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.rows())])
-    listed = "\n".join(f"{seed}. {prompt}" for seed, prompt in enumerate(prompts))
-    return (
-        f"{table}\n\n![Sixty pictures, one a prompt, not chosen]({GRID_NAME})\n\n"
-        f"<details><summary>The prompts, in rows of {_GRID_COLUMNS}; picture k has seed k</summary>\n\n{listed}\n\n"
-        "</details>\n"
-    )
+def _shown(found: Report, prompts: list[str], made: Image.Image) -> Shown:
+    summary = f"The prompts, in rows of {_GRID_COLUMNS}; picture k has seed k"
+    figures = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.rows())])
+    return Shown(figures, made, "Sixty pictures, one a prompt, not chosen", summary, prompts)

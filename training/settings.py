@@ -42,7 +42,7 @@ class LoopSettings(Settings):
 
 
 class VaeSettings(Settings):
-    """The VAE: factor 8 (four levels), four latent channels, trained on random crops."""
+    """The VAE, that of `emoji` if nothing else is said: factor 8 (four levels), four latent channels; random crops."""
 
     channels: tuple[int, ...] = (24, 48, 96, 96)
     latent_channels: int = 4
@@ -51,7 +51,21 @@ class VaeSettings(Settings):
     squared_weight: float = Field(3.0, description="weight of the mean squared error beside the mean absolute one")
     gradient_weight: float = Field(0.5, description="weight of the L1 difference of neighbouring pixels' differences")
     kl_weight: float = Field(3e-4, description="weight of the KL divergence, per latent value")
+    scaling_factor: float | None = Field(
+        None, gt=0, description="what makes the variance of latents one; measured where none is given"
+    )
     loop: LoopSettings = LoopSettings(steps=13_000, batch=8, learning_rate=1e-3, cooldown=6_500, final_fraction=0.03)
+
+
+UPSCALER_VAE = VaeSettings(
+    channels=(32, 64, 64),
+    scaling_factor=0.08333,
+    loop=LoopSettings(steps=9_000, batch=4, learning_rate=1e-3, cooldown=5_000, compile=False),
+)
+"""The VAE of `emoji-x4`: factor 4, so that 128 pixels are latents of 32x32.
+
+Its scaling factor is that of the first model of its kind: StableDiffusionUpscalePipeline computes with no other.
+"""
 
 
 class TextEncoderSettings(Settings):
@@ -147,3 +161,55 @@ PREVIEW_DECODER = DecoderSettings(
     blocks=(2, 1, 1, 0),
     loop=LoopSettings(steps=10_000, batch=8, learning_rate=2e-3, cooldown=5_000, compile=False),
 )
+
+
+class InpaintingSettings(Settings):
+    """The mask-conditioned denoiser: the bundled one also given mask and masked picture."""
+
+    moved: int = Field(3, ge=0, description="how often each picture is also turned, resized, moved and mirrored")
+    masks: int = Field(1, ge=1, description="random masks of each of these, encoded once")
+    empty_chance: float = Field(
+        0.3, ge=0, le=1, description="how often the caption is empty: then what is kept says all"
+    )
+    timestep_power: float = Field(0.8, gt=0, description="as for the denoiser")
+    loop: LoopSettings = LoopSettings(
+        steps=2_000,
+        batch=32,
+        learning_rate=3e-4,
+        warmup=100,
+        cooldown=1_000,
+        compile=False,
+        save_every=50,
+        sample_every=500,
+    )
+
+
+class UpscalerSettings(Settings):
+    """The denoiser of `emoji-x4`, on latents of 32x32 concatenated with the small picture; attention at 8x8 only."""
+
+    unet: UNetSettings = UNetSettings(channels=(64, 96, 128), attended=(False, False, True))
+    most_noise: int = Field(100, ge=0, description="the highest noise level of the small picture, of 1,000")
+    empty_chance: float = Field(0.1, ge=0, le=1, description="how often the caption is empty, for guidance")
+    timestep_power: float = Field(1.0, gt=0, description="as for the denoiser")
+    loop: LoopSettings = LoopSettings(
+        steps=6_000, batch=8, learning_rate=6e-4, cooldown=4_000, compile=False, save_every=100, sample_every=1000
+    )
+
+
+class AdapterSettings(Settings):
+    """The edge adapter of the bundled denoiser."""
+
+    blocks: int = Field(2, ge=1, description="residual blocks at each level")
+    moved: int = Field(3, ge=0, description="how often each picture is also turned, resized, moved and mirrored")
+    empty_chance: float = Field(0.3, ge=0, le=1, description="how often the caption is empty: then edges say it all")
+    timestep_power: float = Field(0.7, gt=0, description="as for the denoiser")
+    loop: LoopSettings = LoopSettings(
+        steps=2_000,
+        batch=32,
+        learning_rate=1e-3,
+        warmup=100,
+        cooldown=1_000,
+        compile=False,
+        save_every=50,
+        sample_every=500,
+    )

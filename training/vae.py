@@ -1,5 +1,6 @@
 """The first stage: a KL-regularised autoencoder (Kingma and Welling, 2013; Rombach et al., 2022)."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,6 +86,8 @@ def train(settings: VaeSettings, pictures: PictureSet, folder: Path) -> None:
     vae = loop.averaged
     assert isinstance(vae, AutoencoderKL)
     vae.register_to_config(scaling_factor=measured_scaling_factor(vae, pictures))
+    if settings.scaling_factor is not None:
+        rescale(vae, settings.scaling_factor)
     vae.save_pretrained(folder / "vae")
 
 
@@ -94,6 +97,21 @@ def measured_scaling_factor(vae: AutoencoderKL, pictures: PictureSet, count: int
     which = np.linspace(0, len(pictures.pictures) - 1, count).astype(int)
     means = [vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist.mean for part in np.array_split(which, 16)]
     return float(1 / torch.cat(means).std())
+
+
+@torch.no_grad()
+def rescale(vae: AutoencoderKL, factor: float) -> None:
+    """Change the size of a VAE's latents, and nothing else, so that `factor` is its scaling factor.
+
+    Mean and deviation of the latents grow by the same number, which the first convolution of the decoder takes back.
+    """
+    growth = vae.config.scaling_factor / factor
+    mean = slice(0, vae.config.latent_channels)
+    vae.quant_conv.weight[mean] *= growth
+    vae.quant_conv.bias[mean] *= growth
+    vae.quant_conv.bias[vae.config.latent_channels :] += 2 * math.log(growth)
+    vae.post_quant_conv.weight /= growth
+    vae.register_to_config(scaling_factor=factor)
 
 
 @torch.no_grad()
@@ -108,6 +126,11 @@ def reconstruct(vae: nn.Module, pixels: Tensor) -> Tensor:
 def psnr(rebuilt: Tensor, pixels: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each picture in dB, for [B, 3, H, W] values in [-1, 1]."""
     return -10 * torch.log10((rebuilt - pixels).square().mean(dim=(1, 2, 3)) / 4)
+
+
+def in_bytes(pixels: Tensor) -> Tensor:
+    """Values in [-1, 1] as 8-bit pixels have them: what a person gets, and so what is compared."""
+    return ((pixels + 1) * 127.5).round() / 127.5 - 1
 
 
 def pixels_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:

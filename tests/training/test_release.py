@@ -21,8 +21,9 @@ from training.denoiser import new_denoiser, pipeline, scheduler_for
 from training.evaluation import reconstruction_psnr
 from training.latents import Frozen
 from training.loop import History
+from training.page import PageError
 from training.pictures import Picture, PictureSet
-from training.release import ReleaseError, release, release_decoders
+from training.release import release, release_decoders
 from training.settings import DecoderSettings, LoopSettings, VaeSettings
 from training.tiny_decoder import new_decoder, save
 from training.vae import new_vae
@@ -112,8 +113,8 @@ def test_a_page_without_a_place_is_refused_before_anything_is_replaced(
     trained: Path, pictures: PictureSet, root: Path
 ) -> None:
     (root / "docs" / "bundled-model.md").write_text("# Nothing here\n")
-    with pytest.raises(ReleaseError, match="bundled-model.md"):
+    with pytest.raises(PageError, match="bundled-model.md"):
         release(trained, pictures, root, tiny(1), guidance=2.0)
-    with pytest.raises(ReleaseError, match="<!-- decoders -->"):
+    with pytest.raises(PageError, match="<!-- decoders -->"):
         release_decoders(trained, pictures, root, guidance=2.0)
     assert not (root / "models").exists()

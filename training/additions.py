@@ -1,0 +1,100 @@
+"""What is added to the bundled model: the weights that are released beside it, its figures and its grids."""
+
+import enum
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, T2IAdapter, UNet2DConditionModel
+
+from training import checkpoint, upscaler
+from training.adapter_report import adapter_report
+from training.image_to_image import image_to_image_report
+from training.inpainting_report import inpainting_report
+from training.page import Page, Shown
+from training.pictures import PictureSet
+from training.upscaler_report import upscaler_report
+
+PAGE = "bundled-editing.md"
+BUNDLE = "emoji"
+
+
+class Addition(enum.StrEnum):
+    """Their names on the command line, in the page and in its pictures."""
+
+    IMAGE_TO_IMAGE = "image-to-image"
+    INPAINTING = "inpainting"
+    EDGES = "edges"
+    X4 = "x4"
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """The folder that training leaves in the workspace, and the one below models/ that it is released to."""
+
+    trained: Path
+    released: Path
+
+
+_WEIGHTS = {
+    Addition.INPAINTING: _Weights(Path("inpainting/unet"), Path("emoji/inpainting/unet")),
+    Addition.EDGES: _Weights(Path("adapter/adapter"), Path("emoji/adapters/edges")),
+    Addition.X4: _Weights(Path("upscaler/checkpoint"), Path("emoji-x4/checkpoint")),
+}
+
+
+def trained(addition: Addition, workspace: Path) -> Path | None:
+    """Where training leaves an addition's weights; None for one that has none of its own."""
+    weights = _WEIGHTS.get(addition)
+    return None if weights is None else workspace / weights.trained
+
+
+def released(addition: Addition, root: Path) -> Path | None:
+    """Where an addition's weights are released to; None for one that has none of its own."""
+    weights = _WEIGHTS.get(addition)
+    return None if weights is None else root / "models" / weights.released
+
+
+def report(
+    addition: Addition, weights: Path | None, base: StableDiffusionPipeline, pictures: PictureSet, guidance: float
+) -> Shown:
+    """Measure an addition with these weights, and draw its grid."""
+    reports: dict[Addition, Callable[[Path | None], Shown]] = {
+        Addition.IMAGE_TO_IMAGE: lambda _: image_to_image_report(base, pictures, guidance),
+        Addition.INPAINTING: lambda folder: inpainting_report(
+            UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32).eval(), base, pictures, guidance
+        ),
+        Addition.EDGES: lambda folder: adapter_report(
+            T2IAdapter.from_pretrained(folder, torch_dtype=torch.float32).eval(), base, pictures, guidance
+        ),
+        Addition.X4: lambda folder: upscaler_report(upscaler.load(Path(str(folder))), base, pictures),
+    }
+    return reports[addition](weights)
+
+
+def release(
+    addition: Addition, weights: Path | None, base: Path, pictures: PictureSet, root: Path, guidance: float
+) -> Shown:
+    """Copy an addition's weights below `root`/models and write its grid and figures to `root`/docs.
+
+    Weights and page are replaced when all is measured.
+
+    Raises:
+        PageError: the page has no place for the figures.
+    """
+    page = Page.open(root / "docs" / PAGE, addition.value)
+    shown = report(addition, weights, checkpoint.load(base), pictures, guidance)
+    place = released(addition, root)
+    if weights is not None and place is not None:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(weights, place)
+        # all learned from the same pictures
+        licences = root / "models" / BUNDLE / "licences"
+        bundle = root / "models" / place.relative_to(root / "models").parts[0]
+        if bundle.name != BUNDLE:
+            shutil.copytree(licences, bundle / "licences", dirs_exist_ok=True)
+    shown.grid.save(root / "docs" / f"{addition.value}.png", optimize=True)
+    page.write(shown.block(f"{addition.value}.png"))
+    return shown

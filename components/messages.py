@@ -161,9 +161,11 @@ class DenoiseJob(Walk):
     timestep: arrays [1, ...] by the names of the contract's inputs. `height` and `width` are those of the latents.
     `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise. `image_latents`, of
     that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise; None starts from
-    noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the picture's latents
-    stay; with one a walk of strength 1 starts from noise alone. `controls` hold it by ControlNets, each by one of its
-    own, and `features` by adapters, whose work is done already; what several add is summed up.
+    noise alone. A walk that begins at the fraction `start` of the timesteps takes `image_latents` as one that ended
+    there left them, noise and all; `end` is where it ends itself. `mask` [height, width] is True where the picture is
+    drawn anew, and elsewhere the picture's latents stay; with one a walk of strength 1 starts from noise alone.
+    `controls` hold it by ControlNets, each by one of its own, and `features` by adapters, whose work is done already;
+    what several add is summed up.
     """
 
     rows: Mapping[str, Arrays]
@@ -174,6 +176,8 @@ class DenoiseJob(Walk):
     mask: Mask | None = None
     controls: tuple[ControlPicture, ...] = ()
     features: tuple[ControlFeatures, ...] = ()
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from components.manifest import MANIFEST_NAME, Manifest, Origin
 from exporters.errors import ExportError
 from exporters.graph import export_graph
 from exporters.network import Network
-from exporters.parity import measure, write_golden_cases
+from exporters.parity import evaluate, measure, write_golden_cases
 from exporters.storage import GRAPH_NAME, Weights, round_weights, save, store_halves
 from runtime.golden import require_golden
 from runtime.session import Session
@@ -23,6 +23,8 @@ def write_component(
 ) -> ComponentFolder:
     """Export a network into `folder`, which is made; `texts` are more files: a text encoder's tokenizers.
 
+    The network's weights are gone afterwards.
+
     Raises:
         ExportError: it cannot be exported, or is not exact.
         RuntimeFault: the written component does not keep its contract or fails its golden cases.
@@ -34,8 +36,11 @@ def write_component(
         store_halves(model)
     save(model, folder)
     del model
-    parity = measure(network, folder / GRAPH_NAME)
+    by_torch = evaluate(network)
     golden = write_golden_cases(network, folder)
+    # the session holds the weights, and both do not fit into the memory of many machines
+    network.module.to("meta")
+    parity = measure(network.contract.kind, by_torch, folder / GRAPH_NAME)
     for name, content in ({} if texts is None else texts).items():
         (folder / name).write_text(content, encoding="utf-8")
     manifest = Manifest(

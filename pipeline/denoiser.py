@@ -62,13 +62,16 @@ class Denoiser:
         Raises:
             RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
                 is none of this network's, the noise, image latents, mask, a row or the snapshot has another shape
-                than the job and the contract say, a row is missing or none that guidance weighs, there is a mask or a
-                strength under 1 without image latents, guidance, strength, noise or seed are outside their limits, or
-                what is to hold the walk is not for this denoiser or this size.
+                than the job and the contract say, a row is missing or none that guidance weighs, there is a mask, a
+                strength under 1 or a start over 0 without image latents, a start over 0 with one of the others,
+                guidance, strength, start, end, noise or seed are outside their limits, or what is to hold the walk is
+                not for this denoiser or this size.
         """
         self._check_size(job)
         size = (job.height, job.width)
-        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, size, strength=job.strength)
+        trajectory = self._trajectories.lay_out(
+            job.sampler, job.steps, job.schedule, size, strength=job.strength, between=(job.start, job.end)
+        )
         shape = (1, self.space.channels, *size)
         _check_image(job, shape)
         try:
@@ -181,8 +184,11 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
     if latents is None:
         if job.mask is not None:
             raise refuse("mask", list(job.mask.shape), "left out without image latents")
-        if job.strength != 1:
-            raise refuse("strength", job.strength, "1 without image latents")
+        for field, value, usual in (("strength", job.strength, 1), ("start", job.start, 0)):
+            if value != usual:
+                raise refuse(field, value, f"{usual} without image latents")
+    elif job.start > 0 and (job.mask is not None or job.strength != 1):
+        raise refuse("start", job.start, "0 with a mask, or a strength under 1")
     elif latents.shape != shape or latents.dtype != np.float32:
         raise refuse("image_latents", f"{latents.dtype} {list(latents.shape)}", f"float32 {list(shape)} for this size")
 
@@ -191,6 +197,8 @@ def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tupl
     source = NoiseSource(job.seed, shape, job.rng)
     # the draws are those of diffusers: the sample of the picture's latents, the noise, the sample of the latents of
     # the picture without what is drawn anew, which only networks of nine channels look at, and then the sampler's
+    if job.start > 0 and job.image_latents is not None:
+        return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
     first = 0 if job.image_latents is None else 1
     later_draws = map(source.draw, count(first + 1 if job.mask is None else first + 2))
     initial = _initial_noise(job, source, first, shape)

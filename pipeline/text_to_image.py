@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -9,8 +10,9 @@ from PIL import Image
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import EncodedImage, FloatArray, ImageRequest
+from components.messages import DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
+from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
@@ -144,13 +146,45 @@ class TextToImage:
                 not for this denoiser; no network has walked.
             RuntimeFault: a session could not run.
         """
-        holding = prepare(controls, request, self._denoiser.contract, self.rules)
+        job, nets = self._job(request, noise, image, controls)
+        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])
+
+    def begin(self, request: ImageRequest, end: float, noise: FloatArray | None = None) -> FloatArray:
+        """Walk a checked request's first picture up to the fraction `end` of the timesteps, for a refiner to go on.
+
+        The latents are the denoiser's, with the noise that they have there; `noise` as in `generate`.
+
+        Raises:
+            RequestError: `end` is outside 0..1, or leaves no step; otherwise as `draw`.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request, noise)
+        return self._denoiser.denoise(replace(job, end=end), nets)
+
+    def finish(self, request: ImageRequest, start: float, latents: FloatArray) -> Image.Image:
+        """Draw a checked request's first picture from the `latents` that another bundle's `begin` left at `start`.
+
+        Raises:
+            RequestError: `start` is outside 0..1, or leaves no step, or the latents are of another shape.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request)
+        walked = self._denoiser.denoise(replace(job, start=start, image_latents=latents), nets)
+        return Image.fromarray(self._decoder.decode(walked, request.tiling)[0])
+
+    def _job(
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
+    ) -> tuple[DenoiseJob, Sequence[ControlNet]]:
+        pictures, nets, features = prepare(controls, request, self._denoiser.contract, self.rules)
         encoded = self._encoder.encode(
             request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
         )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        pictures, nets, features = holding
-        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, pictures, features)[0]
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])
+        jobs = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, pictures, features)
+        return jobs[0], nets

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
@@ -29,8 +31,10 @@ from exporters.vae import latent_space
 from pipeline.bundle import open_bundle
 from pipeline.errors import RequestError
 from pipeline.image_to_image import ImageToImage
+from pipeline.request import RequestFields
 from pipeline.text_to_image import TextToImage
 from runtime.settings import SessionSettings
+from tests.differences import MOST_OFF, Measured
 from tests.exporters import sdxl
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -84,12 +88,6 @@ def quiet(pipe: DiffusionPipeline) -> Any:
     return pipe
 
 
-def assert_alike(ours: Image.Image, theirs: npt.NDArray[np.float32]) -> None:
-    difference = np.abs(np.asarray(ours).astype(float) - np.round(theirs * 255))
-    assert difference.mean() <= 1
-    assert np.asarray(ours).std() > 1, "an empty picture equals any other"
-
-
 def test_both_encoders_are_one_component(bundles: dict[str, Path]) -> None:
     folders = open_bundle(bundles["base"], PARTS)
     contract = folders[Kind.TEXT_ENCODER].manifest.contract
@@ -133,16 +131,22 @@ def test_both_encoders_are_one_component(bundles: dict[str, Path]) -> None:
     ],
 )
 def test_the_picture_is_that_of_diffusers(
-    base: StableDiffusionXLPipeline, chain: TextToImage, ours: dict[str, Any], theirs: dict[str, Any]
+    measured: Measured,
+    base: StableDiffusionXLPipeline,
+    chain: TextToImage,
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
 ) -> None:
     expected = base(
         PROMPT, latents=NOISE, height=40, width=32, num_inference_steps=6, output_type="np", **theirs
     ).images[0]
     image = chain.generate(PROMPT, noise=NOISE.numpy(), height=40, width=32, steps=6, sampler="euler", **ours)
-    assert_alike(image, expected)
+    assert measured.note("text_to_image", "tiny SDXL", "StableDiffusionXLPipeline", image, expected) <= MOST_OFF
 
 
-def test_clip_skip_is_one_more_than_that_of_diffusers(base: StableDiffusionXLPipeline, chain: TextToImage) -> None:
+def test_clip_skip_is_one_more_than_that_of_diffusers(
+    measured: Measured, base: StableDiffusionXLPipeline, chain: TextToImage
+) -> None:
     drawn = []
     for skipped in (None, 1):
         # of a negative prompt diffusers takes the last layer but one whatever is asked for; we do not
@@ -171,7 +175,7 @@ def test_clip_skip_is_one_more_than_that_of_diffusers(base: StableDiffusionXLPip
             sampler="euler",
             clip_skip=1 if skipped is None else skipped + 1,
         )
-        assert_alike(image, picture)
+        assert measured.note("text_to_image", "tiny SDXL", "StableDiffusionXLPipeline", image, picture) <= MOST_OFF
     assert np.abs(drawn[0] - drawn[1]).max() > 2 / 255, "the layer makes no difference"
 
 
@@ -182,7 +186,9 @@ def test_what_a_denoiser_is_not_told_is_refused(chain: TextToImage) -> None:
         chain.generate(PROMPT, crop_top=-1)
 
 
-def test_the_refiner_changes_a_picture_as_in_diffusers(checkpoints: dict[str, Path], bundles: dict[str, Path]) -> None:
+def test_the_refiner_changes_a_picture_as_in_diffusers(
+    measured: Measured, checkpoints: dict[str, Path], bundles: dict[str, Path]
+) -> None:
     pipe = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(checkpoints["refiner"], add_watermarker=False))
     expected = pipe(
         PROMPT,
@@ -208,12 +214,13 @@ def test_the_refiner_changes_a_picture_as_in_diffusers(checkpoints: dict[str, Pa
         height=PICTURE.height,
         width=PICTURE.width,
     )
-    assert_alike(image, expected)
+    model, reference = "tiny SDXL refiner", "StableDiffusionXLImg2ImgPipeline"
+    assert measured.note("image_to_image", model, reference, image, expected) <= MOST_OFF
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_base_changes_a_picture_as_in_diffusers(
-    base: StableDiffusionXLPipeline, bundles: dict[str, Path], masked: bool
+    measured: Measured, base: StableDiffusionXLPipeline, bundles: dict[str, Path], masked: bool
 ) -> None:
     mask = Image.new("L", PICTURE.size)
     mask.paste(255, (8, 12, 26, 34))
@@ -240,4 +247,39 @@ def test_the_base_changes_a_picture_as_in_diffusers(
         height=PICTURE.height,
         width=PICTURE.width,
     )
-    assert_alike(image, expected)
+    task, model = ("inpainting", "tiny SDXL, blending") if masked else ("image_to_image", "tiny SDXL")
+    assert measured.note(task, model, kind.__name__, image, expected) <= MOST_OFF
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "options"),
+    [
+        ("euler", EulerDiscreteScheduler, {}),
+        ("ddim", DDIMScheduler, {"clip_sample": False}),
+        ("dpmpp_2m", DPMSolverMultistepScheduler, {}),
+    ],
+)
+def test_the_refiner_takes_over_at_a_noise_level_as_in_diffusers(
+    measured: Measured,
+    checkpoints: dict[str, Path],
+    bundles: dict[str, Path],
+    chain: TextToImage,
+    sampler: str,
+    scheduler: Any,
+    options: dict[str, Any],
+) -> None:
+    begin = quiet(StableDiffusionXLPipeline.from_pretrained(checkpoints["base"], add_watermarker=False))
+    finish = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(checkpoints["refiner"], add_watermarker=False))
+    for pipe in (begin, finish):
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **options)
+    shared = {"num_inference_steps": 10, "guidance_scale": 4.0}
+    latents = begin(
+        PROMPT, latents=NOISE, height=40, width=32, denoising_end=0.7, output_type="latent", **shared
+    ).images
+    expected = finish(PROMPT, image=latents, denoising_start=0.7, output_type="np", **shared).images[0]
+    refiner = TextToImage.load(bundles["refiner"], CPU)
+    asked = RequestFields(prompt=PROMPT, height=40, width=32, steps=10, guidance=4.0, sampler=sampler, seed=0)
+    left = chain.begin(chain.check(asked), 0.7, NOISE.numpy())
+    image = refiner.finish(refiner.check(asked), 0.7, left)
+    model = "tiny SDXL, handed over to its refiner"
+    assert measured.note("text_to_image", model, "StableDiffusionXLPipeline", image, expected) <= MOST_OFF

@@ -53,6 +53,7 @@ docs: .venv/.complete ## write the pages that are made from the code
 	$(BIN)/python -m services.ingress.reference docs/api.md
 	$(BIN)/python -m services.metrics.reference docs/metrics.md
 	$(BIN)/python -m diffusion.samplers.reference docs/samplers.md
+	$(BIN)/python -m pipeline.tasks.reference docs/tasks.md
 
 manifests: .venv/.complete ## write the Serve configs of k8s/ from their graph.yaml
 	for overlay in cpu gpu; do \

@@ -3,11 +3,14 @@
 import gc
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from hypothesis import settings
+
+from tests.differences import Measured
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -21,6 +24,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # a test has no time limit: the machine may be busy with something else
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    what = "write how far pictures are from those of the references to this JSON file, over what stands there of them"
+    parser.addoption("--differences", type=Path, metavar="FILE", help=what)
+
+
+@pytest.fixture(scope="session")
+def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
+    """How far pictures are from those of the references."""
+    found = Measured()
+    yield found
+    if (file := request.config.getoption("--differences")) is not None:
+        found.write(file)
 
 
 def pytest_collection_finish() -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from diffusion.samplers import reference as samplers_reference
+from pipeline.tasks import reference as tasks_reference
+from pipeline.tasks.table import TASKS
 from services.metrics import reference as metrics_reference
 from services.reference import page
+from tests.differences import MOST_OFF
 
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -55,6 +58,15 @@ def test_what_a_page_shows_or_points_to_is_there(name: str) -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_the_page_of_tasks_is_current_and_every_task_was_compared_and_is_near() -> None:
+    differences = tasks_reference.measured(ROOT / "docs")
+    written = (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
+    assert written == tasks_reference.page(differences), "run `make docs`"
+    compared = {(one.task, one.reference) for one in differences}
+    assert compared >= {(task.name, reference) for task in TASKS.values() for reference in task.references}
+    assert [one for one in differences if one.mean > MOST_OFF or not (ROOT / one.test).exists()] == []
 
 
 def test_the_page_of_samplers_is_current() -> None:

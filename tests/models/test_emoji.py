@@ -31,6 +31,7 @@ from pipeline.vae_decoder import VaeDecoder
 from runtime.golden import require_golden
 from runtime.session import Session
 from runtime.settings import SessionSettings
+from tests.differences import MOST_OFF, Measured
 from tests.requests import image_request
 
 ROOT = Path(__file__).parents[2]
@@ -88,29 +89,29 @@ def test_no_path_of_the_machine_that_trained_it_is_in_its_files() -> None:
 
 
 def theirs(prompt: str | None, scheduler: Any = None, **options: Any) -> npt.NDArray[np.float64]:
-    """What diffusers draws from the checkpoint, 0..255 and rounded; `scheduler` stands in for the checkpoint's."""
+    """What diffusers draws from the checkpoint, 0..1; `scheduler` stands in for the checkpoint's."""
     pipe = StableDiffusionPipeline.from_pretrained(CHECKPOINT)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
-    drawn: npt.NDArray[np.float64] = np.round(pipe(prompt, output_type="np", **options).images[0] * 255)
+    drawn: npt.NDArray[np.float64] = pipe(prompt, output_type="np", **options).images[0]
     return drawn
 
 
-def assert_same_picture(ours: Image.Image, expected: npt.NDArray[Any]) -> None:
-    pixels = np.asarray(ours).astype(float)
-    assert np.abs(pixels - expected).mean() <= 1
-    assert pixels.std() > 10, "an empty picture equals any other"
+def assert_same_picture(measured: Measured, ours: Image.Image, expected: npt.NDArray[Any]) -> None:
+    assert measured.note("text_to_image", "emoji", "StableDiffusionPipeline", ours, expected) <= MOST_OFF
 
 
 @pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize(("prompt", "guidance"), [("a red apple, 3d style", 3.0), ("cat, flat style", 1.0)])
-def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: str, guidance: float) -> None:
+def test_a_user_of_diffusers_gets_the_same_picture(
+    measured: Measured, chain: TextToImage, prompt: str, guidance: float
+) -> None:
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
     expected = theirs(prompt, latents=noise, num_inference_steps=25, guidance_scale=guidance)
     ours = chain.generate(prompt, noise=noise.numpy(), steps=25, guidance=guidance, sampler="ddim")
-    assert_same_picture(ours, expected)
+    assert_same_picture(measured, ours, expected)
 
 
 @pytest.mark.slow
@@ -118,17 +119,17 @@ def test_a_user_of_diffusers_gets_the_same_picture(chain: TextToImage, prompt: s
 @pytest.mark.parametrize(
     "scheduler", [DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler]
 )
-def test_a_seed_of_diffusers_gives_its_picture(chain: TextToImage, scheduler: Any) -> None:
+def test_a_seed_of_diffusers_gives_its_picture(measured: Measured, chain: TextToImage, scheduler: Any) -> None:
     seeded = torch.Generator("cpu").manual_seed(42)
     expected = theirs("rocket, 3d style", scheduler, generator=seeded, num_inference_steps=20, guidance_scale=2)
     ours = chain.generate("rocket, 3d style", seed=42, rng="torch", steps=20, guidance=2.0, sampler=scheduler.__name__)
-    assert_same_picture(ours, expected)
+    assert_same_picture(measured, ours, expected)
 
 
 @pytest.mark.slow
 @QUIET
 def test_the_demonstrations_command_draws_what_its_diffusers_draws(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both blocks of docs/diffusers.md, as they stand there."""
     page = (ROOT / "docs" / "diffusers.md").read_text(encoding="utf-8")
@@ -140,7 +141,7 @@ def test_the_demonstrations_command_draws_what_its_diffusers_draws(
     names: dict[str, Any] = {}
     exec(compile(code[0], "docs/diffusers.md", "exec"), names)
     with Image.open(tmp_path / out) as ours:
-        assert_same_picture(ours, np.asarray(names["picture"]).astype(float))
+        assert_same_picture(measured, ours, np.asarray(names["picture"]) / 255)
 
 
 def in_chunks(text: str) -> list[list[int]]:
@@ -164,7 +165,7 @@ def encoded_by_transformers(chunks: list[list[int]]) -> torch.Tensor:
 
 @pytest.mark.slow
 @QUIET
-def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() -> None:
+def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it(measured: Measured) -> None:
     folders = open_bundle(BUNDLE, PARTS)
     encoder, denoiser, decoder = (
         TextEncoder(folders[Kind.TEXT_ENCODER], CPU),
@@ -192,7 +193,7 @@ def test_a_long_prompt_is_encoded_in_chunks_and_drawn_as_diffusers_draws_it() ->
         num_inference_steps=20,
         guidance_scale=request.guidance,
     )
-    assert_same_picture(ours, expected)
+    assert_same_picture(measured, ours, expected)
 
     [cut] = denoise_jobs(request, encoder.encode(request.texts), denoiser.contract)
     assert denoiser.begin(cut).signature != denoiser.begin(job).signature, "they would share a run"

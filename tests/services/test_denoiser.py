@@ -15,7 +15,7 @@ import pytest
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import EncodedText, FloatArray, ImageRequest, Snapshot
+from components.messages import EncodedImage, EncodedText, FloatArray, ImageRequest, LatentDistribution, Snapshot
 from components.reference import ComponentRef
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
@@ -40,6 +40,7 @@ Published = tuple[LiveModel, StageSettings]
 Result = TypeVar("Result")
 
 ENCODED = EncodedText({"hidden_states": np.ones((2, 8, 6), np.float32)}, (False, False))
+ENCODING = Span("encode", 0.0, 0.0)
 PLAIN = EncodedText({"hidden_states": np.ones((1, 8, 6), np.float32)}, (False,))
 
 
@@ -64,10 +65,14 @@ class House:
         self.deployment = deployment
         self.pin = pin
 
-    def reports(self, what: ImageRequest, **order: Any) -> AsyncIterator[WalkReport]:
+    def reports(
+        self, what: ImageRequest, source: LatentDistribution | None = None, **order: Any
+    ) -> AsyncIterator[WalkReport]:
         base = WalkOrder(order=uuid.uuid4().hex, pin=self.pin, request=what, terms=Terms(), report_every=4)
-        encoded = PLAIN if what.guidance == 1 else ENCODED
-        return self.deployment.walk(replace(base, **order), Worked(encoded, Span("encode", 0.0, 0.0)))
+        encoded = Worked(PLAIN if what.guidance == 1 else ENCODED, ENCODING)
+        return self.deployment.walk(
+            replace(base, **order), encoded, None if source is None else Worked(source, ENCODING)
+        )
 
     async def latents(self, what: ImageRequest, **order: Any) -> FloatArray:
         *_, last = [report async for report in self.reports(what, **order)]
@@ -146,6 +151,39 @@ def test_walks_of_all_kinds_share_runs_and_keep_their_bytes(
         np.testing.assert_array_equal(latents, alone(what))
     assert max(map(len, runs)) == 4
     assert max(map(sum, runs)) <= 8
+
+
+def test_a_run_holds_rows_from_noise_from_a_picture_and_within_a_mask(
+    published: Published, alone: Callable[[ImageRequest], FloatArray], toy_bundle: Path
+) -> None:
+    moments = np.random.default_rng(0).standard_normal((2, 1, 4, 8, 8), np.float32)
+    source, mask = LatentDistribution(*moments), np.arange(64).reshape(8, 8) % 9 < 4
+    from_noise, from_picture, within = request(12), request(16, strength=0.75, seed=6), request(12, seed=7)
+
+    async def work(house: House) -> tuple[tuple[FloatArray, ...], list[tuple[Any, ...]]]:
+        tally = house.deployment._loop._metrics = Tally()  # type: ignore[assignment]
+        made = await asyncio.gather(
+            house.latents(from_noise),
+            house.latents(from_picture, source=source),
+            house.latents(within, source=source, mask=mask),
+        )
+        return made, tally.told["ran"]
+
+    made, ran = in_house(published, work)
+    runs = [(evaluations, rows) for _pin, evaluations, rows, *_ in ran]
+    assert sum(evaluations for evaluations, _ in runs) == 3 * 12
+    # two rows of each, but in the runs before all of them had come
+    assert (3, 6) in runs
+    assert runs.count((3, 6)) >= len(runs) - 4
+    stage = Denoiser(ComponentFolder.open(toy_bundle / Kind.DENOISER), SessionSettings(threads=1))
+    np.testing.assert_array_equal(made[0], alone(from_noise))
+    for latents, what, image in (
+        (made[1], from_picture, EncodedImage(source)),
+        (made[2], within, EncodedImage(source, mask)),
+    ):
+        np.testing.assert_array_equal(
+            latents, stage.denoise(denoise_jobs(what, ENCODED, stage.contract, image=image)[0])
+        )
 
 
 def test_forty_requests_wait_in_one_policy(published: Published, runs: list[list[int]]) -> None:

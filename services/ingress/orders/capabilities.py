@@ -15,6 +15,7 @@ from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.tasks.table import tasks_of
 from pipeline.trajectories import Trajectories
 from services.ingress.orders.fields import MOST_PARTIAL_IMAGES
 from services.ingress.orders.pinning import Pinning
@@ -77,6 +78,7 @@ class Capabilities(BaseModel):
     """What a caller may ask for here."""
 
     model: str = Field(description="the served bundle")
+    tasks: list[str] = Field(description="what it can be asked for: text_to_image, ...; docs/tasks.md lists them")
     defaults: Defaults = Field(description="what a request has that names none")
     limits: Limits = Field(description="what a request may ask for at most")
     samplers: list[SamplerChoice] = Field(description="those that walk the noise schedule of the bundle")
@@ -115,6 +117,7 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
     walked = {schedule for sampler in samplers for schedule in sampler.schedules}
     return Capabilities(
         model=record.live.bundle,
+        tasks=list(tasks_of(denoiser)),
         defaults=Defaults(
             size=f"{plain.width}x{plain.height}",
             steps=plain.steps,

@@ -55,7 +55,8 @@ def test_a_busy_rollout(bench: Any, registry: Registry, refs: Refs) -> None:
             b.gate.open.clear()
             plan_promotion(registry, [refs["text_encoder/1"]])
             await b.controller.poll()
-            while not b.controller.preparing:
+            # past what it asks of the registry
+            while refs["text_encoder/1"] not in b.gate.tried[-1].components:
                 await asyncio.sleep(0.01)
             b.desk.away = True
             await b.controller.poll()

@@ -43,6 +43,7 @@ def test_the_defaults_are_what_a_request_has_that_names_none(server: Server, tol
         name: getattr(request, name) for name in ("steps", "guidance", "sampler", "schedule", "weighting")
     }
     assert told["model"] == server.request("GET", "/v1/models").json()["data"][0]["id"]
+    assert told["tasks"] == ["text_to_image", "image_to_image", "inpainting"]
 
 
 def test_every_walk_that_is_told_is_taken_and_no_other(server: Server, told: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""What can be asked for: the tasks, which a bundle's contracts allow, and the page of them."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from components.contract import shape_text
 from components.folder import sha256
 from components.manifest import Edit
-from exporters.checkpoint import PICKLED
+from exporters.checkpoint_folder import PICKLED, pickle_text
 from exporters.errors import ExportError
+
+# how many layers a block has in SDXL, whose LoRAs may have the names of its makers' own code, counted over all blocks
+_SDXL_BLOCKS = SimpleNamespace(layers_per_block=2)
 
 # names of parts of what is trained like a LoRA and is none, with what it is called
 _OTHER_KINDS = {"dora_scale": "DoRA", "hada_w1": "LoHa", "lokr_w1": "LoKr", "oft_diag": "OFT", "oft_blocks": "OFT"}
@@ -40,7 +44,7 @@ class Lora:
     """A LoRA file of the layout of kohya, of diffusers or of peft, and how strongly it is merged.
 
     `state` and `alphas` are as diffusers' loader gives them, `metadata` what peft wrote, by names that begin with
-    `unet.` and `text_encoder.`.
+    `unet.`, `text_encoder.` and, of SDXL, `text_encoder_2.`.
     """
 
     path: Path
@@ -62,11 +66,15 @@ class Lora:
                 raise ExportError(f"{path.name}: is a {kind}; LoRAs can be exported")
         try:
             state, alphas, metadata = StableDiffusionLoraLoaderMixin.lora_state_dict(
-                str(path), use_safetensors=True, local_files_only=True, return_lora_metadata=True
+                str(path),
+                use_safetensors=True,
+                local_files_only=True,
+                return_lora_metadata=True,
+                unet_config=_SDXL_BLOCKS,
             )
         except (ValueError, KeyError, RuntimeError, OSError, IndexError) as error:
             raise ExportError(f"{path.name}: is no LoRA that diffusers reads: {error}") from None
-        known = ("unet.", "text_encoder.")
+        known = ("unet.", "text_encoder.", "text_encoder_2.")
         if strange := next((name for name in state if not name.startswith(known) or "lora" not in name), None):
             raise ExportError(f"{path.name}: is no LoRA of a Stable Diffusion checkpoint: it has {strange}")
         return cls(path, scale, state, {} if alphas is None else alphas, metadata)
@@ -84,10 +92,13 @@ class Lora:
     @cached_property
     def text_encoder(self) -> dict[str, LoraLayer]:
         """What it adds to the layers of a CLIP text encoder, by their names in transformers 5."""
-        state = self._peft(
-            "text_encoder", lambda part: convert_state_dict_to_peft(convert_state_dict_to_diffusers(part))
-        )
+        state = self._peft("text_encoder", _text_names)
         return self._layers("text_encoder", {name.removeprefix("text_model."): part for name, part in state.items()})
+
+    @cached_property
+    def text_encoder_2(self) -> dict[str, LoraLayer]:
+        """What it adds to the layers of SDXL's second text encoder, which has a projection beside the encoder."""
+        return self._layers("text_encoder_2", self._peft("text_encoder_2", _text_names))
 
     def require_fit(self, network: nn.Module, part: str) -> None:
         """Refuse a LoRA that adapts other layers than `network` has, the checkpoint's `part`.
@@ -175,6 +186,11 @@ class TextualInversion:
         return Edit(kind="textual_inversion", file=self.path.name, sha256=sha256(self.path), token=self.word)
 
 
+def _text_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = convert_state_dict_to_peft(convert_state_dict_to_diffusers(state))
+    return named
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
@@ -182,7 +198,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ExportError: it is a pickle, or cannot be read.
     """
     if path.suffix in PICKLED:
-        raise ExportError(f"{path.name}: is a pickle, which can run code when it is read; convert it to safetensors")
+        raise ExportError(pickle_text(path.name))
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping

@@ -11,16 +11,17 @@ from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
 from components.manifest import Origin
 from components.reference import registered_name
-from exporters.checkpoint import Checkpoint
+from exporters.checkpoint import Checkpoint, PredictionType
 from exporters.component import exporter_versions, require_replaceable, write_component
-from exporters.denoiser import denoiser
+from exporters.denoiser import UnetInputs, denoiser
 from exporters.edits import EditedCheckpoint, Edits
 from exporters.errors import ExportError
 from exporters.image_prompt import ImagePromptAdapter
 from exporters.network import Network
 from exporters.preview import fit_preview
 from exporters.storage import Weights
-from exporters.text_encoder import text_encoder, tokenizer_json
+from exporters.text_encoder import text_encoder, tokenizer_files
+from exporters.transformer import transformer
 from exporters.vae import latent_space
 from exporters.vae_decoder import vae_decoder
 from exporters.vae_encoder import vae_encoder
@@ -32,9 +33,10 @@ class BundleOptions:
 
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
     `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
-    it made them. `guidance` is what the denoiser draws best at, the default of requests. `edits` are merged into the
-    weights before they are exported. With `lora_inputs` every row of the denoiser may bring LoRAs of its own,
-    with `image_prompt` pictures.
+    it made them. `guidance` is what the denoiser draws best at, the default of requests. `configs` and
+    `prediction_type` are for single files, and `without_t5` is for SD 3, as in `Checkpoint.open`. `edits` are merged
+    into the weights before they are exported. With `lora_inputs` every row of a U-Net may bring LoRAs of its own, with
+    `image_prompt` pictures.
     """
 
     bundle: str
@@ -44,6 +46,9 @@ class BundleOptions:
     licence: str | None = None
     training_run: str | None = None
     guidance: float | None = None
+    configs: Path | None = None
+    prediction_type: PredictionType | None = None
+    without_t5: bool = False
     edits: Edits = field(default_factory=Edits)
     lora_inputs: bool = False
     image_prompt: ImagePromptAdapter | None = None
@@ -52,7 +57,7 @@ class BundleOptions:
 def export_bundle(
     path: Path, out: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None] = lambda _: None
 ) -> None:
-    """Export the diffusers folder at `path` into four component folders below `out`, one network in memory at a time.
+    """Export the checkpoint at `path` into four component folders below `out`, one network in memory at a time.
 
     Components that are there already are replaced together, once all four are right.
 
@@ -64,7 +69,10 @@ def export_bundle(
     registered_name(options.bundle, Kind.DENOISER)
     for kind in PARTS:
         require_replaceable(out / kind)
-    checkpoint = EditedCheckpoint.of(Checkpoint.open(path), options.edits)
+    checkpoint = EditedCheckpoint.of(
+        Checkpoint.open(path, options.configs, options.prediction_type, options.without_t5), options.edits
+    )
+    _require_inputs(checkpoint, options)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -79,11 +87,18 @@ def export_bundle(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _require_inputs(checkpoint: Checkpoint, options: BundleOptions) -> None:
+    """Refuse inputs that only a U-Net is given, before any weights are read."""
+    for option, given in (("--lora-inputs", options.lora_inputs), ("--image-prompt", options.image_prompt is not None)):
+        if given and checkpoint.has_transformer:
+            raise ExportError(f"{option}: is for U-Nets; the transformer of {checkpoint.name} takes none")
+
+
 def _export(
     checkpoint: Checkpoint, partial: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None]
 ) -> None:
-    tokenizer = tokenizer_json(checkpoint.tokenizer())
-    source = checkpoint.path.absolute().name if options.source is None else options.source
+    tokenizers = tokenizer_files(checkpoint.tokenizers())
+    source = checkpoint.name if options.source is None else options.source
     origin = Origin(
         source=source,
         licence=options.licence,
@@ -94,8 +109,8 @@ def _export(
     space = options.bundle if options.latent_space is None else options.latent_space
     for network in _networks(checkpoint, space, options):
         kind = network.contract.kind
-        words = tokenizer if kind == Kind.TEXT_ENCODER else None
-        on_component(write_component(network, partial / kind, options.weights, origin, words))
+        texts = tokenizers if kind == Kind.TEXT_ENCODER else None
+        on_component(write_component(network, partial / kind, options.weights, origin, texts))
         # else it would stay in memory while the next one is read
         del network
 
@@ -109,15 +124,15 @@ def _networks(checkpoint: Checkpoint, space: str, options: BundleOptions) -> Ite
         yield vae_decoder(vae, latents)
         yield vae_encoder(vae, latents)
         del vae
-        yield text_encoder(checkpoint)
-        yield denoiser(
-            checkpoint,
-            latents,
-            preview,
-            options.guidance,
-            lora_inputs=options.lora_inputs,
-            image_prompt=options.image_prompt,
-        )
+        texts = text_encoder(checkpoint)
+        conditioning = texts.contract.conditioning
+        yield texts
+        del texts
+        if checkpoint.has_transformer:
+            yield transformer(checkpoint, latents, conditioning, preview, options.guidance)
+        else:
+            more = UnetInputs(options.lora_inputs, options.image_prompt)
+            yield denoiser(checkpoint, latents, conditioning, preview, options.guidance, more)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin, TextualInversionLoaderMixin
 from diffusers.loaders.lora_base import fuse_text_encoder_lora
 from diffusers.utils import recurse_remove_peft_layers, set_weights_and_activate_adapters
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from components.manifest import Edit
 from exporters.adapter_files import Lora, TextualInversion
@@ -31,13 +32,32 @@ class Edits:
 
 @dataclass(frozen=True)
 class EditedCheckpoint(Checkpoint):
-    """A checkpoint whose text encoder, tokenizer and U-Net come with their edits."""
+    """A checkpoint whose text encoders, tokenizer and U-Net come with their edits."""
 
     edits: Edits
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, edits: Edits) -> "EditedCheckpoint":
-        """Take an open checkpoint."""
+        """Take an open checkpoint.
+
+        Raises:
+            ExportError: an edit is for a network that the checkpoint lacks.
+        """
+        files = [*(lora.path.name for lora in edits.loras), *(inversion.path.name for inversion in edits.inversions)]
+        if files and checkpoint.has_transformer:
+            raise ExportError(f"{files[0]}: is for a U-Net; nothing is merged into {checkpoint.name}, a transformer")
+        for lora in edits.loras:
+            for part in ("text_encoder", "text_encoder_2"):
+                if getattr(lora, part) and part not in checkpoint.text_parts:
+                    raise ExportError(
+                        f"{lora.path.name}: is for another family: it adapts {part}, which {checkpoint.name} lacks"
+                    )
+        for inversion in edits.inversions:
+            if checkpoint.text_parts != ("text_encoder",):
+                raise ExportError(
+                    f"{inversion.path.name}: is for one text encoder; {checkpoint.name} has "
+                    f"{', '.join(checkpoint.text_parts)}"
+                )
         return cls(**{field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, edits=edits)
 
     def unet(self) -> UNet2DConditionModel:
@@ -54,32 +74,29 @@ class EditedCheckpoint(Checkpoint):
             unet.unload_lora()
         return unet.requires_grad_(False)
 
-    def text_encoder(self) -> CLIPTextModel:
-        """The text encoder, with every LoRA merged and the vectors of new words.
+    def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        """The text encoders, with every LoRA merged and the vectors of new words.
 
         Raises:
             ExportError: as the checkpoint's own, or a LoRA or a textual inversion does not fit.
         """
-        encoder = super().text_encoder()
-        names = self._inject(encoder, "text_encoder", StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder)
-        if names:
-            set_weights_and_activate_adapters(encoder, names, self._scales("text_encoder"))
-            fuse_text_encoder_lora(encoder, adapter_names=names)
-            recurse_remove_peft_layers(encoder)
-        self._invert(super().tokenizer(), encoder)
-        return encoder.requires_grad_(False)
+        encoders = super().text_encoders()
+        for part, encoder in zip(self.text_parts, encoders, strict=True):
+            load = partial(StableDiffusionLoraLoaderMixin.load_lora_into_text_encoder, prefix=part)
+            if names := self._inject(encoder, part, load):
+                set_weights_and_activate_adapters(encoder, names, self._scales(part))
+                fuse_text_encoder_lora(encoder, adapter_names=names)
+                recurse_remove_peft_layers(encoder)
+        self._invert(super().tokenizers()[0], encoders[0])
+        return [encoder.requires_grad_(False) for encoder in encoders]
 
-    def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer, with the new words.
-
-        Raises:
-            ExportError: as the checkpoint's own, or a word is there already.
-        """
-        tokenizer = super().tokenizer()
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        """The tokenizers, with the new words."""
+        tokenizers = super().tokenizers()
         for inversion in self.edits.inversions:
-            # a word more than once is refused with its vectors, by `text_encoder`
-            tokenizer.add_tokens(list(inversion.words))
-        return tokenizer
+            # a word more than once is refused with its vectors, by `text_encoders`
+            tokenizers[0].add_tokens(list(inversion.words))
+        return tokenizers
 
     def _inject(self, network: Any, part: str, load: Callable[..., None]) -> list[str]:
         """Put every LoRA that has something for `part` into `network`; the names that diffusers knows them by."""

@@ -15,7 +15,7 @@ from components.contract import Contract, Kind, Preprocessing, TensorSpec
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.manifest import Origin
-from exporters.checkpoint import read_json, require_safetensors
+from exporters.checkpoint_folder import read_json, require_safetensors
 from exporters.component import exporter_versions, require_replaceable, summary, write_component
 from exporters.errors import ExportError
 from exporters.image_prompt import ImagePromptAdapter

@@ -44,7 +44,7 @@ def export_lora(
     """
     require_replaceable(out)
     lora = Lora.read(path)
-    if lora.text_encoder and not without_text_encoder:
+    if (lora.text_encoder or lora.text_encoder_2) and not without_text_encoder:
         raise ExportError(
             f"{path.name}: adapts the text encoder too, which no request can; merge it at export, or leave that part "
             "out with --without-text-encoder"

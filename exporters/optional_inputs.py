@@ -14,6 +14,9 @@ def declare_optional(model: ir.Model, specs: Iterable[TensorSpec]) -> None:
     In ONNX that is a graph input with an initializer of its name. The network must take zeros for no effect at all,
     and broadcast a dimension of 1 where its other inputs have more, as an addition and a product of matrices do. Call
     it once the graph is optimised: what is known of the defaults must not be folded into it.
+
+    The inputs are in the graph by then: LoRAs and image prompts were traced as any other, feature maps that are added
+    were not (`exporters.traced_defaults`).
     """
     inputs = {value.name: value for value in model.graph.inputs}
     optional = [spec for spec in specs if spec.optional]

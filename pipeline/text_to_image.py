@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -9,10 +10,13 @@ from PIL import Image
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import Arrays, EncodedImage, FloatArray, ImageRequest
+from components.messages import Arrays, DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from diffusion.guidance import Row
 from pipeline.bundle import open_bundle
+from pipeline.controlnet import ControlNet
+from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
+from pipeline.errors import RequestError, refuse
 from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
@@ -49,6 +53,14 @@ class Options(TypedDict, total=False):
     height: int
     loras: Sequence[Mapping[str, object]]
     image_prompt_scale: float
+    original_height: int
+    original_width: int
+    target_height: int
+    target_width: int
+    crop_top: int
+    crop_left: int
+    aesthetic_score: float
+    negative_aesthetic_score: float
 
 
 class TextToImage:
@@ -127,11 +139,13 @@ class TextToImage:
         prompt: str,
         *,
         noise: FloatArray | None = None,
+        controls: Sequence[ControlBy] = (),
         image_prompts: Sequence[Image.Image] = (),
         **options: Unpack[Options],
     ) -> Image.Image:
         """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
+        `controls` hold it; equal to StableDiffusionControlNetPipeline and StableDiffusionAdapterPipeline in diffusers.
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
         `image_prompts` are pictures to be like, by an IP-Adapter.
 
@@ -142,7 +156,7 @@ class TextToImage:
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
         fields = RequestFields(prompt=prompt, image_prompts=len(image_prompts), **options)
-        return self.draw(self.check(fields), noise, image_prompts=image_prompts)
+        return self.draw(self.check(fields), noise, controls=controls, image_prompts=image_prompts)
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.
@@ -150,27 +164,67 @@ class TextToImage:
         Raises:
             RequestError: a field is outside its limits.
         """
-        return check_request(
+        checked = check_request(
             fields,
             self._denoiser.contract,
             self.rules,
             self._encoder.contract.most_clip_skip,
             () if self._loras is None else self._loras.names,
         )
+        if fields.image_prompts and self._image_encoder is None:
+            raise RequestError("image_prompts", "image_prompts: must be left out, as there is no image encoder here")
+        return checked
 
     def draw(
         self,
         request: ImageRequest,
         noise: FloatArray | None = None,
         image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
         image_prompts: Sequence[Image.Image] = (),
     ) -> Image.Image:
         """Draw the first picture of a checked request, from `image` if it brings one; the rest as in `generate`.
 
         Raises:
-            RequestError: noise or image have another shape than the request says; no network has walked.
+            RequestError: noise or image have another shape than the request says, a control is outside its limits or
+                not for this denoiser, or the image prompts are others than were checked; no network has walked.
             RuntimeFault: a session could not run.
         """
+        job, nets = self._job(request, noise, image, controls, image_prompts)
+        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])
+
+    def begin(self, request: ImageRequest, end: float, noise: FloatArray | None = None) -> FloatArray:
+        """Walk a checked request's first picture up to the fraction `end` of the timesteps, for a refiner to go on.
+
+        The latents are the denoiser's, with the noise that they have there; `noise` as in `generate`.
+
+        Raises:
+            RequestError: `end` is outside 0..1, or leaves no step; otherwise as `draw`.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request, noise)
+        return self._denoiser.denoise(replace(job, end=end), nets)
+
+    def finish(self, request: ImageRequest, start: float, latents: FloatArray) -> Image.Image:
+        """Draw a checked request's first picture from the `latents` that another bundle's `begin` left at `start`.
+
+        Raises:
+            RequestError: `start` is outside 0..1, or leaves no step, or the latents are of another shape.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request)
+        walked = self._denoiser.denoise(replace(job, start=start, image_latents=latents), nets)
+        return Image.fromarray(self._decoder.decode(walked, request.tiling)[0])
+
+    def _job(
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
+        image_prompts: Sequence[Image.Image] = (),
+    ) -> tuple[DenoiseJob, Sequence[ControlNet]]:
+        pictures, nets, features = prepare(controls, request, self._denoiser.contract, self.rules)
         encoded = self._encoder.encode(
             request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
         )
@@ -178,11 +232,14 @@ class TextToImage:
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
         adapted = self._adapted(request, image_prompts)
-        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, adapted)[0]
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])
+        jobs = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, pictures, features, adapted)
+        return jobs[0], nets
 
     def _adapted(self, request: ImageRequest, image_prompts: Sequence[Image.Image]) -> dict[str, Arrays]:
         """What comes of a request beside its texts, by row."""
+        if bool(image_prompts) != (request.image_prompt_scale is not None):
+            wanted = "left out, as in what was checked" if image_prompts else "those that were checked"
+            raise refuse("image_prompts", f"{len(image_prompts)} pictures", wanted)
         arrays = self._loras.arrays(request.loras) if self._loras is not None and request.loras else {}
         if self._image_encoder is None or request.image_prompt_scale is None:
             return dict.fromkeys(Row, arrays) if arrays else {}

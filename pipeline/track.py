@@ -12,6 +12,7 @@ from diffusion.guidance import Guidance, Row
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
 from diffusion.trajectory import Step
+from pipeline.held import Held
 from pipeline.joining import joined
 
 _ALONE = (Row.POSITIVE,)
@@ -36,11 +37,12 @@ class Track:
         guidance: Guidance,
         wide_answers: bool = False,
         optional: Collection[str] = (),
+        held: Held | None = None,
     ) -> None:
         """Start the sampler, which walks `steps`; `wide_answers` as its row of the table says.
 
         `rows` holds what conditions each row that guidance may weigh, arrays [1, ...] by the network's inputs, of
-        which those named `optional` may be left out.
+        which those named `optional` may be left out. `held` is what control pictures add.
         """
         self._sampler = sampler
         # a step of two queries is one step: guidance must not change within it
@@ -55,6 +57,7 @@ class Track:
         # how many rows the evaluations from each one on take, and none at the end
         self._rows_from = [*accumulate(map(len, reversed(self._rows_at)), initial=0)][::-1]
         self._wide_answers = wide_answers
+        self.held = Held() if held is None else held
         self._agreed = False
         self._evaluation = 0
         self._estimate: FloatArray | None = None

@@ -20,6 +20,7 @@ PAGES = (
     "ARCHITECTURE.md",
     "docs/a1111.md",
     "docs/api.md",
+    "docs/bundled-editing.md",
     "docs/bundled-model.md",
     "docs/client.md",
     "docs/guidance.md",

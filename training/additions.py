@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from diffusers import StableDiffusionPipeline, T2IAdapter, UNet2DConditionModel
 
 from training import checkpoint, upscaler
@@ -64,10 +63,10 @@ def report(
     reports: dict[Addition, Callable[[Path | None], Shown]] = {
         Addition.IMAGE_TO_IMAGE: lambda _: image_to_image_report(base, pictures, guidance),
         Addition.INPAINTING: lambda folder: inpainting_report(
-            UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32).eval(), base, pictures, guidance
+            UNet2DConditionModel.from_pretrained(folder).eval(), base, pictures, guidance
         ),
         Addition.EDGES: lambda folder: adapter_report(
-            T2IAdapter.from_pretrained(folder, torch_dtype=torch.float32).eval(), base, pictures, guidance
+            T2IAdapter.from_pretrained(folder).eval(), base, pictures, guidance
         ),
         Addition.X4: lambda folder: upscaler_report(upscaler.load(Path(str(folder))), base, pictures),
     }

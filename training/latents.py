@@ -58,7 +58,8 @@ def learned_but_held_out(settings: DenoiserSettings, pictures: PictureSet) -> li
 def encode(vae: AutoencoderKL, pictures: PictureSet, which: Sequence[int]) -> LatentSet:
     """The pictures `which` with their latents."""
     means, deviations = [], []
-    for part in np.array_split(np.array(which), max(1, len(which) // 32)):
+    # activations of many pictures are beyond the CPU's caches: batches of 32 took twice the time
+    for part in np.array_split(np.array(which), max(1, len(which) // 8)):
         posterior = vae.encode(pixels_to_tensor(pictures.pixels[part])).latent_dist
         means.append(posterior.mean)
         deviations.append(posterior.std)

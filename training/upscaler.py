@@ -212,7 +212,7 @@ def train(
 
 def load(folder: Path) -> StableDiffusionUpscalePipeline:
     """The pipeline of a checkpoint, computing in float32."""
-    return StableDiffusionUpscalePipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    return StableDiffusionUpscalePipeline.from_pretrained(folder)
 
 
 def _resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

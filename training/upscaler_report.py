@@ -21,8 +21,10 @@ def upscaler_report(pipe: StableDiffusionUpscalePipeline, base: StableDiffusionP
     drawn = {
         "bicubic filter": pixels_to_tensor(bicubic(what.small)),
         "emoji-x4, 25 steps": upscale(pipe, what),
-        f"the same, {_OTHER_STEPS} steps": upscale(pipe, what, steps=_OTHER_STEPS),
-        f"the same, 25 steps, noise level {_OTHER_LEVEL}": upscale(pipe, what, noise_level=_OTHER_LEVEL),
+        f"emoji-x4, {_OTHER_STEPS} steps": upscale(pipe, what, steps=_OTHER_STEPS),
+        f"the same, {_OTHER_STEPS} steps, noise level {_OTHER_LEVEL}": upscale(
+            pipe, what, steps=_OTHER_STEPS, noise_level=_OTHER_LEVEL
+        ),
         "the true pictures through its VAE": reconstruct(pipe.vae, true),
     }
     heads = [f"{len(true)} held-out pictures", "PSNR, mean", "median", "label found"]

@@ -49,7 +49,7 @@ def page(differences: Iterable[Difference]) -> str:
     by_task: dict[str, list[Difference]] = {name: [] for name in TASKS}
     for one in differences:
         by_task[one.task].append(one)
-    tasks = _table(("task", "what", "fields", "in diffusers"), (_task(task) for task in TASKS.values()))
+    tasks = _table(("task", "what", "fields", "asked for", "in diffusers"), (_task(task) for task in TASKS.values()))
     measured = _table(
         ("task", "model", "in diffusers", "mean", "most", "cases", "test"),
         (_difference(one) for of_task in by_task.values() for one in of_task),
@@ -59,7 +59,8 @@ def page(differences: Iterable[Difference]) -> str:
 
 def _task(task: Task) -> tuple[str, ...]:
     fields, references = (", ".join(f"`{name}`" for name in names) for names in (task.fields, task.references))
-    return f"`{task.name}`", task.what, fields or "the prompt alone", references
+    asked_for = "by HTTP" if task.served else "in one process only"
+    return f"`{task.name}`", task.what, fields or "the prompt alone", asked_for, references
 
 
 def _difference(one: Difference) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from components.contract import Contract
+from components.lora import adapted_layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,8 @@ class Task:
     """One thing that a request can ask for.
 
     `fields` are those of the request that ask for it, beside the prompt. `allowed` says whether a denoiser of a
-    contract can do it. `references` are the pipelines of diffusers that the tests compare it with.
+    contract can do it. `references` are the pipelines of diffusers that the tests compare it with. What is not `served`
+    can be asked for in one process only, by `TextToImage`.
     """
 
     name: str
@@ -20,6 +22,7 @@ class Task:
     fields: tuple[str, ...]
     allowed: Callable[[Contract], bool]
     references: tuple[str, ...]
+    served: bool = True
 
 
 def _sources(denoiser: Contract) -> tuple[str, ...]:
@@ -34,24 +37,54 @@ def _looks_at_the_mask(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("mask", "masked_image")
 
 
+def _takes_image_prompts(denoiser: Contract) -> bool:
+    return any(spec.name == "image_prompt" for spec in denoiser.inputs)
+
+
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
-            Task("text_to_image", "a picture of a prompt", (), _plain, ("StableDiffusionPipeline",)),
+            Task(
+                "text_to_image",
+                "a picture of a prompt",
+                (),
+                _plain,
+                ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+            ),
             Task(
                 "image_to_image",
                 "a picture changed by a prompt",
                 ("image", "strength"),
                 _plain,
-                ("StableDiffusionImg2ImgPipeline",),
+                (
+                    "StableDiffusionImg2ImgPipeline",
+                    "StableDiffusionXLImg2ImgPipeline",
+                    "StableDiffusion3Img2ImgPipeline",
+                ),
             ),
             Task(
                 "inpainting",
                 "a part of a picture drawn anew; a denoiser that knows of no mask has the rest put back at every step",
                 ("image", "mask", "strength"),
                 lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser),
-                ("StableDiffusionInpaintPipeline",),
+                ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
+            ),
+            Task(
+                "loras",
+                "a picture drawn with LoRAs of the request's own",
+                ("loras",),
+                lambda denoiser: bool(adapted_layers(denoiser.inputs)),
+                ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
+                served=False,
+            ),
+            Task(
+                "image_prompts",
+                "a picture like others, by an IP-Adapter",
+                ("image_prompts", "image_prompt_scale"),
+                _takes_image_prompts,
+                ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
+                served=False,
             ),
         )
     }
@@ -59,5 +92,5 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 
 def tasks_of(denoiser: Contract) -> tuple[str, ...]:
-    """The names of the tasks that a denoiser of a contract can do."""
-    return tuple(task.name for task in TASKS.values() if task.allowed(denoiser))
+    """The names of the tasks that a server can be asked for with a denoiser of a contract."""
+    return tuple(task.name for task in TASKS.values() if task.served and task.allowed(denoiser))

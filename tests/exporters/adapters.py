@@ -1,5 +1,6 @@
 """Random LoRAs for the tiny pipelines, in the layouts that are published."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ def factors(network: nn.Module, ends: tuple[str, ...], rank: int, seed: int) -> 
     return found
 
 
-def save_kohya(path: Path, unet: nn.Module, encoder: nn.Module, rank: int = 3, alpha: float = 2.0) -> Path:
-    """In the layout of kohya's scripts, of U-Net and text encoder, with an alpha."""
+def save_kohya(
+    path: Path, unet: nn.Module, encoders: Mapping[str, nn.Module], rank: int = 3, alpha: float = 2.0
+) -> Path:
+    """In the layout of kohya's scripts, of U-Net and text encoders by what their names begin with, with an alpha."""
     parts = {
         f"lora_unet_{name.replace('.', '_')}": pair
         for name, pair in factors(unet, (*PROJECTIONS, "proj_in", "ff.net.2"), rank, seed=1).items()
     }
-    for name, pair in factors(encoder, ENCODERS, rank, seed=2).items():
-        parts[f"lora_te_text_model_{name.replace('.', '_')}"] = pair
+    for seed, (prefix, encoder) in enumerate(encoders.items(), 2):
+        for name, pair in factors(encoder, ENCODERS, rank, seed).items():
+            parts[f"lora_{prefix}_{name.replace('.', '_')}"] = pair
     tensors: dict[str, Tensor] = {}
     for name, (down, up) in parts.items():
         tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
@@ -44,6 +48,29 @@ def save_peft(path: Path, unet: nn.Module, rank: int = 2, seed: int = 3) -> Path
     tensors: dict[str, Tensor] = {}
     for name, (down, up) in factors(unet, PROJECTIONS, rank, seed).items():
         tensors |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    save_file(tensors, path)
+    return path
+
+
+def save_image_adapter(path: Path, unet: Any, projection: int) -> Path:
+    """An IP-Adapter of the plain kind, of embeddings of that width, whose numbers weigh as much as the text's."""
+    generator = torch.Generator().manual_seed(7)
+    width = unet.config.cross_attention_dim
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    tensors = {
+        "image_proj.proj.weight": random(4 * width, projection),
+        "image_proj.proj.bias": random(4 * width),
+        "image_proj.norm.weight": random(width),
+        "image_proj.norm.bias": random(width),
+    }
+    crossing = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossing):
+        wide = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        for kind in ("k", "v"):
+            tensors[f"ip_adapter.{2 * number + 1}.to_{kind}_ip.weight"] = random(wide, width)
     save_file(tensors, path)
     return path
 

@@ -12,8 +12,9 @@ from components.lora import adapted_layers, lora_specs
 from components.manifest import Origin
 from exporters.checkpoint import Checkpoint
 from exporters.component import write_component
-from exporters.denoiser import denoiser
+from exporters.denoiser import UnetInputs, denoiser
 from exporters.preview import fit_preview
+from exporters.text_encoder import text_encoder
 from exporters.vae import latent_space
 from runtime.feeds import Feeds, zero_feeds
 from runtime.session import Session
@@ -30,10 +31,11 @@ def opened(path: Path, into: Path) -> tuple[Session, Session]:
     vae = checkpoint.vae()
     space = latent_space(vae, "any")
     preview, settings = fit_preview(vae, space), SessionSettings(provider="cpu", threads=1)
+    conditioning = text_encoder(checkpoint).contract.conditioning
     plain, adapted = (
         Session.open(
             write_component(
-                denoiser(checkpoint, space, preview, lora_inputs=inputs),
+                denoiser(checkpoint, space, conditioning, preview, more=UnetInputs(loras=inputs)),
                 into / str(inputs),
                 "float16",
                 Origin(source=path.name, exporter={}),

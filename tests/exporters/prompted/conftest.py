@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from safetensors.torch import save_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from components.contract import Kind
 from exporters.bundle import BundleOptions, export_bundle
 from exporters.image_encoder import export_image_encoder
 from exporters.image_prompt import ImagePromptAdapter
-from tests.exporters.adapters import rounded_to_half
+from tests.exporters.adapters import rounded_to_half, save_image_adapter
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
 
-# of the pictures that the image encoder takes
-SIDE = 16
+# of the pictures that the image encoder takes, and of what it makes of one
+SIDE, PROJECTION = 16, 12
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +37,7 @@ def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = CLIPVisionConfig(
         hidden_size=16,
         intermediate_size=32,
-        projection_dim=12,
+        projection_dim=PROJECTION,
         num_hidden_layers=2,
         num_attention_heads=2,
         image_size=SIDE,
@@ -51,28 +50,8 @@ def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image_adapter(plain_checkpoint: Path) -> Path:
-    """An IP-Adapter of the plain kind, whose numbers weigh as much as the text's."""
-    unet = their_pipeline(plain_checkpoint).unet
-    generator = torch.Generator().manual_seed(7)
-    width = unet.config.cross_attention_dim
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    tensors = {
-        "image_proj.proj.weight": random(4 * width, 12),
-        "image_proj.proj.bias": random(4 * width),
-        "image_proj.norm.weight": random(width),
-        "image_proj.norm.bias": random(width),
-    }
-    crossing = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
-    for number, name in enumerate(crossing):
-        wide = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
-        for kind in ("k", "v"):
-            tensors[f"ip_adapter.{2 * number + 1}.to_{kind}_ip.weight"] = random(wide, width)
     path = plain_checkpoint.parent / "ip-adapter.safetensors"
-    save_file(tensors, path)
-    return path
+    return save_image_adapter(path, their_pipeline(plain_checkpoint).unet, PROJECTION)
 
 
 @pytest.fixture(scope="session")

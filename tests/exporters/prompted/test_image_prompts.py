@@ -24,6 +24,7 @@ from pipeline.joining import joined
 from pipeline.text_to_image import TextToImage
 from runtime.session import Session
 from runtime.settings import SessionSettings
+from tests.differences import MOST_OFF, Measured
 from tests.exporters.adapters import rounded_to_half
 from tests.exporters.prompted.conftest import SIDE, their_pipeline
 
@@ -50,7 +51,7 @@ def pipe(plain_checkpoint: Path, vision: Path, image_adapter: Path) -> Any:
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize(("seeds", "scale"), [((1,), 1.0), ((1, 2), 0.6)])
 def test_the_picture_is_that_of_diffusers(
-    prompted: Path, pipe: Any, seeds: tuple[int, ...], scale: float, guidance: float
+    measured: Measured, prompted: Path, pipe: Any, seeds: tuple[int, ...], scale: float, guidance: float
 ) -> None:
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     pictures = [picture(seed) for seed in seeds]
@@ -58,25 +59,25 @@ def test_the_picture_is_that_of_diffusers(
 
     def theirs(scale: float) -> npt.NDArray[np.float64]:
         pipe.set_ip_adapter_scale(scale)
-        drawn = pipe(
+        drawn: npt.NDArray[np.float64] = pipe(
             "red",
             latents=noise,
             ip_adapter_image=[pictures],
             num_inference_steps=7,
             guidance_scale=guidance,
             output_type="np",
-        )
-        rounded: npt.NDArray[np.float64] = np.round(drawn.images[0] * 255)
-        return rounded
+        ).images[0]
+        return drawn
 
-    def ours(**prompts: Any) -> npt.NDArray[np.float64]:
-        image = chain.generate("red", noise=noise.numpy(), steps=7, guidance=guidance, sampler="ddim", **prompts)
-        return np.asarray(image).astype(float)
+    def ours(**prompts: Any) -> Image.Image:
+        return chain.generate("red", noise=noise.numpy(), steps=7, guidance=guidance, sampler="ddim", **prompts)
 
-    expected = theirs(scale)
-    assert np.abs(ours(image_prompts=pictures, image_prompt_scale=scale) - expected).mean() <= 1
-    assert np.abs(ours() - theirs(0.0)).mean() <= 1
-    assert np.abs(ours() - expected).mean() > 2, "a picture without effect"
+    expected, plain = theirs(scale), theirs(0.0)
+    image = ours(image_prompts=pictures, image_prompt_scale=scale)
+    assert measured.note("image_prompts", "tiny sd1", "StableDiffusionPipeline", image, expected) <= MOST_OFF
+    model = "tiny sd1, image prompts left out"
+    assert measured.note("text_to_image", model, "StableDiffusionPipeline", ours(), plain) <= MOST_OFF
+    assert np.abs(expected - plain).mean() > 2 / 255, "a picture without effect"
 
 
 @pytest.mark.parametrize("size", [(40, 27), (16, 33), (7, 9), (16, 16)])

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from components.contract import Kind
@@ -23,6 +24,7 @@ from pipeline.loras import LoraShelf
 from pipeline.request import RequestRules
 from pipeline.text_to_image import TextToImage
 from runtime.settings import SessionSettings
+from tests.differences import MOST_OFF, Measured
 from tests.exporters.adapters import save_kohya, save_peft
 from tests.exporters.prompted.conftest import their_pipeline
 
@@ -54,31 +56,36 @@ def chain(prompted: Path, loras: dict[str, Path]) -> TextToImage:
     return TextToImage.load(prompted, CPU, loras=loras)
 
 
-def ours(chain: TextToImage, noise: torch.Tensor, *loras: tuple[str, float]) -> npt.NDArray[np.float64]:
+def ours(chain: TextToImage, noise: torch.Tensor, *loras: tuple[str, float]) -> Image.Image:
     named = [{"model": model, "scale": scale} for model, scale in loras]
-    image = chain.generate("red", noise=noise.numpy(), steps=7, guidance=4.0, sampler="ddim", loras=named)
-    return np.asarray(image).astype(float)
+    return chain.generate("red", noise=noise.numpy(), steps=7, guidance=4.0, sampler="ddim", loras=named)
 
 
 def test_the_picture_is_that_of_diffusers_at_the_same_scales(
-    chain: TextToImage, plain_checkpoint: Path, files: dict[str, Path]
+    measured: Measured, chain: TextToImage, plain_checkpoint: Path, files: dict[str, Path]
 ) -> None:
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(5))
     pipe = their_pipeline(plain_checkpoint)
     for name, file in files.items():
         pipe.load_lora_weights(str(file), adapter_name=name)
-    drawn = []
+
+    def theirs() -> npt.NDArray[np.float64]:
+        drawn: npt.NDArray[np.float64] = pipe(
+            "red", latents=noise, num_inference_steps=7, guidance_scale=4.0, output_type="np"
+        ).images[0]
+        return drawn
+
+    drawn, reference = [], "StableDiffusionPipeline"
     for scales in ({"two": 2.0}, {"one": -3.0}, {"two": 1.4, "wide": 0.6}):
         pipe.set_adapters(list(scales), list(scales.values()))
-        expected = pipe("red", latents=noise, num_inference_steps=7, guidance_scale=4.0, output_type="np").images[0]
+        drawn.append(theirs())
         picture = ours(chain, noise, *scales.items())
-        assert np.abs(picture - np.round(expected * 255)).mean() <= 1
-        drawn.append(picture)
+        assert measured.note("loras", "tiny sd1", reference, picture, drawn[-1]) <= MOST_OFF
     pipe.disable_lora()
-    plain = pipe("red", latents=noise, num_inference_steps=7, guidance_scale=4.0, output_type="np").images[0]
-    assert np.abs(ours(chain, noise) - np.round(plain * 255)).mean() <= 1
-    for picture in drawn:
-        assert np.abs(picture - np.round(plain * 255)).mean() > 2, "a LoRA without effect"
+    plain = theirs()
+    assert measured.note("text_to_image", "tiny sd1, LoRAs left out", reference, ours(chain, noise), plain) <= MOST_OFF
+    for expected in drawn:
+        assert np.abs(expected - plain).mean() > 2 / 255, "a LoRA without effect"
 
 
 def job(seed: int, adapted: Arrays) -> DenoiseJob:
@@ -148,7 +155,7 @@ def test_a_file_that_no_request_can_name_is_refused(
     prompted: Path, plain_checkpoint: Path, loras: dict[str, Path], tmp_path: Path
 ) -> None:
     pipe, denoiser = their_pipeline(plain_checkpoint), prompted / Kind.DENOISER
-    file = save_kohya(tmp_path / "style.safetensors", pipe.unet, pipe.text_encoder)
+    file = save_kohya(tmp_path / "style.safetensors", pipe.unet, {"te_text_model": pipe.text_encoder})
     with pytest.raises(ExportError, match=r"style.safetensors: adapts the text encoder too, which no request can"):
         export_lora(file, denoiser, tmp_path / "out")
     with pytest.raises(ExportError, match=r"style.safetensors: does not fit denoiser: .*takes no LoRA there, and"):

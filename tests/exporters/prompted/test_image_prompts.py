@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, FloatArray
 from exporters.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from exporters.image_prompt import ImagePromptAdapter, add_image_prompt
 from pipeline.errors import RequestError
 from pipeline.image_encoder import ImageEncoder, preprocessed
 from pipeline.joining import joined
+from pipeline.request import RequestFields
 from pipeline.text_to_image import TextToImage
 from runtime.session import Session
 from runtime.settings import SessionSettings
@@ -130,6 +131,17 @@ def test_what_is_no_image_prompt_is_refused(prompted: Path, options: Any, messag
     with pytest.raises(RequestError, match="image_prompt") as refused:
         TextToImage.load(prompted, CPU).generate("red", **options)
     assert message in str(refused.value)
+
+
+def test_pictures_are_neither_left_out_nor_added_unnoticed(prompted: Path) -> None:
+    chain = TextToImage.load(prompted, CPU)
+    for counted, given, message in ((1, [], "must be those that were checked"), (0, [picture(1)], "must be left out")):
+        checked = chain.check(RequestFields(prompt="red", image_prompts=counted, steps=1))
+        with pytest.raises(RequestError, match=f"image_prompts='{len(given)} pictures': {message}"):
+            chain.draw(checked, image_prompts=given)
+    folders = {kind: ComponentFolder.open(prompted / kind) for kind in PARTS}
+    with pytest.raises(RequestError, match="must be left out, as there is no image encoder here"):
+        TextToImage.of(folders, CPU).generate("red", image_prompts=[picture(1)])
 
 
 def test_an_adapter_of_another_family_is_refused(

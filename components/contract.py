@@ -255,6 +255,11 @@ class Contract(Record):
         return {spec.name for spec in self.inputs if not spec.optional}
 
     @property
+    def sees_mask(self) -> bool:
+        """Whether a denoiser sees itself what of a picture is drawn anew, so that it draws from nothing else."""
+        return any(part.source == "masked_image" for part in self.image_channels)
+
+    @property
     def inputs_beside_latents(self) -> set[str]:
         """The inputs that parts of the contract other than its conditioning speak of."""
         return {name for name, (said, _) in self._shapes_beside_latents().items() if said}

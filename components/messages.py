@@ -165,7 +165,7 @@ class DenoiseJob(Walk):
     there left them, noise and all; `end` is where it ends itself. `mask` [height, width] is True where the picture is
     drawn anew, and elsewhere the picture's latents stay; with one a walk of strength 1 starts from noise alone.
     `controls` hold it by ControlNets, each by one of its own, and `features` by adapters, whose work is done already;
-    what several add is summed up.
+    what several add is summed up. `drawn` counts the draws of noise that `rows` have taken.
     """
 
     rows: Mapping[str, Arrays]
@@ -178,6 +178,7 @@ class DenoiseJob(Walk):
     features: tuple[ControlFeatures, ...] = ()
     start: float = 0.0
     end: float = 1.0
+    drawn: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,9 +206,10 @@ class LatentDistribution(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImage:
-    """A picture to start from, as the VAE encoder sees it, batch 1; `mask` [height, width] as in `DenoiseJob`.
+    """A picture to start from, as the VAE encoder sees it; `mask` [height, width] says what is drawn anew.
 
-    Each picture of a request samples its latents from the distribution by its own seed.
+    The distribution is of batch 1, or of 2 for a denoiser that sees the mask: the picture, and the same with grey where
+    it is drawn anew. Each picture of a request samples its latents from it by its own seed.
     """
 
     distribution: LatentDistribution

@@ -1,6 +1,9 @@
 """From a checked request and its encoded texts and picture to one job for each picture."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from components.contract import Contract, LatentSpace
 from components.messages import (
@@ -36,13 +39,12 @@ def denoise_jobs(
     assert space is not None, "a denoiser's contract has a latent space"
     return [
         DenoiseJob(
-            rows=conditioned_rows(one, encoded, contract),
+            rows=conditioned_rows(one, encoded, contract, _image_channels(image, one, contract, space)),
             **one.parts(),
             height=request.height // space.downscale,
             width=request.width // space.downscale,
             noise=noise,
-            image_latents=None if image is None else _image_latents(image, one, space),
-            mask=None if image is None else image.mask,
+            **_start(image, one, contract, space),
             controls=tuple(controls),
             features=tuple(features),
         )
@@ -50,8 +52,30 @@ def denoise_jobs(
     ]
 
 
-def _image_latents(image: EncodedImage, walk: Walk, space: LatentSpace) -> FloatArray:
-    mean, log_variance = image.distribution
+def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace) -> dict[str, Any]:
+    """What a walk starts from, and is held to, by the fields of a job."""
+    if image is None:
+        return {}
+    if contract.sees_mask:
+        # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
+        latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)
+        return {"image_latents": latents, "drawn": 1}
     # draw 0: diffusers samples the picture's latents before it draws the noise
-    sampled = sample(mean, log_variance, draw_noise(walk.seed, 0, mean.shape, walk.rng))
+    return {"image_latents": _sampled(image, 0, walk, 0, space), "mask": image.mask}
+
+
+def _image_channels(
+    image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace
+) -> FloatArray | None:
+    """What a denoiser that sees the mask looks at beside the latents, [1, channels, height, width]."""
+    if image is None or image.mask is None or not contract.sees_mask:
+        return None
+    # after the noise, and after the picture's own latents where a walk starts from them
+    hidden = _sampled(image, 1, walk, 1 if walk.strength == 1 else 2, space)
+    return np.concatenate((image.mask[np.newaxis, np.newaxis].astype(np.float32), hidden), axis=1)
+
+
+def _sampled(image: EncodedImage, row: int, walk: Walk, draw: int, space: LatentSpace) -> FloatArray:
+    mean, log_variance = (moment[row : row + 1] for moment in image.distribution)
+    sampled = sample(mean, log_variance, draw_noise(walk.seed, draw, mean.shape, walk.rng))
     return to_model(sampled, space.scaling_factor, space.shift_factor)

@@ -180,6 +180,7 @@ def check_request(
     trained = contract.num_train_timesteps
     if trained is None or contract.latent_space is None or contract.latent_size is None:
         raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
+    _require_pictures(fields, contract)
     # a picture says enough
     check_text("prompt", fields.prompt, 1 if fields.image is None else 0, rules.max_prompt_characters)
     check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
@@ -228,6 +229,23 @@ def check_request(
         tiling=rules.tiling(width, height),
         **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
+
+
+def least_fields(contract: Contract) -> RequestFields:
+    """What a request must bring at least, for a denoiser's contract."""
+    size = None
+    if contract.sees_mask and contract.latent_size is not None and contract.latent_space is not None:
+        height, width = (side * contract.latent_space.downscale for side in contract.latent_size)
+        size = (width, height)
+    return RequestFields(prompt="-", image=size, mask=contract.sees_mask)
+
+
+def _require_pictures(fields: RequestFields, contract: Contract) -> None:
+    if not contract.sees_mask:
+        return
+    for field, there in (("image", fields.image is not None), ("mask", fields.mask)):
+        if not there:
+            raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
 
 
 def _weighting(fields: RequestFields, rules: RequestRules) -> str:

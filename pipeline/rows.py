@@ -9,14 +9,17 @@ from pipeline.framing import framing
 from pipeline.track import guidance_of
 
 
-def conditioned_rows(request: ImageRequest, encoded: EncodedText, contract: Contract) -> dict[str, Arrays]:
+def conditioned_rows(
+    request: ImageRequest, encoded: EncodedText, contract: Contract, image_channels: FloatArray | None = None
+) -> dict[str, Arrays]:
     """The arrays [1, ...] of every row that a picture's guidance weighs, by the inputs of the denoiser's contract.
 
     `encoded` holds `request.texts` in their order; a row without the prompt has the negative one, or zeros where there
-    is none and the contract says so.
+    is none and the contract says so. All rows look at the same `image_channels`, [1, channels, height, width].
     """
+    looks = {} if image_channels is None else {"image_channels": image_channels}
     return {
-        row: {**_texts(row, request, encoded, contract), **_beside_texts(row, request, contract)}
+        row: {**_texts(row, request, encoded, contract), **_beside_texts(row, request, contract), **looks}
         for row in guidance_of(request, contract).weighed
     }
 

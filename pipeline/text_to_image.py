@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from PIL import Image
 
-from components.contract import Kind
+from components.contract import Contract, Kind
 from components.folder import ComponentFolder
 from components.messages import DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
@@ -123,6 +123,11 @@ class TextToImage:
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
         return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise, controls=controls)
+
+    @property
+    def contract(self) -> Contract:
+        """The denoiser's."""
+        return self._denoiser.contract
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.

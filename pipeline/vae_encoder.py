@@ -4,7 +4,7 @@ import numpy as np
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import FloatArray, LatentDistribution, Pixels, Tiling
+from components.messages import FloatArray, LatentDistribution, Mask, Pixels, Tiling
 from pipeline.errors import refuse
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.tiling import in_tiles
@@ -28,14 +28,16 @@ class VaeEncoder:
         self.contract = self._session.contract
         self.provider = self._session.provider
 
-    def encode(self, pixels: Pixels, tiling: Tiling | None = None) -> LatentDistribution:
+    def encode(self, pixels: Pixels, tiling: Tiling | None = None, hidden: Mask | None = None) -> LatentDistribution:
         """Encode pixels [batch, H, W, 3], 0..255, to a normal distribution of latents in the VAE's own scale.
 
         `diffusion.latents.to_model` brings a sample of it to the denoiser's scale. With `tiling` the network sees the
-        pictures in tiles, and needs no more memory than for a run of these.
+        pictures in tiles, and needs no more memory than for a run of these. With `hidden` [H, W] as many pictures come
+        on top, after all others: the same with grey in their place where it is True.
 
         Raises:
-            RequestError: the pixels are not such an array, or a side is no multiple of the VAE's downscale.
+            RequestError: the pixels are not such an array, a side is no multiple of the VAE's downscale, or `hidden` is
+                of another size.
             RuntimeFault: the session could not run.
         """
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
@@ -43,16 +45,26 @@ class VaeEncoder:
         if any(side == 0 or side % self.space.downscale for side in pixels.shape[1:3]):
             size = f"{pixels.shape[2]}x{pixels.shape[1]}"
             raise refuse("image", size, f"of sides that are multiples of {self.space.downscale}")
-        planes = pixels.transpose(0, 3, 1, 2)
+        if hidden is not None and hidden.shape != pixels.shape[1:3]:
+            raise refuse("mask", list(hidden.shape), f"of the picture's size {list(pixels.shape[1:3])}")
+        planes = _scaled(pixels)
+        if hidden is not None:
+            # 0 is grey, which no pixel of 8 bits is exactly
+            planes = np.concatenate((planes, np.where(hidden, np.float32(0), planes)))
         downscale = self.space.downscale
         both = self._run(planes) if tiling is None else in_tiles(self._run, planes, tiling, downscale, downscale)
         return LatentDistribution(*np.split(both, 2, axis=1))
 
-    def _run(self, planes: Pixels) -> FloatArray:
-        """Mean and log-variance of planes [batch, 3, H, W], one after the other in the channels."""
-        scaled = planes.astype(np.float32, order="C")
-        scaled /= np.float32(255)
-        scaled *= np.float32(2)
-        scaled -= np.float32(1)
-        outputs = self._session.run({"pixels": scaled})
+    def _run(self, planes: FloatArray) -> FloatArray:
+        """Mean and log-variance of planes [batch, 3, H, W], -1..1, one after the other in the channels."""
+        outputs = self._session.run({"pixels": planes})
         return np.concatenate((outputs["mean"], outputs["log_variance"]), axis=1)
+
+
+def _scaled(pixels: Pixels) -> FloatArray:
+    """Pixels as planes [batch, 3, H, W], -1..1."""
+    scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    scaled /= np.float32(255)
+    scaled *= np.float32(2)
+    scaled -= np.float32(1)
+    return scaled

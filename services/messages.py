@@ -121,11 +121,13 @@ class Terms:
 class Source:
     """What the pictures of an order start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
 
-    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere.
+    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
+    in the picture's own size, for a denoiser that sees the mask, and None for others.
     """
 
     pixels: Pixels
     mask: Mask | None = None
+    hidden: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -68,7 +68,8 @@ def _families() -> tuple[Family, ...]:
 FAMILIES = {family.name: family for family in _families()}
 
 
-def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
+def tiny_pipeline(family: Family, looked_at: int = 0) -> StableDiffusionPipeline:
+    """A family's pipeline of random weights; its U-Net looks at so many channels beside the latents."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer(pad="!" if family.name == "sd2" else None)
     return StableDiffusionPipeline(
@@ -101,7 +102,7 @@ def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(
             sample_size=16,
-            in_channels=4,
+            in_channels=4 + looked_at,
             out_channels=4,
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),

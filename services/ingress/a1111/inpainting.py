@@ -14,7 +14,7 @@ from pipeline.errors import RequestError
 from pipeline.source_pictures import turned_size
 from services.errors import FieldError
 from services.ingress.a1111.errors import InitImageNotFoundError
-from services.ingress.a1111.masks import Box, blurred, crop_box, doubled, filled, latents_of
+from services.ingress.a1111.masks import Box, blurred, crop_box, doubled, filled, hidden_of, latents_of
 from services.ingress.a1111.pictures import (
     CROP_AND_RESIZE,
     JUST_RESIZE,
@@ -159,7 +159,8 @@ class InitImage:
         anew = latents_of(mask, order.contract.latent_space.downscale)
         if not anew.any():
             raise RequestError("mask", "mask: leaves nothing to draw; it must be light somewhere")
-        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew)
+        hidden = hidden_of(mask) if order.contract.sees_mask else None
+        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew, hidden)
 
     def let_go(self) -> None:
         """Keep nothing in memory but what the drawn picture is laid into."""

@@ -79,7 +79,8 @@ class Brought:
         if self.mask is None:
             return Source(pixels)
         anew = edit_mask(self.mask, *size, most_pixels)
-        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale))
+        hidden = anew if order.contract.sees_mask else None
+        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale), hidden)
 
     def let_go(self) -> None:
         """Keep nothing in memory any more."""

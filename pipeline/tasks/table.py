@@ -43,7 +43,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "a picture of a prompt",
                 (),
                 _plain,
-                ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+                (
+                    "StableDiffusionPipeline",
+                    "StableDiffusionXLPipeline",
+                    "StableDiffusion3Pipeline",
+                    "LatentConsistencyModelPipeline",
+                ),
             ),
             Task(
                 "image_to_image",

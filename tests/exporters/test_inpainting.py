@@ -27,7 +27,7 @@ PROMPT = "a red caf\u00e9"
 
 
 def reference() -> StableDiffusionInpaintPipeline:
-    plain = tiny_pipeline(FAMILIES["sd1"], looked_at=5)
+    plain = tiny_pipeline(FAMILIES["sd1"], in_channels=9)
     pipe = StableDiffusionInpaintPipeline(**plain.components, requires_safety_checker=False)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)

@@ -20,7 +20,8 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class Walk:
     """How a picture's noise is walked to latents, every field inside its limits.
 
-    `guidance` 0 ignores the prompt, 1 is the prompt alone. `guidance_rescale` 0..1 gives the guided prediction that
+    `guidance` 0 ignores the prompt, 1 is the prompt alone. `image_guidance` says how much a picture that is edited by
+    instruction insists beside it, None where none is. `guidance_rescale` 0..1 gives the guided prediction that
     share of the conditional one's deviation. Steps before the fraction `guidance_start` of the walk, and from
     `guidance_end` on, take the conditional prediction alone; so do those after the conditional and the unconditional
     one agreed by the cosine `adaptive_guidance`, None for never. `schedule` names the spread of sigmas, `eta` is the
@@ -32,6 +33,7 @@ class Walk:
     steps: int
     strength: float = 1.0
     guidance: float
+    image_guidance: float | None = None
     guidance_rescale: float = 0.0
     guidance_start: float = 0.0
     guidance_end: float = 1.0
@@ -92,7 +94,8 @@ class ImageRequest(Walk):
     @property
     def texts(self) -> tuple[str, ...]:
         """What to encode: the prompt, and after it the negative prompt where guidance weighs the two."""
-        return (self.prompt,) if self.guidance == 1 else (self.prompt, self.negative_prompt)
+        alone = self.guidance == 1 and self.image_guidance is None
+        return (self.prompt,) if alone else (self.prompt, self.negative_prompt)
 
     def picture(self, image: int) -> "ImageRequest":
         """The request that gives picture `image` of the n alone.

@@ -44,6 +44,7 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionPipeline": _SD,
     "StableDiffusionImg2ImgPipeline": _SD,
     "StableDiffusionInpaintPipeline": _SD,
+    "StableDiffusionInstructPix2PixPipeline": _SD,
     "LatentConsistencyModelPipeline": _SD,
     "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,

@@ -136,6 +136,8 @@ def denoiser(
         latent_size=(height, width),
         latent_multiple=multiple,
         image_channels=image_channels,
+        # diffusers' default
+        image_guidance=1.5 if [part.source for part in image_channels] == ["image"] else None,
         time_ids=time_ids,
         zeros_for_empty_negative=checkpoint.zeros_for_empty_prompt,
         embeds_guidance=embeds_guidance,
@@ -177,6 +179,7 @@ def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[Ima
     config, latents = unet.config, space.channels
     known: dict[int, tuple[ImageChannels, ...]] = {
         latents: (),
+        2 * latents: (ImageChannels(source="image", channels=latents),),
         2 * latents + 1: (
             ImageChannels(source="mask", channels=1),
             ImageChannels(source="masked_image", channels=latents),

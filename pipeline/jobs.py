@@ -54,7 +54,7 @@ def denoise_jobs(
 
 def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace) -> dict[str, Any]:
     """What a walk starts from, and is held to, by the fields of a job."""
-    if image is None:
+    if image is None or contract.image_guidance is not None:
         return {}
     if contract.sees_mask:
         # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
@@ -67,9 +67,13 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
 def _image_channels(
     image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace
 ) -> FloatArray | None:
-    """What a denoiser that sees the mask looks at beside the latents, [1, channels, height, width]."""
-    if image is None or image.mask is None or not contract.sees_mask:
+    """What a denoiser looks at beside the latents, [1, channels, height, width]; None where that is nothing."""
+    if image is None or not contract.image_channels:
         return None
+    if not contract.sees_mask:
+        # the likeliest latents, in the VAE's own scale
+        return image.distribution.mean[:1]
+    assert image.mask is not None, "a checked request has brought one"
     # after the noise, and after the picture's own latents where a walk starts from them
     hidden = _sampled(image, 1, walk, 1 if walk.strength == 1 else 2, space)
     return np.concatenate((image.mask[np.newaxis, np.newaxis].astype(np.float32), hidden), axis=1)

@@ -140,6 +140,7 @@ class RequestFields:
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
+    image_guidance: float | None = None
     guidance_rescale: float | None = None
     guidance_start: float | None = None
     guidance_end: float | None = None
@@ -200,7 +201,7 @@ def check_request(
     asked, limits = (fields.width, fields.height), (rules.min_side, rules.most_pixels(contract))
     width, height = picture_size(asked, fields.image, contract, limits)
     latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
-    strength = _strength(fields, rules)
+    strength = _strength(fields, contract, rules)
     Trajectories.of(contract).lay_out(sampler, steps, schedule, latents, strength=strength)
     start, end = _interval(fields)
     return ImageRequest(
@@ -212,6 +213,7 @@ def check_request(
         steps=steps,
         strength=strength,
         guidance=float(guidance),
+        image_guidance=_image_guidance(fields, contract, rules),
         guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
         guidance_start=start,
         guidance_end=end,
@@ -234,18 +236,22 @@ def check_request(
 def least_fields(contract: Contract) -> RequestFields:
     """What a request must bring at least, for a denoiser's contract."""
     size = None
-    if contract.sees_mask and contract.latent_size is not None and contract.latent_space is not None:
+    if contract.image_channels and contract.latent_size is not None and contract.latent_space is not None:
         height, width = (side * contract.latent_space.downscale for side in contract.latent_size)
         size = (width, height)
     return RequestFields(prompt="-", image=size, mask=contract.sees_mask)
 
 
 def _require_pictures(fields: RequestFields, contract: Contract) -> None:
-    if not contract.sees_mask:
-        return
-    for field, there in (("image", fields.image is not None), ("mask", fields.mask)):
-        if not there:
-            raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
+    if contract.sees_mask:
+        for field, there in (("image", fields.image is not None), ("mask", fields.mask)):
+            if not there:
+                raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
+    elif contract.image_channels:
+        if fields.image is None:
+            raise RequestError("image", "image: is required, as this model edits a picture by instruction")
+        if fields.mask:
+            raise RequestError("mask", "mask: must be left out, as this model edits the whole picture by instruction")
 
 
 def _weighting(fields: RequestFields, rules: RequestRules) -> str:
@@ -303,15 +309,31 @@ def _walk(fields: RequestFields, contract: Contract, rules: RequestRules) -> tup
     return choice.sampler, schedule
 
 
-def _strength(fields: RequestFields, rules: RequestRules) -> float:
+def _strength(fields: RequestFields, contract: Contract, rules: RequestRules) -> float:
     if fields.mask and fields.image is None:
         raise RequestError("mask", "mask: must be left out without an image")
     if fields.image is None:
         if fields.strength is not None:
             raise refuse("strength", fields.strength, "left out without an image")
         return 1.0
+    if contract.image_guidance is not None:
+        # it begins with noise alone, and sees the picture beside it
+        if fields.strength not in (None, 1):
+            raise refuse("strength", fields.strength, "1 or left out, as this model edits by instruction")
+        return 1.0
     # diffusers' defaults, 0.8 and 1
     return _share("strength", fields.strength, 1.0 if fields.mask else rules.default_strength)
+
+
+def _image_guidance(fields: RequestFields, contract: Contract, rules: RequestRules) -> float | None:
+    if contract.image_guidance is None:
+        if fields.image_guidance is not None:
+            raise refuse("image_guidance", fields.image_guidance, "left out, as this model edits by no instruction")
+        return None
+    if fields.image_guidance is None:
+        return min(contract.image_guidance, rules.max_guidance)
+    check_number("image_guidance", fields.image_guidance, rules.max_guidance)
+    return float(fields.image_guidance)
 
 
 def _eta(sampler: str, given: float | None) -> float:

@@ -15,13 +15,24 @@ def conditioned_rows(
     """The arrays [1, ...] of every row that a picture's guidance weighs, by the inputs of the denoiser's contract.
 
     `encoded` holds `request.texts` in their order; a row without the prompt has the negative one, or zeros where there
-    is none and the contract says so. All rows look at the same `image_channels`, [1, channels, height, width].
+    is none and the contract says so. `image_channels` [1, channels, height, width] are what all rows look at, but that
+    where guidance weighs a row with the picture alone, the negative one has zeros.
     """
-    looks = {} if image_channels is None else {"image_channels": image_channels}
+    weighed = guidance_of(request, contract).weighed
     return {
-        row: {**_texts(row, request, encoded, contract), **_beside_texts(row, request, contract), **looks}
-        for row in guidance_of(request, contract).weighed
+        row: {
+            **_texts(row, request, encoded, contract),
+            **_beside_texts(row, request, contract),
+            **_seen(row, image_channels, blind=Row.IMAGE in weighed),
+        }
+        for row in weighed
     }
+
+
+def _seen(row: Row, image_channels: FloatArray | None, *, blind: bool) -> Arrays:
+    if image_channels is None:
+        return {}
+    return {"image_channels": np.zeros_like(image_channels) if blind and row == Row.NEGATIVE else image_channels}
 
 
 def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Contract) -> Arrays:

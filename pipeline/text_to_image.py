@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     clip_skip: int
     steps: int
     guidance: float
+    image_guidance: float
     guidance_rescale: float
     guidance_start: float
     guidance_end: float

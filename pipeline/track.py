@@ -179,4 +179,5 @@ def guidance_of(walk: Walk, contract: Contract) -> Guidance:
         start=walk.guidance_start,
         end=walk.guidance_end,
         agreement=walk.adaptive_guidance,
+        image_scale=walk.image_guidance,
     )

@@ -46,7 +46,7 @@ def prompt_latents(encoder: TextEncoder, denoiser: Denoiser, steps: int) -> Iter
 
 def _grey(contract: Contract) -> EncodedImage | None:
     """All of a picture to be drawn anew, for a denoiser that looks at one; zeros stand for the latents of grey."""
-    if not contract.sees_mask or contract.latent_size is None or contract.latent_space is None:
+    if not contract.image_channels or contract.latent_size is None or contract.latent_space is None:
         return None
     zeros = np.zeros((2, contract.latent_space.channels, *contract.latent_size), np.float32)
     # of no variance to speak of

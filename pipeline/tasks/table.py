@@ -30,6 +30,10 @@ def _plain(denoiser: Contract) -> bool:
     return not denoiser.image_channels
 
 
+def _edits_by_instruction(denoiser: Contract) -> bool:
+    return _sources(denoiser) == ("image",)
+
+
 def _looks_at_the_mask(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("mask", "masked_image")
 
@@ -67,6 +71,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("image", "mask", "strength"),
                 lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser),
                 ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
+            ),
+            Task(
+                "instruction",
+                "a picture edited as the prompt says, by a denoiser that sees it and weighs prompt and picture apart",
+                ("image", "image_guidance"),
+                _edits_by_instruction,
+                ("StableDiffusionInstructPix2PixPipeline",),
             ),
         )
     }

@@ -24,7 +24,7 @@ from tests.exporters.conftest import FAMILIES, tiny_pipeline
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 CPU = SessionSettings(provider="cpu", threads=1)
-SIZE: dict[str, int] = {"width": 40, "height": 48}
+SIZE: dict[str, Any] = {"width": 40, "height": 48}
 PROMPT = "a red caf\u00e9"
 
 

@@ -260,6 +260,11 @@ class Contract(Record):
         return any(part.source == "masked_image" for part in self.image_channels)
 
     @property
+    def enlarges(self) -> bool:
+        """Whether a denoiser draws a picture of low resolution larger, by its latents' downscale."""
+        return any(part.source == "low_resolution" for part in self.image_channels)
+
+    @property
     def inputs_beside_latents(self) -> set[str]:
         """The inputs that parts of the contract other than its conditioning speak of."""
         return {name for name, (said, _) in self._shapes_beside_latents().items() if said}

@@ -12,7 +12,7 @@ from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
 from diffusion.guidance import Guidance
 from diffusion.inpainting import inpaint
-from diffusion.noise import NoiseSource, noise, slerp
+from diffusion.noise import NoiseSource, slerp
 from diffusion.preview import project
 from diffusion.samplers import Sampler, SamplerRow, find_sampler
 from diffusion.trajectory import Trajectory
@@ -194,7 +194,7 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
 
 
 def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tuple[int, ...]) -> Sampler:
-    source = NoiseSource(job.seed, shape, job.rng)
+    source = NoiseSource(job.seed, shape, job.rng, job.after)
     # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
     # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
     if job.start > 0 and job.image_latents is not None:
@@ -216,7 +216,9 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     own = source.draw(draw) if job.noise is None else job.noise
     if own.shape != shape or own.dtype != np.float32:
         raise refuse("noise", f"{own.dtype} {list(own.shape)}", f"float32 {list(shape)} for this size")
-    return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
+    if job.subseed is None:
+        return own
+    return slerp(own, NoiseSource(job.subseed, shape, job.rng, job.after).draw(draw), job.subseed_strength)
 
 
 def _asked(track: Track) -> Arrays:

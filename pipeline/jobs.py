@@ -18,6 +18,7 @@ from components.messages import (
 )
 from diffusion.latents import sample, to_model
 from diffusion.noise import noise as draw_noise
+from pipeline.low_resolution import noised_picture, picture_planes
 from pipeline.rows import conditioned_rows
 
 
@@ -56,6 +57,9 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
     """What a walk starts from, and is held to, by the fields of a job."""
     if image is None or contract.image_guidance is not None:
         return {}
+    if image.low_resolution is not None:
+        # the noise on the picture comes first
+        return {"after": picture_planes(image.low_resolution).shape}
     if contract.sees_mask:
         # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
         latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)
@@ -70,6 +74,9 @@ def _image_channels(
     """What a denoiser looks at beside the latents, [1, channels, height, width]; None where that is nothing."""
     if image is None or not contract.image_channels:
         return None
+    if image.low_resolution is not None:
+        return noised_picture(image.low_resolution, walk, contract)
+    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
     if not contract.sees_mask:
         # the likeliest latents, in the VAE's own scale
         return image.distribution.mean[:1]
@@ -80,6 +87,7 @@ def _image_channels(
 
 
 def _sampled(image: EncodedImage, row: int, walk: Walk, draw: int, space: LatentSpace) -> FloatArray:
+    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
     mean, log_variance = (moment[row : row + 1] for moment in image.distribution)
     sampled = sample(mean, log_variance, draw_noise(walk.seed, draw, mean.shape, walk.rng))
     return to_model(sampled, space.scaling_factor, space.shift_factor)

@@ -24,6 +24,9 @@ from pipeline.trajectories import Trajectories
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
 _GUIDANCE = 5.0
 
+# of a picture that is enlarged, diffusers' default
+_NOISE_LEVEL = 20
+
 # A denoiser's attention may grow with the square of the pixels, and far from the size that it was trained for it
 # repeats itself: so that size tells the most pixels. Small networks have so many in any case.
 _OWN_SIZES = 4
@@ -141,6 +144,7 @@ class RequestFields:
     strength: float | None = None
     guidance: float | None = None
     image_guidance: float | None = None
+    noise_level: int | None = None
     guidance_rescale: float | None = None
     guidance_start: float | None = None
     guidance_end: float | None = None
@@ -214,6 +218,7 @@ def check_request(
         strength=strength,
         guidance=float(guidance),
         image_guidance=_image_guidance(fields, contract, rules),
+        noise_level=_noise_level(fields, contract),
         guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
         guidance_start=start,
         guidance_end=end,
@@ -248,10 +253,11 @@ def _require_pictures(fields: RequestFields, contract: Contract) -> None:
             if not there:
                 raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
     elif contract.image_channels:
+        does = "enlarges a picture" if contract.enlarges else "edits a picture by instruction"
         if fields.image is None:
-            raise RequestError("image", "image: is required, as this model edits a picture by instruction")
+            raise RequestError("image", f"image: is required, as this model {does}")
         if fields.mask:
-            raise RequestError("mask", "mask: must be left out, as this model edits the whole picture by instruction")
+            raise RequestError("mask", f"mask: must be left out, as this model {does}, all of it")
 
 
 def _weighting(fields: RequestFields, rules: RequestRules) -> str:
@@ -316,10 +322,10 @@ def _strength(fields: RequestFields, contract: Contract, rules: RequestRules) ->
         if fields.strength is not None:
             raise refuse("strength", fields.strength, "left out without an image")
         return 1.0
-    if contract.image_guidance is not None:
+    if contract.image_guidance is not None or contract.enlarges:
         # it begins with noise alone, and sees the picture beside it
         if fields.strength not in (None, 1):
-            raise refuse("strength", fields.strength, "1 or left out, as this model edits by instruction")
+            raise refuse("strength", fields.strength, "1 or left out, as this model draws from noise alone")
         return 1.0
     # diffusers' defaults, 0.8 and 1
     return _share("strength", fields.strength, 1.0 if fields.mask else rules.default_strength)
@@ -334,6 +340,16 @@ def _image_guidance(fields: RequestFields, contract: Contract, rules: RequestRul
         return min(contract.image_guidance, rules.max_guidance)
     check_number("image_guidance", fields.image_guidance, rules.max_guidance)
     return float(fields.image_guidance)
+
+
+def _noise_level(fields: RequestFields, contract: Contract) -> int | None:
+    if contract.noise_levels is None:
+        if fields.noise_level is not None:
+            raise refuse("noise_level", fields.noise_level, "left out, as this model enlarges no picture")
+        return None
+    level = min(_NOISE_LEVEL, contract.noise_levels - 1) if fields.noise_level is None else fields.noise_level
+    check_whole("noise_level", level, 0, contract.noise_levels - 1)
+    return level
 
 
 def _eta(sampler: str, given: float | None) -> float:

@@ -1,6 +1,9 @@
 """What conditions each row of a picture: every array that the network takes beside latents and timestep."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from components.contract import Contract
 from components.messages import Arrays, EncodedText, FloatArray, ImageRequest
@@ -45,10 +48,12 @@ def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Cont
 
 
 def _beside_texts(row: Row, request: ImageRequest, contract: Contract) -> Arrays:
-    beside: dict[str, FloatArray] = {}
+    beside: dict[str, npt.NDArray[Any]] = {}
     if contract.time_ids:
         told = framing(request, positive=row == Row.POSITIVE)
         beside["time_ids"] = np.array([[told[name] for name in contract.time_ids]], np.float32)
     if contract.embeds_guidance:
         beside["guidance"] = np.array([request.guidance], np.float32)
+    if contract.noise_levels is not None:
+        beside["noise_level"] = np.array([request.noise_level], np.int64)
     return beside

@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     steps: int
     guidance: float
     image_guidance: float
+    noise_level: int
     guidance_rescale: float
     guidance_start: float
     guidance_end: float

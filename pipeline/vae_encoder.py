@@ -6,6 +6,7 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import FloatArray, LatentDistribution, Mask, Pixels, Tiling
 from pipeline.errors import refuse
+from pipeline.low_resolution import picture_planes
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.tiling import in_tiles
 from runtime.settings import SessionSettings
@@ -47,7 +48,7 @@ class VaeEncoder:
             raise refuse("image", size, f"of sides that are multiples of {self.space.downscale}")
         if hidden is not None and hidden.shape != pixels.shape[1:3]:
             raise refuse("mask", list(hidden.shape), f"of the picture's size {list(pixels.shape[1:3])}")
-        planes = _scaled(pixels)
+        planes = picture_planes(pixels)
         if hidden is not None:
             # 0 is grey, which no pixel of 8 bits is exactly
             planes = np.concatenate((planes, np.where(hidden, np.float32(0), planes)))
@@ -59,12 +60,3 @@ class VaeEncoder:
         """Mean and log-variance of planes [batch, 3, H, W], -1..1, one after the other in the channels."""
         outputs = self._session.run({"pixels": planes})
         return np.concatenate((outputs["mean"], outputs["log_variance"]), axis=1)
-
-
-def _scaled(pixels: Pixels) -> FloatArray:
-    """Pixels as planes [batch, 3, H, W], -1..1."""
-    scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    scaled /= np.float32(255)
-    scaled *= np.float32(2)
-    scaled -= np.float32(1)
-    return scaled

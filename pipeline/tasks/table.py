@@ -73,6 +73,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
             ),
             Task(
+                "super_resolution",
+                "a picture drawn larger, by a denoiser that sees it with noise on it",
+                ("image", "noise_level"),
+                lambda denoiser: denoiser.enlarges,
+                ("StableDiffusionUpscalePipeline",),
+            ),
+            Task(
                 "instruction",
                 "a picture edited as the prompt says, by a denoiser that sees it and weighs prompt and picture apart",
                 ("image", "image_guidance"),

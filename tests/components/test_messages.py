@@ -15,6 +15,7 @@ WALK: dict[str, Any] = {
     "strength": 0.75,
     "guidance": 3.0,
     "image_guidance": 1.5,
+    "noise_level": 20,
     "guidance_rescale": 0.5,
     "guidance_start": 0.25,
     "guidance_end": 0.75,

@@ -3,6 +3,7 @@
 from math import sqrt
 
 from components.contract import MAX_LATENT_SIDE, Contract
+from components.messages import ImageRequest
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError, refuse
 
@@ -38,6 +39,13 @@ def picture_size(
     if width * height > most:
         raise RequestError("size", f"size={width}x{height}: must have at most {most} pixels, not {width * height}")
     return width, height
+
+
+def source_size(request: ImageRequest, contract: Contract) -> tuple[int, int]:
+    """Width and height of the picture that a request starts from: as drawn, or as small as what is drawn larger."""
+    assert contract.latent_space is not None, "a denoiser's contract has one"
+    factor = contract.latent_space.downscale if contract.enlarges else 1
+    return request.width // factor, request.height // factor
 
 
 def _own_size(contract: Contract) -> tuple[int, int]:

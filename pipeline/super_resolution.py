@@ -7,6 +7,7 @@ from PIL import Image
 
 from components.messages import EncodedImage, FloatArray
 from pipeline.errors import RequestError
+from pipeline.picture_size import source_size
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import image_pixels, turned_size
 from pipeline.text_to_image import Options, TextToImage
@@ -45,11 +46,10 @@ class SuperResolution:
             RuntimeFault: a session could not run.
         """
         contract = self._chain.contract
-        if not contract.enlarges or contract.latent_space is None:
+        if not contract.enlarges:
             raise RequestError("image", "image: must be left out, as this model enlarges no picture")
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
         request = self._chain.check(RequestFields(prompt=prompt, image=turned_size(image), **options))
-        width, height = (side // contract.latent_space.downscale for side in (request.width, request.height))
-        small = image_pixels(image, width, height, self._chain.rules.max_source_pixels)
+        small = image_pixels(image, *source_size(request, contract), self._chain.rules.max_source_pixels)
         return self._chain.draw(request, noise, EncodedImage(None, low_resolution=small))

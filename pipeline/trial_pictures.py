@@ -20,6 +20,8 @@ PROMPTS = ("a red apple", "a smiling face", "a house beside a tree", "a blue boa
 # PSNR of equal pictures, which has no number; one step of 255 in one value of a megapixel is 113 dB
 EQUAL_DB = 120.0
 
+_GREY = 128
+
 # the least standard deviation of a picture's liveliest channel, in steps of 255
 FLATTEST = 1.0
 
@@ -45,11 +47,13 @@ def prompt_latents(encoder: TextEncoder, denoiser: Denoiser, steps: int) -> Iter
 
 
 def _grey(contract: Contract) -> EncodedImage | None:
-    """All of a picture to be drawn anew, for a denoiser that looks at one; zeros stand for the latents of grey."""
+    """A grey picture, all of it to be drawn anew, for a denoiser that looks at one; None for others."""
     if not contract.image_channels or contract.latent_size is None or contract.latent_space is None:
         return None
+    if contract.enlarges:
+        return EncodedImage(None, low_resolution=np.full((1, *contract.latent_size, 3), _GREY, np.uint8))
+    # zeros stand for the latents of grey, and are of no variance to speak of
     zeros = np.zeros((2, contract.latent_space.channels, *contract.latent_size), np.float32)
-    # of no variance to speak of
     return EncodedImage(LatentDistribution(zeros, zeros - 30), np.ones(contract.latent_size, np.bool_))
 
 

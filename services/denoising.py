@@ -10,7 +10,7 @@ from components.messages import FloatArray
 from services.calls import taken, transfer
 from services.drawing import Drawing
 from services.encoders import Encoders
-from services.messages import WalkOrder, WalkReport
+from services.messages import Order, WalkOrder, WalkReport
 from services.metrics.graph import GraphMetrics
 from services.retries import LOST, Losses
 from services.timelines.spans import Span, Stopwatch
@@ -86,7 +86,7 @@ class Denoisers:
         return walk, way
 
     def _order(self, drawing: Drawing, image: int) -> WalkOrder:
-        order, watch = drawing.order, drawing.watch
+        order, watch, source = drawing.order, drawing.watch, drawing.order.source
         return WalkOrder(
             order=drawing.id,
             pin=order.pins[Kind.DENOISER],
@@ -96,8 +96,13 @@ class Denoisers:
             report_every=self._snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,
-            mask=None if order.source is None else order.source.mask,
+            mask=None if source is None else source.mask,
+            low_resolution=source.pixels if source is not None and _enlarges(order) else None,
         )
+
+
+def _enlarges(order: Order) -> bool:
+    return order.contract is not None and order.contract.enlarges
 
 
 def _span_of(report: WalkReport) -> Span:

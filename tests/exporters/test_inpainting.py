@@ -10,11 +10,14 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image, ImageDraw
 
 from components.contract import Kind
-from components.folder import read_manifest
+from components.folder import ComponentFolder, read_manifest
 from exporters.bundle import BundleOptions, export_bundle
+from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.image_to_image import ImageToImage
+from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
+from pipeline.trial_pictures import prompt_latents
 from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
@@ -108,3 +111,10 @@ def test_a_request_without_picture_or_mask_is_refused_by_its_field(bundle: Path)
         TextToImage.load(bundle, CPU).generate(PROMPT)
     with pytest.raises(RequestError, match="mask: is required"):
         ImageToImage.load(bundle, CPU).generate(PROMPT, picture())
+
+
+def test_a_gate_can_draw_with_it(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / Kind.TEXT_ENCODER), CPU)
+    denoiser = Denoiser(ComponentFolder.open(bundle / Kind.DENOISER), CPU)
+    drawn = list(prompt_latents(encoder, denoiser, 2))
+    assert len(drawn) == len({latents.tobytes() for latents in drawn}) == 4

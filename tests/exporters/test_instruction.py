@@ -7,11 +7,14 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionInstructPix2PixPipeline
 
 from components.contract import Kind
-from components.folder import read_manifest
+from components.folder import ComponentFolder, read_manifest
 from exporters.bundle import BundleOptions, export_bundle
+from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.image_to_image import ImageToImage
+from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
+from pipeline.trial_pictures import prompt_latents
 from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
@@ -78,3 +81,10 @@ def test_requests_that_do_not_fit_are_refused_by_their_field(bundle: Path) -> No
         chain.generate(PROMPT, picture(), strength=0.5)
     with pytest.raises(RequestError, match="image_guidance=-1: must be a number between 0 and"):
         chain.generate(PROMPT, picture(), image_guidance=-1)
+
+
+def test_a_gate_can_draw_with_it(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / Kind.TEXT_ENCODER), CPU)
+    denoiser = Denoiser(ComponentFolder.open(bundle / Kind.DENOISER), CPU)
+    drawn = list(prompt_latents(encoder, denoiser, 2))
+    assert len(drawn) == len({latents.tobytes() for latents in drawn}) == 4

@@ -9,11 +9,14 @@ from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeli
 from PIL import Image
 
 from components.contract import Kind
-from components.folder import read_manifest
+from components.folder import ComponentFolder, read_manifest
 from exporters.bundle import BundleOptions, export_bundle
+from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
 from pipeline.super_resolution import SuperResolution
+from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
+from pipeline.trial_pictures import prompt_latents
 from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
@@ -83,3 +86,10 @@ def test_requests_that_do_not_fit_are_refused_by_their_field(bundle: Path) -> No
     chain = SuperResolution.load(bundle, CPU)
     with pytest.raises(RequestError, match="noise_level=351: must be a whole number between 0 and 350"):
         chain.generate(PROMPT, small(), noise_level=351)
+
+
+def test_a_gate_can_draw_with_it(bundle: Path) -> None:
+    encoder = TextEncoder(ComponentFolder.open(bundle / Kind.TEXT_ENCODER), CPU)
+    denoiser = Denoiser(ComponentFolder.open(bundle / Kind.DENOISER), CPU)
+    drawn = list(prompt_latents(encoder, denoiser, 2))
+    assert len(drawn) == len({latents.tobytes() for latents in drawn}) == 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
-from components.contract import Kind
+from components.contract import ImageChannels, Kind
 from components.messages import Tiling
 from services import graph
 from services.errors import GivenUpError
@@ -47,6 +47,18 @@ def test_what_a_denoiser_that_sees_the_mask_looks_at_is_encoded_with_the_source(
 
     [call] = stages.vae_encoder.encode.calls
     assert call[3] is hidden
+
+
+def test_a_picture_that_is_drawn_larger_goes_to_the_denoiser_as_it_is(order: Order, live: LiveModel) -> None:
+    stages, denoiser = Stages(Walks()), live.contracts[Kind.DENOISER]
+    looks = (ImageChannels(source="low_resolution", channels=3),)
+    assert order.source is not None
+
+    stages.draw(replace(order, contract=denoiser.model_copy(update={"image_channels": looks})))
+
+    assert stages.vae_encoder.encode.calls == []
+    assert [walk.low_resolution is order.source.pixels for walk in stages.walks.orders] == [True] * 3
+    assert [source for _, source in stages.walks.encoded] == [None] * 3
 
 
 def test_both_halves_of_the_vae_take_the_pictures_in_the_tiles_of_the_request(order: Order, live: LiveModel) -> None:

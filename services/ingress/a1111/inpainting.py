@@ -11,6 +11,7 @@ from PIL import Image
 from components.messages import Pixels
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError
+from pipeline.picture_size import source_size
 from pipeline.source_pictures import turned_size
 from services.errors import FieldError
 from services.ingress.a1111.errors import InitImageNotFoundError
@@ -149,7 +150,7 @@ class InitImage:
         assert self.picture is not None, "they are decoded once"
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
         assert order.contract.latent_space is not None, "a denoiser's contract has one"
-        size = order.request.width, order.request.height
+        size = source_size(order.request, order.contract)
         picture = rgb(self.picture, most_pixels)
         if self.mask is None:
             return Source(_pixels(fitted(picture, size, self.preparation.resize_mode)))

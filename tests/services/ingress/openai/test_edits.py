@@ -118,6 +118,34 @@ def test_a_denoiser_that_sees_the_mask_gets_it_in_the_pictures_own_size(
     assert order.request.strength == 1.0
 
 
+def test_a_picture_is_brought_as_small_as_a_denoiser_that_enlarges_takes_it(
+    server: Server, live: LiveModel, photo: Image.Image
+) -> None:
+    denoiser = live.contracts[Kind.DENOISER]
+    shape = ("batch", 3, "height", "width")
+    seen = (
+        TensorSpec(name="image_channels", dtype="float32", shape=shape),
+        TensorSpec(name="noise_level", dtype="int64", shape=("batch",)),
+    )
+    changed = denoiser.model_copy(
+        update={
+            "inputs": (*denoiser.inputs, *seen),
+            "image_channels": (ImageChannels(source="low_resolution", channels=3),),
+            "noise_levels": 351,
+            "low_resolution_schedule": denoiser.noise_schedule,
+        }
+    )
+    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
+    tiny = photo.resize((10, 13))
+    assert edit(server, tiny).status_code == 200
+    order, source = only(server)
+    # the toy VAE has a factor of 8, and its denoiser takes even sides alone
+    assert (order.request.width, order.request.height, order.request.noise_level) == (80, 96, 20)
+    np.testing.assert_array_equal(source.pixels, image_pixels(tiny, 10, 12, MOST_PIXELS))
+    assert error_of(edit(server, tiny, noise_level=351), 422)["param"] == "noise_level"
+    assert error_of(server.generate(prompt="a boat"), 422)["param"] == "image"
+
+
 def test_a_denoiser_that_sees_the_mask_draws_nothing_without_picture_and_mask(
     inpainter: Server, photo: Image.Image
 ) -> None:

@@ -26,6 +26,7 @@ from benchmarks.report import Found, make_report, to_json
 from benchmarks.swap_command import swap
 from benchmarks.tables import show
 from benchmarks.task import Task, read_task
+from benchmarks.tiles import tiles
 from benchmarks.timeline_command import timeline
 from components.contract import Kind
 
@@ -36,6 +37,7 @@ app.command()(coldstart)
 app.command()(swap)
 app.command()(cluster)
 app.command()(timeline)
+app.command()(tiles)
 app.command()(plan)
 app.command()(plan_times)
 app.command()(plan_check)

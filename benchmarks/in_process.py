@@ -8,7 +8,8 @@ from benchmarks.stopwatch import StageTimes, Stopwatch
 from benchmarks.task import Task, asked_fields
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels
+from components.messages import DenoiseJob, EncodedText, FloatArray, Pixels, Tiling
+from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.request import RequestRules
 from pipeline.text_encoder import TextEncoder
@@ -72,9 +73,9 @@ class _TimedDenoiser(Denoiser):
         with self._stopwatch.span("step"):
             super().advance(tracks, interrupt)
 
-    def denoise(self, job: DenoiseJob) -> FloatArray:
+    def denoise(self, job: DenoiseJob, controlnets: Sequence[ControlNet] = ()) -> FloatArray:
         with self._stopwatch.span("denoiser"):
-            return super().denoise(job)
+            return super().denoise(job, controlnets)
 
 
 class _TimedVaeDecoder(VaeDecoder):
@@ -82,6 +83,6 @@ class _TimedVaeDecoder(VaeDecoder):
         super().__init__(folder, settings)
         self._stopwatch = stopwatch
 
-    def decode(self, latents: FloatArray) -> Pixels:
+    def decode(self, latents: FloatArray, tiling: Tiling | None = None) -> Pixels:
         with self._stopwatch.span("vae_decoder"):
-            return super().decode(latents)
+            return super().decode(latents, tiling)

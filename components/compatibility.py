@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from components.contract import Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
+from components.contract import CONTROL_PREFIXES, Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
 
 # What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
 # space's channels, which are compared there.
@@ -32,31 +32,38 @@ def mismatches_among(contracts: Iterable[Contract]) -> list[str]:
 def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
-    Components that meet in latents must agree on the whole latent space; a text encoder and a denoiser on every
-    conditioning array; and what one hands to the other must be of the dtype and the fixed dimensions that it takes.
-    Two of one kind, or two that never meet, always fit.
+    Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
+    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; and what one
+    hands to the other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never
+    meet, always fit.
     """
     if a.kind == b.kind:
         return []
     differences = [*_space_differences(a, b)]
-    if {a.kind, b.kind} == {Kind.TEXT_ENCODER, Kind.DENOISER}:
+    if a.conditioning and b.conditioning:
         differences += _text_differences(a, b)
     found = [_between(a.kind, b.kind, difference) for difference in differences]
-    return found + [mismatch for giver, taker in ((a, b), (b, a)) for mismatch in _handed_on(giver, taker)]
+    for giver, taker in ((a, b), (b, a)):
+        found += [*_handed_on(giver, taker), *_added_within(giver, taker)]
+    return found
 
 
 def interchangeable(a: Contract, b: Contract) -> list[str]:
     """Every difference that keeps `a` from taking the place of `b`, in words; an empty list means that it can.
 
     Two of one kind are interchangeable if what stands beside them cannot tell one from the other: the same latent
-    space, the same conditioning, and inputs and outputs of the same names, dtypes and fixed dimensions. How a denoiser
-    is walked, its prediction type among that, is its own affair and travels in its contract; so is which earlier layers
-    a text encoder has outputs of, as each request is held to the contract that it is pinned to.
+    space, the same conditioning, and inputs and outputs of the same names, dtypes and fixed dimensions, but for further
+    inputs that may be left out. How a denoiser is walked, its prediction type among that, is its own affair and travels
+    in its contract; so is which earlier layers a text encoder has outputs of, as each request is held to the contract
+    that it is pinned to.
     """
     if a.kind != b.kind:
         return [f"kind: {a.kind} in place of {b.kind}"]
     differences = [*_space_differences(a, b), *_text_differences(a, b)]
-    differences += _spec_differences("input", a.inputs, b.inputs)
+    known = {spec.name for spec in b.inputs}
+    # what may be left out and nobody beside it knows of
+    inputs = [spec for spec in a.inputs if spec.name in known or not spec.optional]
+    differences += _spec_differences("input", inputs, b.inputs)
     differences += _spec_differences("output", _taken_by_all(a), _taken_by_all(b))
     return [_in_place(difference) for difference in differences]
 
@@ -130,6 +137,8 @@ def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
     if giver.kind == Kind.TEXT_ENCODER and taker.kind == Kind.DENOISER:
         # the last axis is the width, which is compared as conditioning
         pairs += [(array.name, array.name, 2) for array in giver.conditioning]
+    if giver.kind in CONTROL_PREFIXES and taker.kind == Kind.DENOISER:
+        pairs += [(spec.name, spec.name, 0) for spec in giver.outputs]
     outputs, inputs = ({spec.name: spec for spec in specs} for specs in (giver.outputs, taker.inputs))
     for given, taken, compared_elsewhere in pairs:
         if given in outputs and taken in inputs:
@@ -138,6 +147,16 @@ def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
                 f"{what} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
                 for which, ours, theirs in _array_differences(outputs[given], inputs[taken], compared_elsewhere)
             )
+
+
+def _added_within(giver: Contract, taker: Contract) -> Iterator[str]:
+    """What a ControlNet or adapter adds within a denoiser and that takes not, or the other way round."""
+    if taker.kind != Kind.DENOISER or giver.kind not in CONTROL_PREFIXES:
+        return
+    given = {spec.name for spec in giver.outputs}
+    taken = {spec.name for spec in taker.inputs if spec.name.startswith(CONTROL_PREFIXES[giver.kind])}
+    for name in sorted(given ^ taken):
+        yield _between(giver.kind, taker.kind, _Difference(name, name in given or None, name in taken or None))
 
 
 def _array_differences(given: TensorSpec, taken: TensorSpec, but: int) -> Iterator[_Difference]:

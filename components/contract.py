@@ -32,6 +32,8 @@ class Kind(StrEnum):
     VAE_DECODER = "vae_decoder"
     VAE_ENCODER = "vae_encoder"
     PREVIEW_DECODER = "preview_decoder"
+    CONTROLNET = "controlnet"
+    ADAPTER = "adapter"
 
 
 # what every bundle has one of
@@ -41,6 +43,7 @@ PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 class TensorSpec(Record):
     """One input or output of a graph: a dimension is a number, or the name of one that callers choose.
 
+    `height/2` and `height*8` follow from the `height` that they choose, see `components.dimensions`.
     An `optional` input may be left out; zeros, and leaving it out, have no effect.
     """
 
@@ -73,6 +76,12 @@ class Conditioning(Record):
         ge=1,
         le=MAX_TOKENS,
         description="the most tokens of one prompt, start and end marks included; null: one vector for a whole text",
+    )
+    tokenizer: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="which of the text encoder's tokenizers it is made by: tokenizer.json, tokenizer_2.json",
     )
 
 
@@ -191,10 +200,16 @@ class Contract(Record):
     latent_multiple: int = Field(
         1, ge=1, le=MAX_LATENT_SIDE, description="the height and width of latents must be multiples of it"
     )
+    latent_limit: int | None = Field(
+        None, ge=1, le=MAX_LATENT_SIDE, description="the most height and width of latents; null: any"
+    )
     image_channels: tuple[ImageChannels, ...] = Field(
         (), description="what a denoiser's input `image_channels` holds, in this order"
     )
     time_ids: tuple[TimeId, ...] = Field((), description="what a denoiser's input `time_ids` holds, in this order")
+    zeros_for_empty_negative: bool = Field(
+        False, description="where there is no negative prompt, a denoiser's row without the prompt has zeros for it"
+    )
     noise_levels: int | None = Field(
         None,
         ge=1,
@@ -397,14 +412,21 @@ _NEEDED = {
     Kind.VAE_DECODER: ("inputs", "outputs", "latent_space"),
     Kind.VAE_ENCODER: ("inputs", "outputs", "latent_space"),
     Kind.PREVIEW_DECODER: ("inputs", "outputs", "latent_space"),
+    Kind.CONTROLNET: ("inputs", "outputs", "conditioning", "latent_space"),
+    Kind.ADAPTER: ("inputs", "outputs", "latent_space"),
 }
+
+# what a denoiser takes of a ControlNet and of an adapter: its outputs by these names, `control_mid` among them
+CONTROL_PREFIXES = {Kind.CONTROLNET: "control_", Kind.ADAPTER: "adapter_"}
 
 # what only a denoiser's contract says
 _DENOISERS_OWN = (
     "flow_schedule",
     "preview",
+    "latent_limit",
     "image_channels",
     "time_ids",
+    "zeros_for_empty_negative",
     "noise_levels",
     "low_resolution_schedule",
     "embeds_guidance",
@@ -418,4 +440,6 @@ _LATENTS: dict[Kind, tuple[str, ...]] = {
     Kind.VAE_DECODER: ("latents",),
     Kind.VAE_ENCODER: ("mean", "log_variance"),
     Kind.PREVIEW_DECODER: ("latents",),
+    Kind.CONTROLNET: ("latents",),
+    Kind.ADAPTER: (),
 }

@@ -11,7 +11,8 @@ from components.errors import ComponentError
 from components.manifest import MANIFEST_NAME, FileRecord, Manifest
 
 MAIN_GRAPH = "main"
-TOKENIZER_NAME = "tokenizer.json"
+# of a text encoder's tokenizers, in the order of the contract's inputs
+TOKENIZER_NAMES = ("tokenizer.json", "tokenizer_2.json")
 MAX_MANIFEST_BYTES = 1 << 20
 
 

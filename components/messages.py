@@ -6,6 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+
+from components.record import Record
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -46,12 +49,26 @@ class Walk:
         return {field.name: getattr(self, field.name) for field in fields(Walk)}
 
 
+# a tile's own bounds: one that is smaller shows little, and tiles that lie over each other by more than half cost more
+# than four times the picture
+LEAST_TILE, MOST_TILE, MOST_OVERLAP = 64, 8192, 0.5
+
+
+class Tiling(Record):
+    """The squares in which the VAE sees a picture that is too large for it as a whole."""
+
+    side: int = Field(ge=LEAST_TILE, le=MOST_TILE, multiple_of=LEAST_TILE, description="in pixels")
+    overlap: float = Field(ge=0, le=MOST_OVERLAP, description="the share of its side that a tile has in common")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
     A text may take `prompt_chunks` times the text encoder's token limit; what is longer is cut. `weighting` names the
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
+    With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
+    picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
     """
 
     prompt: str
@@ -59,9 +76,18 @@ class ImageRequest(Walk):
     prompt_chunks: int = 1
     weighting: str = "none"
     clip_skip: int = 1
+    original_height: int | None = None
+    original_width: int | None = None
+    target_height: int | None = None
+    target_width: int | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     n: int
     width: int
     height: int
+    tiling: Tiling | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -97,6 +123,36 @@ class EncodedText:
         return {name: array[index : index + 1] for name, array in self.arrays.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """How strongly a control picture holds a walk, and from which fraction of its steps to which."""
+
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def holds(self, step: int, steps: int) -> bool:
+        """Whether it holds step `step`, 0..steps - 1: one that lies wholly between `start` and `end`, as in diffusers.
+
+        So intervals that meet within a step both leave it out.
+        """
+        return self.start <= step / steps and (step + 1) / steps <= self.end
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControlPicture(Control):
+    """A control picture for a ControlNet, pixels [1, height, width, 3] 0..255 of the size that is drawn."""
+
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControlFeatures(Control):
+    """What an adapter made of a control picture: arrays [1, ...] by the names of the denoiser's inputs."""
+
+    arrays: Arrays
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class DenoiseJob(Walk):
     """One picture for the denoiser: what to draw and how to walk there.
@@ -105,8 +161,11 @@ class DenoiseJob(Walk):
     timestep: arrays [1, ...] by the names of the contract's inputs. `height` and `width` are those of the latents.
     `noise`, standard normal [1, channels, height, width], stands in for the seed's initial noise. `image_latents`, of
     that shape and in the denoiser's scale, are the picture's that the walk starts from, with noise; None starts from
-    noise alone. `mask` [height, width] is True where the picture is drawn anew, and elsewhere the picture's latents
-    stay; with one a walk of strength 1 starts from noise alone.
+    noise alone. A walk that begins at the fraction `start` of the timesteps takes `image_latents` as one that ended
+    there left them, noise and all; `end` is where it ends itself. `mask` [height, width] is True where the picture is
+    drawn anew, and elsewhere the picture's latents stay; with one a walk of strength 1 starts from noise alone.
+    `controls` hold it by ControlNets, each by one of its own, and `features` by adapters, whose work is done already;
+    what several add is summed up.
     """
 
     rows: Mapping[str, Arrays]
@@ -115,6 +174,10 @@ class DenoiseJob(Walk):
     noise: FloatArray | None = None
     image_latents: FloatArray | None = None
     mask: Mask | None = None
+    controls: tuple[ControlPicture, ...] = ()
+    features: tuple[ControlFeatures, ...] = ()
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -118,3 +118,24 @@ class Trajectory:
             # diffusers goes on, with stages of one step and starts of another
             raise DiffusionError("step", step, "0 where the checkpoint's skip_prk_steps is false")
         return replace(self, steps=self.steps[step:], skipped=self.skipped + self.steps[:step])
+
+    def between(self, start: float, end: float, num_train_timesteps: int) -> "Trajectory":
+        """Leave out the steps before the fraction `start` of training's timesteps, and from the fraction `end` on.
+
+        0 <= start < end <= 1. The latents of a walk that ends early still hold noise, and a walk that starts there goes
+        on with them: the expert denoisers of Balaji et al. 2022, "eDiff-I", cut as diffusers does for SDXL's refiner.
+        Raises DiffusionError unless at least one step is left, and where the walk begins with Runge-Kutta steps.
+        """
+        require_between("start", start, 0.0, 1.0)
+        require_between("end", end, start, 1.0)
+        if (start, end) != (0.0, 1.0) and self.stages > 0:
+            field, value = ("start", start) if start > 0 else ("end", end)
+            raise DiffusionError(field, value, f"{0 if field == 'start' else 1} for a walk of Runge-Kutta steps")
+        first, last = (round(num_train_timesteps * (1 - share)) for share in (start, end))
+        kept = [
+            step for step in self.steps if (start == 0 or step.timestep < first) and (end == 1 or step.timestep >= last)
+        ]
+        if not kept:
+            raise DiffusionError("end", end, f"late enough after {start:g} for one of {len(self.steps)} steps")
+        before = self.steps.index(kept[0])
+        return replace(self, steps=tuple(kept), skipped=self.skipped + self.steps[:before])

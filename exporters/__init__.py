@@ -1,1 +1,1 @@
-"""From a diffusers folder to component folders: each network as its own ONNX graph, held against torch."""
+"""From a checkpoint to component folders: each network as its own ONNX graph, held against torch."""

@@ -11,14 +11,15 @@ from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
 from components.manifest import Origin
 from components.reference import registered_name
-from exporters.checkpoint import Checkpoint
+from exporters.checkpoint import Checkpoint, PredictionType
 from exporters.component import exporter_versions, require_replaceable, write_component
 from exporters.denoiser import denoiser
 from exporters.errors import ExportError
 from exporters.network import Network
 from exporters.preview import fit_preview
 from exporters.storage import Weights
-from exporters.text_encoder import text_encoder, tokenizer_json
+from exporters.text_encoder import text_encoder, tokenizer_files
+from exporters.transformer import transformer
 from exporters.vae import latent_space
 from exporters.vae_decoder import vae_decoder
 from exporters.vae_encoder import vae_encoder
@@ -30,7 +31,8 @@ class BundleOptions:
 
     `latent_space` is the name by which components of several bundles fit each other, the bundle's own if not given;
     `source` says where the weights came from, the checkpoint folder's name if not given, `training_run` which run of
-    it made them. `guidance` is what the denoiser draws best at, the default of requests.
+    it made them. `guidance` is what the denoiser draws best at, the default of requests. `configs` and
+    `prediction_type` are for single files, and `without_t5` is for SD 3, as in `Checkpoint.open`.
     """
 
     bundle: str
@@ -40,12 +42,15 @@ class BundleOptions:
     licence: str | None = None
     training_run: str | None = None
     guidance: float | None = None
+    configs: Path | None = None
+    prediction_type: PredictionType | None = None
+    without_t5: bool = False
 
 
 def export_bundle(
     path: Path, out: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None] = lambda _: None
 ) -> None:
-    """Export the diffusers folder at `path` into four component folders below `out`, one network in memory at a time.
+    """Export the checkpoint at `path` into four component folders below `out`, one network in memory at a time.
 
     Components that are there already are replaced together, once all four are right.
 
@@ -57,7 +62,7 @@ def export_bundle(
     registered_name(options.bundle, Kind.DENOISER)
     for kind in PARTS:
         require_replaceable(out / kind)
-    checkpoint = Checkpoint.open(path)
+    checkpoint = Checkpoint.open(path, options.configs, options.prediction_type, options.without_t5)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -75,16 +80,16 @@ def export_bundle(
 def _export(
     checkpoint: Checkpoint, partial: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None]
 ) -> None:
-    tokenizer = tokenizer_json(checkpoint.tokenizer())
-    source = checkpoint.path.absolute().name if options.source is None else options.source
+    tokenizers = tokenizer_files(checkpoint.tokenizers())
+    source = checkpoint.name if options.source is None else options.source
     origin = Origin(
         source=source, licence=options.licence, training_run=options.training_run, exporter=exporter_versions()
     )
     space = options.bundle if options.latent_space is None else options.latent_space
     for network in _networks(checkpoint, space, options.guidance):
         kind = network.contract.kind
-        words = tokenizer if kind == Kind.TEXT_ENCODER else None
-        on_component(write_component(network, partial / kind, options.weights, origin, words))
+        texts = tokenizers if kind == Kind.TEXT_ENCODER else None
+        on_component(write_component(network, partial / kind, options.weights, origin, texts))
         # else it would stay in memory while the next one is read
         del network
 
@@ -98,8 +103,12 @@ def _networks(checkpoint: Checkpoint, space: str, guidance: float | None) -> Ite
         yield vae_decoder(vae, latents)
         yield vae_encoder(vae, latents)
         del vae
-        yield text_encoder(checkpoint)
-        yield denoiser(checkpoint, latents, preview, guidance)
+        texts = text_encoder(checkpoint)
+        conditioning = texts.contract.conditioning
+        yield texts
+        del texts
+        read = transformer if checkpoint.has_transformer else denoiser
+        yield read(checkpoint, latents, conditioning, preview, guidance)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

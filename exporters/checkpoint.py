@@ -1,80 +1,190 @@
-"""A diffusers folder: which networks it holds, and how its scheduler walks."""
+"""A checkpoint in diffusers' parts: which networks it holds, and how its scheduler walks."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from components.contract import FlowSchedule, NoiseSchedule
+from exporters.checkpoint_file import CheckpointFile
+from exporters.checkpoint_folder import CheckpointFolder
 from exporters.errors import ExportError
 from exporters.scheduler import read_schedule
 
-INDEX_NAME = "model_index.json"
-_PARTS = {
+_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+_SD = {
     "text_encoder": ("CLIPTextModel",),
-    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "tokenizer": _TOKENIZERS,
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
 }
-_NETWORKS = ("text_encoder", "unet", "vae")
-_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+# refiners have the second encoder alone
+_SDXL = {
+    "text_encoder": ("CLIPTextModel", None),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer": (*_TOKENIZERS, None),
+    "tokenizer_2": _TOKENIZERS,
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+}
+_SD3 = {
+    "text_encoder": ("CLIPTextModelWithProjection",),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "tokenizer": _TOKENIZERS,
+    "tokenizer_2": _TOKENIZERS,
+    "transformer": ("SD3Transformer2DModel",),
+    "vae": ("AutoencoderKL",),
+}
+# Which classes each part may be of, by the pipeline that names the whole; None: it may be missing.
+PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
+    "StableDiffusionPipeline": _SD,
+    "StableDiffusionImg2ImgPipeline": _SD,
+    "StableDiffusionInpaintPipeline": _SD,
+    "StableDiffusionXLPipeline": _SDXL,
+    "StableDiffusionXLImg2ImgPipeline": _SDXL,
+    "StableDiffusionXLInpaintPipeline": _SDXL,
+    "StableDiffusion3Pipeline": _SD3,
+    "StableDiffusion3Img2ImgPipeline": _SD3,
+}
+_TEXT_ENCODERS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
+
+PredictionType = Literal["epsilon", "v_prediction"]
+
+
+class Parts(Protocol):
+    """Where the parts of a checkpoint come from."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or the file."""
+        ...
+
+    def pipeline(self) -> str:
+        """The class of diffusers that puts the parts together."""
+        ...
+
+    def class_of(self, part: str) -> str | None:
+        """The class of a part; None if there is none."""
+        ...
+
+    def require(self, part: str) -> None:
+        """Refuse a network whose weights cannot be read here, before any are."""
+        ...
+
+    def network(self, part: str, network: Any) -> nn.Module:
+        """A network with its weights in float32."""
+        ...
+
+    def tokenizer(self, part: str) -> CLIPTokenizer:
+        """A tokenizer."""
+        ...
+
+    def scheduler(self) -> Mapping[str, Any]:
+        """The configuration of the scheduler."""
+        ...
+
+    @property
+    def zeros_for_empty_prompt(self) -> bool:
+        """Whether an empty negative prompt is zeros in place of its encoding, where the pipeline may do so."""
+        ...
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder in the layout of diffusers' StableDiffusionPipeline, whose parts are all of kinds that we export.
+    """A checkpoint whose parts are all of kinds that we export; weights are read a network at a time, in float32."""
 
-    Weights are read from safetensors files alone, a network at a time, in float32.
-    """
-
-    path: Path
+    parts: Parts
 
     @classmethod
-    def open(cls, path: Path) -> "Checkpoint":
-        """Read the index and look at every file name; no weights are read.
+    def open(
+        cls,
+        path: Path,
+        configs: Path | None = None,
+        prediction_type: PredictionType | None = None,
+        without_t5: bool = False,
+    ) -> "Checkpoint":
+        """Look at all names and classes of a diffusers folder, or of a single safetensors file; no weights are read.
+
+        `configs` and `prediction_type` are for single files: a folder of configurations in the layout of diffusers in
+        place of ours, and how the denoiser predicts, where the file does not tell. `without_t5` leaves out the third
+        text encoder of SD 3.
 
         Raises:
-            ExportError: the index is missing or wrong, a part is of another class, or weights are not safetensors.
+            ExportError: it is neither, a part is of another class, or weights are not safetensors.
         """
-        index = read_json(path, INDEX_NAME)
-        if index.get("_class_name") != "StableDiffusionPipeline":
+        parts: Parts
+        if path.is_dir():
+            for option, given in (("--configs", configs), ("--prediction-type", prediction_type)):
+                if given is not None:
+                    raise ExportError(f"{option} {given}: is for single files; a folder has its own configurations")
+            parts = CheckpointFolder.open(path, tuple(PIPELINES))
+        else:
+            parts = CheckpointFile.open(path, configs, prediction_type)
+        _require_exportable(parts)
+        third = parts.class_of("text_encoder_3")
+        if third is not None and not without_t5:
             raise ExportError(
-                f"{INDEX_NAME}: is for {index.get('_class_name')}; StableDiffusionPipeline can be exported"
+                f"text_encoder_3: is {third}, which cannot be exported; --without-t5 leaves it out, and the denoiser "
+                "takes zeros in its place, as in diffusers"
             )
-        for part, classes in _PARTS.items():
-            entry = index.get(part)
-            found = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-            if found not in classes:
-                raise ExportError(f"{part}: is {found}; {' or '.join(classes)} can be exported")
-        for part in _NETWORKS:
-            require_safetensors(path, part)
-        return cls(path)
+        return cls(parts)
 
-    def text_encoder(self) -> CLIPTextModel:
-        """The text encoder."""
-        encoder = self._load(CLIPTextModel, "text_encoder")
-        if getattr(encoder.config, "use_attention_mask", False):
-            raise ExportError("text_encoder: use_attention_mask is true; encoders that mask their padding are unknown")
-        return encoder
+    @property
+    def name(self) -> str:
+        """The name of its folder or file."""
+        return self.parts.path.absolute().name
 
-    def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer."""
-        try:
-            return CLIPTokenizer.from_pretrained(self.path / "tokenizer")
-        except (OSError, ValueError, TypeError) as error:
-            raise ExportError(f"tokenizer: cannot be read ({type(error).__name__})") from None
+    @property
+    def projecting(self) -> int:
+        """How many of the text encoders, from the last on, project a whole text for the denoiser."""
+        if self.has_transformer:
+            return 2
+        return 0 if self.parts.class_of("text_encoder_2") is None else 1
+
+    @property
+    def has_transformer(self) -> bool:
+        """Whether the denoiser is the transformer of SD 3."""
+        return self.parts.class_of("transformer") is not None
+
+    @property
+    def zeros_for_empty_prompt(self) -> bool:
+        """Whether an empty negative prompt is zeros in place of its encoding."""
+        return self.projecting == 1 and self.parts.zeros_for_empty_prompt
+
+    def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        """The text encoders, in their order.
+
+        Raises:
+            ExportError: one cannot be read, or masks its padding.
+        """
+        found = {part: self.parts.class_of(part) for part in ("text_encoder", "text_encoder_2")}
+        encoders = [self.parts.network(part, _TEXT_ENCODERS[name]) for part, name in found.items() if name is not None]
+        for encoder in encoders:
+            if getattr(encoder.config, "use_attention_mask", False):
+                raise ExportError("text_encoder: use_attention_mask is true; encoders that mask padding are unknown")
+        return encoders
+
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        """A tokenizer for each text encoder, in their order."""
+        return [
+            self.parts.tokenizer(part) for part in ("tokenizer", "tokenizer_2") if self.parts.class_of(part) is not None
+        ]
 
     def unet(self) -> UNet2DConditionModel:
         """The denoiser."""
-        return self._load(UNet2DConditionModel, "unet", low_cpu_mem_usage=False)
+        return self.parts.network("unet", UNet2DConditionModel)
+
+    def transformer(self) -> SD3Transformer2DModel:
+        """The denoiser of SD 3."""
+        return self.parts.network("transformer", SD3Transformer2DModel)
 
     def vae(self) -> AutoencoderKL:
         """Decoder and encoder."""
-        return self._load(AutoencoderKL, "vae", low_cpu_mem_usage=False)
+        return self.parts.network("vae", AutoencoderKL)
 
     def schedule(self) -> NoiseSchedule | FlowSchedule:
         """How the denoiser was trained and how its scheduler walks, from the scheduler's configuration.
@@ -82,58 +192,18 @@ class Checkpoint:
         Raises:
             ExportError: as `read_schedule`.
         """
-        return read_schedule(read_json(self.path / "scheduler", "scheduler_config.json"))
-
-    def _load(self, network: Any, part: str, **options: bool) -> Any:
-        try:
-            module = network.from_pretrained(
-                self.path / part,
-                use_safetensors=True,
-                variant=_variant(self.path / part),
-                torch_dtype=torch.float32,
-                **options,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ExportError(f"{part}: its weights or configuration cannot be read ({type(error).__name__})") from None
-        return module.eval().requires_grad_(False)
+        return read_schedule(self.parts.scheduler())
 
 
-def require_safetensors(path: Path, part: str) -> None:
-    """Refuse a part without safetensors, naming pickles that are there instead.
-
-    Raises:
-        ExportError: as said.
-    """
-    folder = path / part
-    if not folder.is_dir():
-        raise ExportError(f"{part}: no such folder in {path.absolute().name}")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLED)
-    if pickled:
+def _require_exportable(parts: Parts) -> None:
+    classes = PIPELINES.get(parts.pipeline())
+    if classes is None:
         raise ExportError(
-            f"{part}: {', '.join(pickled)} is a pickle, which can run code when it is read; convert it to safetensors"
+            f"{parts.path.absolute().name}: is for {parts.pipeline()}; {', '.join(PIPELINES)} can be exported"
         )
-    raise ExportError(f"{part}: has no .safetensors file")
-
-
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a folder's file.
-
-    Raises:
-        ExportError: it cannot be read or is something else.
-    """
-    try:
-        content = json.loads((path / name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExportError(f"{name}: cannot be read ({type(error).__name__}); is this a diffusers folder?") from None
-    except ValueError:
-        raise ExportError(f"{name}: is not JSON") from None
-    if not isinstance(content, dict):
-        raise ExportError(f"{name}: is not an object")
-    return content
-
-
-def _variant(folder: Path) -> str | None:
-    """The fp16 files where a folder has no others: published checkpoints come as either."""
-    return "fp16" if all(".fp16." in file.name for file in folder.glob("*.safetensors")) else None
+    for part, allowed in classes.items():
+        found = parts.class_of(part)
+        if found not in allowed:
+            raise ExportError(f"{part}: is {found}; {' or '.join(filter(None, allowed))} can be exported")
+        if found is not None and not part.startswith("tokenizer"):
+            parts.require(part)

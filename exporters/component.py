@@ -1,15 +1,15 @@
 """Writing a network as a component folder."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from components.contract import Kind
-from components.folder import MAIN_GRAPH, TOKENIZER_NAME, ComponentFolder, record_files, write_manifest
+from components.folder import MAIN_GRAPH, ComponentFolder, record_files, write_manifest
 from components.manifest import MANIFEST_NAME, Manifest, Origin
 from exporters.errors import ExportError
 from exporters.graph import export_graph
 from exporters.network import Network
-from exporters.parity import measure, write_golden_cases
+from exporters.parity import evaluate, measure, write_golden_cases
 from exporters.storage import GRAPH_NAME, Weights, round_weights, save, store_halves
 from runtime.golden import require_golden
 from runtime.session import Session
@@ -19,9 +19,11 @@ _EXPORTERS = ("torch", "diffusers", "transformers", "onnxscript", "onnx-ir")
 
 
 def write_component(
-    network: Network, folder: Path, weights: Weights, origin: Origin, tokenizer: str | None = None
+    network: Network, folder: Path, weights: Weights, origin: Origin, texts: Mapping[str, str] | None = None
 ) -> ComponentFolder:
-    """Export a network into `folder`, which is made; `tokenizer` is the content of a text encoder's `tokenizer.json`.
+    """Export a network into `folder`, which is made; `texts` are more files: a text encoder's tokenizers.
+
+    The network's weights are gone afterwards.
 
     Raises:
         ExportError: it cannot be exported, or is not exact.
@@ -34,11 +36,13 @@ def write_component(
         store_halves(model)
     save(model, folder)
     del model
-    parity = measure(network, folder / GRAPH_NAME)
+    by_torch = evaluate(network)
     golden = write_golden_cases(network, folder)
-    if network.contract.kind == Kind.TEXT_ENCODER:
-        assert tokenizer is not None, "a text encoder comes with its tokenizer"
-        (folder / TOKENIZER_NAME).write_text(tokenizer, encoding="utf-8")
+    # the session holds the weights, and both do not fit into the memory of many machines
+    network.module.to("meta")
+    parity = measure(network.contract.kind, by_torch, folder / GRAPH_NAME)
+    for name, content in ({} if texts is None else texts).items():
+        (folder / name).write_text(content, encoding="utf-8")
     manifest = Manifest(
         contract=network.contract,
         graphs={MAIN_GRAPH: GRAPH_NAME},

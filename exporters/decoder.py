@@ -1,6 +1,5 @@
 """`python -m exporters.decoder FOLDER --of COMPONENT --out DIR`: a small decoder becomes a component folder."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,28 +7,17 @@ from typing import Annotated
 import typer
 
 from components.contract import Kind, LatentSpace
-from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.manifest import Origin
-from exporters.component import exporter_versions, require_replaceable, summary, write_component
+from exporters.alone import AloneOptions, contract_of, export_alone, tell
 from exporters.errors import ExportError
-from exporters.storage import Weights
 from exporters.tiny_decoder import read_tiny, tiny_decoder
-from runtime.errors import RuntimeFault
 
 
-@dataclass(frozen=True)
-class DecoderOptions:
-    """How a decoder becomes a component: a VAE decoder, or one for previews.
-
-    `source` says where the weights came from, the checkpoint folder's name if not given.
-    """
+@dataclass(frozen=True, kw_only=True)
+class DecoderOptions(AloneOptions):
+    """How a decoder becomes a component: a VAE decoder, or one for previews."""
 
     preview: bool = False
-    weights: Weights = "float16"
-    source: str | None = None
-    licence: str | None = None
-    training_run: str | None = None
 
 
 def export_decoder(path: Path, of: Path, out: Path, options: DecoderOptions) -> ComponentFolder:
@@ -42,23 +30,8 @@ def export_decoder(path: Path, of: Path, out: Path, options: DecoderOptions) -> 
         ExportError: the checkpoint cannot be read or exported, is for other latents or is not exact, or a folder in the
             way is no component; nothing is replaced then.
     """
-    require_replaceable(out)
     kind = Kind.PREVIEW_DECODER if options.preview else Kind.VAE_DECODER
-    network = tiny_decoder(read_tiny(path), kind, _latent_space(of))
-    source = path.absolute().name if options.source is None else options.source
-    origin = Origin(
-        source=source, licence=options.licence, training_run=options.training_run, exporter=exporter_versions()
-    )
-    # beside `out`, so that a rename brings it there
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        write_component(network, partial, options.weights, origin)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return ComponentFolder.open(out)
+    return export_alone(lambda: tiny_decoder(read_tiny(path), kind, _latent_space(of)), path, out, options)
 
 
 def main(
@@ -70,16 +43,11 @@ def main(
     licence: Annotated[str | None, typer.Option(help="the licence of the weights, for component.json")] = None,
 ) -> None:
     """Export a small decoder, held against torch."""
-    try:
-        made = export_decoder(folder, of, out, DecoderOptions(preview, source=source, licence=licence))
-    except (ComponentError, ExportError, RuntimeFault) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    typer.echo(summary(made))
+    tell(lambda: export_decoder(folder, of, out, DecoderOptions(preview=preview, source=source, licence=licence)))
 
 
 def _latent_space(of: Path) -> LatentSpace:
-    contract = ComponentFolder.open(of).manifest.contract
+    contract = contract_of(of)
     if contract.latent_space is None:
         raise ExportError(f"{of.absolute().name}: a {contract.kind} has no latent space")
     return contract.latent_space

@@ -1,7 +1,7 @@
 """The denoiser as a component: noisy latents, timesteps and conditioning to the prediction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -17,33 +17,59 @@ from components.contract import (
     LatentSpace,
     NoiseSchedule,
     TensorSpec,
+    TimeId,
 )
 from exporters.checkpoint import Checkpoint
+from exporters.control_inputs import adapter_specs, control_specs, unet_arguments
 from exporters.errors import ExportError
-from exporters.network import Network, trials
-from exporters.text_encoder import CONDITIONING, token_limit
+from exporters.network import Network, text_spec, trials
+from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
+from exporters.traced_defaults import register_defaults
 
 # What a U-Net of the families that we export does not have; each would need an input that no stage hands over.
 _EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 
+_SIZE_AND_CROP: tuple[TimeId, ...] = ("original_height", "original_width", "crop_top", "crop_left")
+_TIME_IDS: Mapping[int, tuple[TimeId, ...]] = {
+    6: (*_SIZE_AND_CROP, "target_height", "target_width"),
+    5: (*_SIZE_AND_CROP, "aesthetic_score"),
+}
+
 
 class _Denoiser(nn.Module):
-    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states."""
+    """A U-Net that takes what the contract names: `beside` the latents, timesteps and hidden states, and `added` last.
 
-    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str]) -> None:
+    What is added within may be left out, all of it.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, beside: Sequence[str], added: Sequence[TensorSpec]) -> None:
         super().__init__()
         self.unet = unet
         self.beside = tuple(beside)
+        self.added = [spec.name for spec in added]
+        register_defaults(self, added)
 
     def forward(self, latents: Tensor, timestep: Tensor, hidden_states: Tensor, *beside: Tensor) -> tuple[Tensor]:
-        given = dict(zip(self.beside, beside, strict=True))
+        own, added = beside[: len(self.beside)], beside[len(self.beside) :]
+        given = dict(zip(self.beside, own, strict=True))
+        within = dict(zip(self.added, added or map(self.get_buffer, self.added), strict=True))
         if "image_channels" in given:
             latents = torch.cat([latents, given["image_channels"]], dim=1)
-        embedded = None
+        if (second := given.get(HIDDEN_STATES[1])) is not None:
+            hidden_states = torch.cat([hidden_states, second], dim=-1)
+        embedded, told = None, None
         if "guidance" in given:
             embedded = _embedded_guidance(given["guidance"], self.unet.config.time_cond_proj_dim)
+        if "time_ids" in given:
+            told = {"text_embeds": given[TEXT_EMBEDS[0]], "time_ids": given["time_ids"]}
         (prediction,) = self.unet(
-            latents, timestep, encoder_hidden_states=hidden_states, timestep_cond=embedded, return_dict=False
+            latents,
+            timestep,
+            encoder_hidden_states=hidden_states,
+            timestep_cond=embedded,
+            added_cond_kwargs=told,
+            return_dict=False,
+            **unet_arguments(within),
         )
         return (prediction,)
 
@@ -57,11 +83,16 @@ def _embedded_guidance(guidance: Tensor, width: int) -> Tensor:
 
 
 def denoiser(
-    checkpoint: Checkpoint, space: LatentSpace, preview: LatentProjection, guidance: float | None = None
+    checkpoint: Checkpoint,
+    space: LatentSpace,
+    conditioning: tuple[Conditioning, ...],
+    preview: LatentProjection,
+    guidance: float | None = None,
 ) -> Network:
     """Read the checkpoint's U-Net; every row has a timestep of its own.
 
-    `preview` is how the latents look, and `guidance` is what it draws best at.
+    `conditioning` is what the text encoder hands to it, `preview` how the latents look, and `guidance` what it draws
+    best at.
 
     Raises:
         ExportError: the U-Net takes other latents than the VAE's, or conditioning that no stage hands over.
@@ -70,43 +101,75 @@ def denoiser(
     config = unet.config
     image_channels = _image_channels(unet, space)
     _require_known(unet)
+    _require_width(unet, conditioning)
+    time_ids = _time_ids(unet, conditioning)
     height, width = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else config.sample_size
     multiple = 2 ** (len(config.block_out_channels) - 1)
     latents = ("batch", space.channels, "height", "width")
-    tokens = token_limit(checkpoint.tokenizer())
-    conditioning = Conditioning(name=CONDITIONING, width=config.cross_attention_dim, tokens=tokens)
+    tokens = next(array.tokens for array in conditioning if array.tokens is not None)
     schedule = checkpoint.schedule()
     embeds_guidance = config.time_cond_proj_dim is not None
-    beside = []
+    beside = [text_spec(array) for array in conditioning[1:]]
+    if time_ids:
+        beside.append(TensorSpec(name="time_ids", dtype="float32", shape=("batch", len(time_ids))))
     if image_channels:
         channels = sum(part.channels for part in image_channels)
         shape = ("batch", channels, "height", "width")
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
     if embeds_guidance:
         beside.append(TensorSpec(name="guidance", dtype="float32", shape=("batch",)))
+    added = [*control_specs(config), *adapter_specs(config)]
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
             TensorSpec(name="latents", dtype="float32", shape=latents),
             TensorSpec(name="timestep", dtype="float32", shape=("batch",)),
-            TensorSpec(name=CONDITIONING, dtype="float32", shape=("batch", "tokens", conditioning.width)),
+            text_spec(conditioning[0]),
             *beside,
+            *added,
         ),
         outputs=(TensorSpec(name="prediction", dtype="float32", shape=latents),),
         latent_space=space,
-        conditioning=(conditioning,),
+        conditioning=conditioning,
         noise_schedule=schedule if isinstance(schedule, NoiseSchedule) else None,
         flow_schedule=schedule if isinstance(schedule, FlowSchedule) else None,
         latent_size=(height, width),
         latent_multiple=multiple,
         image_channels=image_channels,
+        time_ids=time_ids,
+        zeros_for_empty_negative=checkpoint.zeros_for_empty_prompt,
         embeds_guidance=embeds_guidance,
         guidance=guidance,
         preview=preview,
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1)}
     whole = {"height": height, "width": width, "tokens": tokens}
-    return Network(_Denoiser(unet, [spec.name for spec in beside]), contract, trials(small, whole))
+    return Network(_Denoiser(unet, [spec.name for spec in beside], added), contract, trials(small, whole))
+
+
+def _require_width(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> None:
+    given = sum(array.width for array in conditioning if array.tokens is not None)
+    if unet.config.cross_attention_dim != given:
+        raise ExportError(
+            f"unet: cross_attention_dim={unet.config.cross_attention_dim}: the text encoder's hidden states are "
+            f"{given} wide"
+        )
+
+
+def _time_ids(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> tuple[TimeId, ...]:
+    """What it is told of the picture: how many numbers tells SDXL's base from its refiner, as in diffusers."""
+    config = unet.config
+    if config.addition_embed_type != "text_time":
+        return ()
+    whole = next((array.width for array in conditioning if array.tokens is None), 0)
+    count, rest = divmod(config.projection_class_embeddings_input_dim - whole, config.addition_time_embed_dim)
+    if rest or count not in _TIME_IDS:
+        raise ExportError(
+            f"unet: projection_class_embeddings_input_dim={config.projection_class_embeddings_input_dim}: must be "
+            f"{whole}, the width of text_embeds, and {' or '.join(map(str, _TIME_IDS))} times addition_time_embed_dim="
+            f"{config.addition_time_embed_dim}"
+        )
+    return _TIME_IDS[count]
 
 
 def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[ImageChannels, ...]:
@@ -137,5 +200,5 @@ def _require_known(unet: UNet2DConditionModel) -> None:
     for field in _EXTRA_INPUTS:
         if getattr(config, field, None) is not None:
             raise ExportError(f"unet: {field}={getattr(config, field)!r} is not supported")
-    if getattr(config, "addition_embed_type", None) not in (None, "text"):
+    if getattr(config, "addition_embed_type", None) not in (None, "text", "text_time"):
         raise ExportError(f"unet: addition_embed_type={config.addition_embed_type!r} is not supported")

@@ -34,6 +34,9 @@ def store_halves(model: ir.Model) -> None:
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < _EXTERNAL_BYTES:
             continue
+        if value.is_graph_input():
+            # the default of an optional input, which a run may override
+            continue
         full = tensor.numpy()
         half = full.astype(np.float16)
         if np.array_equal(half.astype(np.float32), full):

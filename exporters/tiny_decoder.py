@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.contract import Contract, Kind, LatentSpace
-from exporters.checkpoint import read_json, require_safetensors
+from exporters.checkpoint_folder import read_json, require_safetensors
 from exporters.errors import ExportError
 from exporters.network import Network, trials
 from exporters.vae import PIXELS, latent_spec

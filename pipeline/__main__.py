@@ -14,7 +14,7 @@ from diffusion.sigma_schedules import SIGMA_SCHEDULES
 from pipeline.errors import RequestError
 from pipeline.image_to_image import EditOptions, ImageToImage
 from pipeline.prompts.weighting import WEIGHTINGS
-from pipeline.request import fresh_seed
+from pipeline.request import RequestRules, fresh_seed
 from pipeline.source_pictures import open_picture
 from pipeline.text_to_image import Options, TextToImage
 from runtime.errors import RuntimeFault
@@ -130,7 +130,7 @@ def _opened(field: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
     try:
-        return open_picture(field, path.read_bytes())
+        return open_picture(field, path.read_bytes(), RequestRules().max_source_pixels)
     except OSError as error:
         raise _failure(f"--{field}: cannot be read: {error.strerror}") from None
 

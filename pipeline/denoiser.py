@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from components.contract import Kind, shape_text
+from components.contract import CONTROL_PREFIXES, Kind, shape_text
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
@@ -16,7 +16,10 @@ from diffusion.noise import NoiseSource, noise, slerp
 from diffusion.preview import project
 from diffusion.samplers import Sampler, SamplerRow, find_sampler
 from diffusion.trajectory import Trajectory
+from pipeline.controlnet import ControlNet
 from pipeline.errors import RequestError, refuse
+from pipeline.held import added_within, held
+from pipeline.joining import joined
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.track import Track, guidance_of
 from pipeline.trajectories import Trajectories
@@ -40,6 +43,7 @@ class Denoiser:
         self._trajectories = Trajectories.of(self._session.contract)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
+        self._optional = {spec.name for spec in self.contract.inputs if spec.optional}
         self.provider = self._session.provider
 
     def warm_up(self) -> None:
@@ -50,29 +54,38 @@ class Denoiser:
         """
         self._session.warm_up()
 
-    def begin(self, job: DenoiseJob, snapshot: Snapshot | None = None) -> Track:
+    def begin(self, job: DenoiseJob, snapshot: Snapshot | None = None, controlnets: Sequence[ControlNet] = ()) -> Track:
         """Start a track, or go on from a snapshot of one; nothing runs yet.
+
+        There is one of `controlnets` for each of the job's control pictures, in their order.
 
         Raises:
             RequestError: the sampler, its eta or the number of steps is none of this checkpoint's, the height or width
                 is none of this network's, the noise, image latents, mask, a row or the snapshot has another shape
-                than the job and the contract say, a row is missing or none that guidance weighs, there is a mask or a
-                strength under 1 without image latents, or guidance, strength, noise or seed are outside their limits.
+                than the job and the contract say, a row is missing or none that guidance weighs, there is a mask, a
+                strength under 1 or a start over 0 without image latents, a start over 0 with one of the others,
+                guidance, strength, start, end, noise or seed are outside their limits, or what is to hold the walk is
+                not for this denoiser or this size.
         """
         self._check_size(job)
         size = (job.height, job.width)
-        trajectory = self._trajectories.lay_out(job.sampler, job.steps, job.schedule, size, strength=job.strength)
+        trajectory = self._trajectories.lay_out(
+            job.sampler, job.steps, job.schedule, size, strength=job.strength, between=(job.start, job.end)
+        )
         shape = (1, self.space.channels, *size)
         _check_image(job, shape)
         try:
             guidance = guidance_of(job, self.contract)
             self._check_rows(job, guidance)
+            holding = held(job, controlnets, self.contract)
             row = find_sampler(job.sampler)
             sampler = _start(job, row, trajectory, shape)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None
         prediction = self._trajectories.prediction
-        track = Track(sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers)
+        track = Track(
+            sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers, self._optional, holding
+        )
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):
                 raise refuse("snapshot", "estimates of another shape", f"of estimates {list(shape)}")
@@ -84,6 +97,8 @@ class Denoiser:
     def advance(self, tracks: Sequence[Track], interrupt: Interrupt | None = None) -> None:
         """Run the U-Net once for all rows of `tracks`, and send each sampler its answer.
 
+        Before it, each ControlNet runs once for the rows that it holds.
+
         Every track is moved by one evaluation. They must be of one signature, not done, and each there once.
 
         Raises:
@@ -91,25 +106,24 @@ class Denoiser:
         """
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
-        conditioning = [track.conditioning for track in tracks]
-        feeds = {name: _joined([arrays[name] for arrays in conditioning]) for name in conditioning[0]}
-        feeds["latents"] = _joined([track.network_input() for track in tracks])
         rows = [track.rows for track in tracks]
-        feeds["timestep"] = np.repeat(np.array([track.query.timestep for track in tracks], dtype=np.float32), rows)
+        asked = [_asked(track) for track in tracks]
+        added = added_within(tracks, asked, interrupt)
+        feeds = joined([{**arrays, **more} for arrays, more in zip(asked, added, strict=True)], rows)
         prediction = self._session.run(feeds, interrupt)["prediction"]
         start = 0
         for track, count_of_rows in zip(tracks, rows, strict=True):
             track.answer(prediction[start : start + count_of_rows])
             start += count_of_rows
 
-    def denoise(self, job: DenoiseJob) -> FloatArray:
+    def denoise(self, job: DenoiseJob, controlnets: Sequence[ControlNet] = ()) -> FloatArray:
         """Walk one job to its end and return its latents [1, channels, height, width], in the denoiser's scale.
 
         Raises:
             RequestError: as `begin`.
             RuntimeFault: as `advance`.
         """
-        track = self.begin(job)
+        track = self.begin(job, controlnets=controlnets)
         while not track.done:
             self.advance([track])
         return track.latents
@@ -127,6 +141,8 @@ class Denoiser:
         for field, side in (("height", job.height), ("width", job.width)):
             if side % multiple:
                 raise refuse(field, side, f"a multiple of {multiple}")
+            if self.contract.latent_limit is not None and side > self.contract.latent_limit:
+                raise refuse(field, side, f"at most {self.contract.latent_limit}")
 
     def _check_rows(self, job: DenoiseJob, guidance: Guidance) -> None:
         if set(job.rows) != set(guidance.weighed):
@@ -136,11 +152,16 @@ class Denoiser:
             self._check_row(name, arrays)
         first, *others = job.rows.values()
         for other in others:
-            if any(other[name].shape != array.shape for name, array in first.items()):
+            if any(other[n].shape != array.shape for n, array in first.items() if n not in self._optional):
                 raise refuse("rows", "rows of several shapes", "of one")
 
     def _check_row(self, row: str, arrays: Arrays) -> None:
-        wanted = {spec.name: spec for spec in self.contract.inputs if spec.name not in _INTERFACE.inputs}
+        added = tuple(CONTROL_PREFIXES.values())
+        wanted = {
+            spec.name: spec
+            for spec in self.contract.inputs
+            if spec.name not in _INTERFACE.inputs and not spec.name.startswith(added)
+        }
         found = {name: array for name, array in arrays.items() if name in wanted}
         if len(found) != len(arrays) or not self.contract.required_inputs <= {*found, *_INTERFACE.inputs}:
             raise refuse(row, ", ".join(sorted(arrays)), ", ".join(sorted(wanted)))
@@ -163,8 +184,11 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
     if latents is None:
         if job.mask is not None:
             raise refuse("mask", list(job.mask.shape), "left out without image latents")
-        if job.strength != 1:
-            raise refuse("strength", job.strength, "1 without image latents")
+        for field, value, usual in (("strength", job.strength, 1), ("start", job.start, 0)):
+            if value != usual:
+                raise refuse(field, value, f"{usual} without image latents")
+    elif job.start > 0 and (job.mask is not None or job.strength != 1):
+        raise refuse("start", job.start, "0 with a mask, or a strength under 1")
     elif latents.shape != shape or latents.dtype != np.float32:
         raise refuse("image_latents", f"{latents.dtype} {list(latents.shape)}", f"float32 {list(shape)} for this size")
 
@@ -173,6 +197,8 @@ def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tupl
     source = NoiseSource(job.seed, shape, job.rng)
     # the draws are those of diffusers: the sample of the picture's latents, the noise, the sample of the latents of
     # the picture without what is drawn anew, which only networks of nine channels look at, and then the sampler's
+    if job.start > 0 and job.image_latents is not None:
+        return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
     first = 0 if job.image_latents is None else 1
     later_draws = map(source.draw, count(first + 1 if job.mask is None else first + 2))
     initial = _initial_noise(job, source, first, shape)
@@ -193,6 +219,7 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
 
 
-def _joined(arrays: Sequence[FloatArray]) -> FloatArray:
-    # one track alone is fed as it is: no copy
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def _asked(track: Track) -> Arrays:
+    """What the network is asked for a track's rows."""
+    timestep = np.full(track.rows, track.query.timestep, np.float32)
+    return {**track.conditioning, "latents": track.network_input(), "timestep": timestep}

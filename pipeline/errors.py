@@ -19,6 +19,10 @@ class RequestError(ValueError):
 _LONGEST_VALUE = 60
 
 
+class UnreadablePictureError(RequestError):
+    """A file that a request brought is no picture, or none of those that are taken."""
+
+
 def refuse(field: str, value: object, limit: str) -> RequestError:
     """Make the error `field=value: must be limit`, with a long value cut short."""
     return RequestError(field, f"{field}={_short(value)}: must be {limit}")

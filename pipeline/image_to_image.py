@@ -1,5 +1,6 @@
 """The whole chain from a picture: a prompt changes it, all of it or what a mask says."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -8,6 +9,7 @@ from PIL import Image
 from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
 from pipeline.bundle import open_bundle
+from pipeline.controls import ControlBy
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
 from pipeline.text_to_image import Options, TextToImage
@@ -52,6 +54,7 @@ class ImageToImage:
         mask: Image.Image | None = None,
         *,
         noise: FloatArray | None = None,
+        controls: Sequence[ControlBy] = (),
         **options: Unpack[EditOptions],
     ) -> Image.Image:
         """Draw one picture from `image`, anew where `mask` says so (`edit_mask`), and everywhere without one.
@@ -59,7 +62,7 @@ class ImageToImage:
         Both are resized to the size asked for (`image_pixels`), if none is as `picture_size` says. Outside the mask the
         picture is what the VAE makes of it. Equal to StableDiffusionImg2ImgPipeline and, with a mask,
         StableDiffusionInpaintPipeline in diffusers, defaults of strength included: 0.8, with a mask 1.
-        The same arguments give the same bytes; `noise`, seed and subseed as in `TextToImage.generate`.
+        The same arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -72,4 +75,5 @@ class ImageToImage:
         size, most = (request.width, request.height), self._chain.rules.max_source_pixels
         pixels = image_pixels(image, *size, most)
         anew = None if mask is None else latent_mask(edit_mask(mask, *size, most), self._encoder.space.downscale)
-        return self._chain.draw(request, noise, EncodedImage(self._encoder.encode(pixels), anew))
+        latents = self._encoder.encode(pixels, request.tiling)
+        return self._chain.draw(request, noise, EncodedImage(latents, anew), controls)

@@ -2,7 +2,7 @@
 
 from math import sqrt
 
-from components.contract import Contract
+from components.contract import MAX_LATENT_SIDE, Contract
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError, refuse
 
@@ -17,7 +17,7 @@ def picture_size(
     what the network draws best. `limits` are the least pixels of a side and the most of a picture.
 
     Raises:
-        RequestError: a side is no whole number, too small, or no multiple of what the network takes, or the picture is
+        RequestError: a side is no whole number, too small, too large or no multiple for the network, or the picture is
             too large.
     """
     smallest, most = limits
@@ -28,8 +28,9 @@ def picture_size(
     if asked == (None, None) and source is not None:
         asked = _in_proportion(source, own, smallest, multiple)
     width, height = (there if side is None else side for side, there in zip(asked, own, strict=True))
+    longest = min(most, _longest_side(contract))
     for field, side in (("width", width), ("height", height)):
-        check_whole(field, side, smallest, most)
+        check_whole(field, side, smallest, longest)
         if side % multiple:
             raise refuse(field, side, f"a multiple of {multiple}")
     if width * height > most:
@@ -43,6 +44,12 @@ def _own_size(contract: Contract) -> tuple[int, int]:
     assert latent_size is not None, "check_request has seen to it"
     height, width = latent_size
     return width * space.downscale, height * space.downscale
+
+
+def _longest_side(contract: Contract) -> int:
+    assert contract.latent_space is not None, "check_request has seen to it"
+    latents = MAX_LATENT_SIDE if contract.latent_limit is None else contract.latent_limit
+    return latents * contract.latent_space.downscale
 
 
 def _multiple(contract: Contract) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.contract import Contract
 from components.errors import ComponentError
-from components.messages import ImageRequest
+from components.messages import LEAST_TILE, MOST_OVERLAP, MOST_TILE, ImageRequest, Tiling
 from diffusion.errors import UnknownNameError, unknown_name
 from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
@@ -16,12 +16,18 @@ from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
+from pipeline.framing import FRAMING, check_framing
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
 _GUIDANCE = 5.0
+
+# A denoiser's attention may grow with the square of the pixels, and far from the size that it was trained for it
+# repeats itself: so that size tells the most pixels. Small networks have so many in any case.
+_OWN_SIZES = 4
+_ALWAYS_PIXELS = 1024 * 1024
 
 # fresh seeds stay readable, and exact in JSON's numbers
 _FRESH_SEEDS = 2**32
@@ -54,10 +60,31 @@ class RequestRules(BaseModel):
     max_guidance: float = Field(50.0, ge=0, description="the strongest guidance")
     max_images: int = Field(10, ge=1, description="the most pictures of one request")
     min_side: int = Field(64, ge=1, description="the smallest width and height in pixels, if a bundle's own is larger")
-    max_pixels: int = Field(1024 * 1024, ge=1, description="the most pixels of one picture")
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="the most pixels of one picture; unset: four times those of the bundle's own size, twice as wide "
+        f"and high, and at least {_ALWAYS_PIXELS}",
+    )
+    max_whole_pixels: int = Field(
+        1024 * 1024,
+        ge=LEAST_TILE**2,
+        description="the most pixels of a picture that the VAE encodes or decodes as a whole; it takes a larger one in "
+        "tiles, so that it needs no more memory",
+    )
+    tile_side: int = Field(
+        512, ge=LEAST_TILE, le=MOST_TILE, multiple_of=LEAST_TILE, description="width and height of a tile in pixels"
+    )
+    tile_overlap: float = Field(
+        0.25, ge=0, le=MOST_OVERLAP, description="the share of its side that a tile has in common with the next"
+    )
     default_strength: float = Field(
         0.8, gt=0, le=1, description="strength of a request with a picture that names none; with a mask it is 1"
     )
+    max_controls: int = Field(
+        4, ge=0, description="the most control pictures of one request, by ControlNets and adapters together"
+    )
+    max_control_scale: float = Field(2.0, ge=0, description="the strongest scale of a control picture")
     max_source_pixels: int = Field(
         16 * 1024 * 1024, ge=1, description="the most pixels of a picture or mask that a request brings"
     )
@@ -74,7 +101,25 @@ class RequestRules(BaseModel):
         ):
             if value is not None and value > most:
                 raise ValueError(f"{name}={value:g}: must be at most {most:g}")
+        if self.tile_side**2 > self.max_whole_pixels:
+            raise ValueError(
+                f"tile_side={self.tile_side}: a tile must have at most max_whole_pixels={self.max_whole_pixels} pixels"
+            )
         return self
+
+    def most_pixels(self, contract: Contract) -> int:
+        """The most pixels of one picture by a denoiser's contract."""
+        if self.max_pixels is not None:
+            return self.max_pixels
+        space, size = contract.latent_space, contract.latent_size
+        own = 0 if space is None or size is None else size[0] * size[1] * space.downscale**2
+        return max(_ALWAYS_PIXELS, _OWN_SIZES * own)
+
+    def tiling(self, width: int, height: int) -> Tiling | None:
+        """The tiles in which the VAE takes a picture of so many pixels; None where it takes it as a whole."""
+        if width * height <= self.max_whole_pixels:
+            return None
+        return Tiling(side=self.tile_side, overlap=self.tile_overlap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +151,14 @@ class RequestFields:
     seed: int | None = None
     subseed: int | None = None
     subseed_strength: float | None = None
+    original_height: int | None = None
+    original_width: int | None = None
+    target_height: int | None = None
+    target_width: int | None = None
+    crop_top: int | None = None
+    crop_left: int | None = None
+    aesthetic_score: float | None = None
+    negative_aesthetic_score: float | None = None
     n: int = 1
     width: int | None = None
     height: int | None = None
@@ -143,7 +196,7 @@ def check_request(
     check_name("rng", rng, SOURCES)
     check_whole("n", fields.n, 1, rules.max_images)
     subseed, subseed_strength = _variation(fields)
-    asked, limits = (fields.width, fields.height), (rules.min_side, rules.max_pixels)
+    asked, limits = (fields.width, fields.height), (rules.min_side, rules.most_pixels(contract))
     width, height = picture_size(asked, fields.image, contract, limits)
     latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
     strength = _strength(fields, rules)
@@ -172,6 +225,8 @@ def check_request(
         n=fields.n,
         width=width,
         height=height,
+        tiling=rules.tiling(width, height),
+        **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
 
 

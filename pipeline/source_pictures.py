@@ -8,16 +8,16 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from components.messages import Mask, Pixels
-from pipeline.errors import RequestError, refuse
+from pipeline.colours import in_srgb
+from pipeline.errors import RequestError, UnreadablePictureError, refuse
+from pipeline.picture_files import FORMATS, PictureFileError, read_picture_file
+from pipeline.story.exif import exif_of_orientation
 
 # as VaeImageProcessor of diffusers resizes
 _FILTER = Image.Resampling.LANCZOS
 
 # a mask's luminance, 0..255, from which on it says "anew"
 _LIGHT = 128
-
-# a decoder is a surface for attacks, and Pillow has dozens
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 # what Pillow's decoders raise for damaged files, one format this and another that
 _DAMAGES = (
@@ -41,16 +41,28 @@ _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _WIDEST = 2**16 - 1
 
 
-def open_picture(field: str, file: bytes) -> Image.Image:
-    """The picture in a file's bytes, its size known and nothing decoded yet.
+def open_picture(field: str, file: bytes, most: int) -> Image.Image:
+    """The picture in a file's bytes, its size known and nothing decoded yet; what bears not on its pixels is left out.
 
     Raises:
-        RequestError: it is no PNG, JPEG, WebP, GIF or BMP file, or one of a size that nobody means.
+        UnreadablePictureError: it is no PNG, JPEG, WebP, GIF or BMP file, is damaged or animated, or has parts that
+            nobody means.
+        RequestError: it has more than `most` pixels.
     """
     try:
-        return Image.open(BytesIO(file), formats=_FORMATS)
+        found = read_picture_file(file)
+    except PictureFileError as error:
+        raise UnreadablePictureError(field, f"{field}: {error}") from None
+    _require_size(field, found.size, most)
+    try:
+        picture = Image.open(BytesIO(found.data), formats=FORMATS)
     except _DAMAGES as error:
-        raise RequestError(field, f"{field}: must be a picture, one of {', '.join(_FORMATS)}") from error
+        raise _unreadable(field) from error
+    if found.orientation != 1:
+        picture.info["exif"] = exif_of_orientation(found.orientation)
+    if found.profile is not None:
+        picture.info["icc_profile"] = found.profile
+    return picture
 
 
 def turned_size(picture: Image.Image, field: str = "image") -> tuple[int, int]:
@@ -64,15 +76,16 @@ def turned_size(picture: Image.Image, field: str = "image") -> tuple[int, int]:
         # not the PNG class's own, which decodes the picture to look behind it
         lies = Image.Image.getexif(picture).get(ExifTags.Base.Orientation) in _LYING
     except _DAMAGES as error:
-        raise RequestError(field, f"{field}: cannot be read as a picture") from error
+        raise _unreadable(field) from error
     return (height, width) if lies else (width, height)
 
 
 def image_pixels(picture: Image.Image, width: int, height: int, most: int, field: str = "image") -> Pixels:
     """The pixels [1, height, width, 3], 0..255, of a request's `field`, a picture of any mode but "F".
 
-    Turned as its EXIF says, laid on white where it is transparent, made RGB, and resized by Lanczos' filter, whatever
-    its aspect ratio. Values of more than 8 bits are taken for 16 bits.
+    Turned as its EXIF says, in sRGB if its ICC profile names other colours, laid on white where it is
+    transparent, made RGB, and resized by Lanczos' filter, whatever its aspect ratio. Values of more
+    than 8 bits are taken for 16 bits.
 
     Raises:
         RequestError: the picture has more than `most` pixels, which is seen before it is decoded, or cannot be read.
@@ -111,23 +124,35 @@ def latent_mask(mask: Mask, downscale: int) -> Mask:
 
 
 def decoded_picture(field: str, picture: Image.Image, most: int) -> Image.Image:
-    """A picture decoded and turned as its EXIF says; values of more than 8 bits are taken for 16 bits.
+    """A picture decoded, turned as its EXIF says and in the colours of its ICC profile, brought to sRGB.
+
+    Values of more than 8 bits are taken for 16 bits.
 
     Raises:
-        RequestError: it has more than `most` pixels, which is seen before it is decoded, or cannot be read.
+        RequestError: it has more than `most` pixels, which is seen before it is decoded, or it or its profile cannot be
+            read.
     """
-    width, height = picture.size
-    if not 0 < width * height <= most:
-        raise RequestError(field, f"{field}={width}x{height}: must have 1 to {most} pixels, not {width * height}")
+    _require_size(field, picture.size, most)
     try:
         turned = ImageOps.exif_transpose(picture)
         turned.load()
     except _DAMAGES as error:
-        raise RequestError(field, f"{field}: cannot be read as a picture") from error
-    if turned.mode not in _WIDE_MODES:
-        return turned
-    values = np.clip(np.asarray(turned, np.float64), 0, _WIDEST)
-    return Image.fromarray(np.rint(values * (255 / _WIDEST)).astype(np.uint8))
+        raise _unreadable(field) from error
+    profile = turned.info.get("icc_profile")
+    if turned.mode in _WIDE_MODES:
+        values = np.clip(np.asarray(turned, np.float64), 0, _WIDEST)
+        turned = Image.fromarray(np.rint(values * (255 / _WIDEST)).astype(np.uint8))
+    return turned if profile is None else in_srgb(field, turned, profile)
+
+
+def _require_size(field: str, size: tuple[int, int], most: int) -> None:
+    width, height = size
+    if not 0 < width * height <= most:
+        raise RequestError(field, f"{field}={width}x{height}: must have 1 to {most} pixels, not {width * height}")
+
+
+def _unreadable(field: str) -> UnreadablePictureError:
+    return UnreadablePictureError(field, f"{field}: cannot be read as a picture")
 
 
 def _holes(picture: Image.Image) -> Image.Image | None:

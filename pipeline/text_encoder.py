@@ -6,21 +6,22 @@ from functools import partial
 import numpy as np
 from tokenizers import Tokenizer
 
-from components.contract import Kind
+from components.contract import Contract, Kind
 from components.errors import ComponentError
-from components.folder import TOKENIZER_NAME, ComponentFolder
+from components.folder import TOKENIZER_NAMES, ComponentFolder
 from components.messages import Arrays, EncodedText, FloatArray
 from pipeline.checks import check_name, check_whole
 from pipeline.prompts.cache import CacheFigures, ConditioningCache, cache_key
 from pipeline.prompts.tokens import PromptTokenizer
-from pipeline.prompts.weighting import WEIGHTINGS, EncodedPrompt
+from pipeline.prompts.weighting import WEIGHTINGS, EncodedPrompt, side_by_side
 from pipeline.stage import Interface, open_session
 from runtime.settings import SessionSettings
 
 # of a prompt in Stable Diffusion 1.5's width, some 140
 CACHE_BYTES = 32 * 1024 * 1024
 
-_INTERFACE = Interface(Kind.TEXT_ENCODER, frozenset({"input_ids"}), frozenset())
+# of the first tokenizer's numbers, and of the second's
+_INPUTS = ("input_ids", "second_input_ids")
 
 
 class TextEncoder:
@@ -33,8 +34,9 @@ class TextEncoder:
             ComponentError: it is no text encoder, or its tokenizer is missing, damaged or of another token limit.
             RuntimeFault: as `Session.open`.
         """
-        self._tokenizer = PromptTokenizer(_tokenizer(folder))
-        self._session = open_session(folder, settings, _INTERFACE)
+        inputs = _INPUTS[: _tokenizers_of(folder.manifest.contract)]
+        self._tokenizers = [PromptTokenizer(_tokenizer(folder, name)) for name in TOKENIZER_NAMES[: len(inputs)]]
+        self._session = open_session(folder, settings, Interface(Kind.TEXT_ENCODER, frozenset(inputs), frozenset()))
         self._cache = ConditioningCache(cache_bytes)
         self.contract = self._session.contract
         self.provider = self._session.provider
@@ -47,13 +49,14 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none", *, clip_skip: int = 1
     ) -> EncodedText:
-        """Encode checked texts to conditioning [texts, chunks * tokens, width], read-only.
+        """Encode checked texts to conditioning [texts, chunks * tokens, width] or [texts, width], read-only.
 
         A text beyond the token limit goes on in further chunks, each with marks and padding of its own and encoded on
         its own, as A1111 and ComfyUI do; what does not fit into `max_chunks` is cut off. All texts get the chunks of
         the longest one, the others empty ones at their end. `weighting` says by which grammar the texts weigh their
         parts, "none" that they are text alone. `clip_skip` 1 takes the last layer, 2 the one before it, ..., each after
-        the final norm. Every text runs on its own: its bytes hang on no other.
+        the final norm. Of a vector of a whole text, that of its first chunk counts, as in A1111. Each tokenizer reads
+        the texts for itself. Every text runs on its own: its bytes hang on no other.
 
         Raises:
             RequestError: there is no such weighting or layer, or a text is none that `check_prompt` lets through.
@@ -79,7 +82,8 @@ class TextEncoder:
         Raises:
             RuntimeFault: it could not run.
         """
-        self._run([self._tokenizer.row(())], clip_skip=1)
+        for number, tokenizer in enumerate(self._tokenizers, 1):
+            self._run([tokenizer.row(())], number, clip_skip=1)
 
     def _encode(self, text: str, max_chunks: int, weighting: str, clip_skip: int) -> tuple[EncodedPrompt, bool]:
         """A text's conditioning, and whether it had been encoded before."""
@@ -87,35 +91,56 @@ class TextEncoder:
         found = self._cache.find(key)
         if found is not None:
             return found, True
-        run = partial(self._run, clip_skip=clip_skip)
-        prompt = WEIGHTINGS[weighting].encode(self._tokenizer, run, text, max_chunks)
+        prompt = side_by_side(
+            [
+                WEIGHTINGS[weighting].encode(
+                    tokenizer, partial(self._run, tokenizer=number, clip_skip=clip_skip), text, max_chunks
+                )
+                for number, tokenizer in enumerate(self._tokenizers, 1)
+            ]
+        )
         self._cache.keep(key, prompt)
         return prompt, False
 
     def _filled(self, prompt: EncodedPrompt, chunks: int, clip_skip: int) -> dict[str, FloatArray]:
-        """A prompt's arrays [chunks * tokens, width], with empty chunks at the end where it has fewer."""
-        arrays = prompt.arrays
-        if prompt.chunks < chunks:
-            empty = self._encode("", 1, "none", clip_skip)[0].arrays
-            more = chunks - prompt.chunks
-            arrays = {name: np.concatenate([array, *[empty[name]] * more]) for name, array in arrays.items()}
-        return {name: array.reshape(-1, array.shape[-1]) for name, array in arrays.items()}
+        """A prompt's arrays [chunks * tokens, width], with empty chunks at the end where it has fewer, or [width]."""
+        empty = self._encode("", 1, "none", clip_skip)[0].arrays if prompt.chunks_at_least < chunks else {}
+        return {name: _flat(array, empty.get(name), chunks) for name, array in prompt.arrays.items()}
 
-    def _run(self, rows: Sequence[Sequence[int]], clip_skip: int) -> Arrays:
-        outputs = self.contract.conditioning_outputs(clip_skip)
-        found = self._session.run({"input_ids": np.array(rows, dtype=np.int64)}, outputs=tuple(outputs.values()))
+    def _run(self, rows: Sequence[Sequence[int]], tokenizer: int, clip_skip: int) -> Arrays:
+        """The arrays that are made by one tokenizer's numbers; what the others are made of does not run."""
+        own = {array.name for array in self.contract.conditioning if array.tokenizer == tokenizer}
+        outputs = {
+            name: output for name, output in self.contract.conditioning_outputs(clip_skip).items() if name in own
+        }
+        ids = np.array(rows, dtype=np.int64)
+        feeds = {spec.name: ids for spec in self.contract.inputs}
+        found = self._session.run(feeds, outputs=tuple(outputs.values()))
         return {name: found[output] for name, output in outputs.items()}
 
 
-def _tokenizer(folder: ComponentFolder) -> Tokenizer:
+def _flat(array: FloatArray, empty: FloatArray | None, chunks: int) -> FloatArray:
+    if array.ndim == 3:
+        filled = array if empty is None else np.concatenate([array, *[empty] * (chunks - len(array))])
+        return filled.reshape(-1, array.shape[-1])
+    whole: FloatArray = array[0]
+    return whole
+
+
+def _tokenizers_of(contract: Contract) -> int:
+    """How many tokenizers a text encoder has: its contract counts them by the arrays that they make."""
+    return max(array.tokenizer for array in contract.conditioning)
+
+
+def _tokenizer(folder: ComponentFolder, name: str) -> Tokenizer:
     try:
-        text = (folder.path / TOKENIZER_NAME).read_text(encoding="utf-8")
+        text = (folder.path / name).read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise ComponentError(f"{folder.path.name}: {TOKENIZER_NAME} cannot be read: {type(error).__name__}") from None
+        raise ComponentError(f"{folder.path.name}: {name} cannot be read: {type(error).__name__}") from None
     except Exception as error:
         # the package raises nothing more particular
-        raise ComponentError(f"{folder.path.name}: {TOKENIZER_NAME} is no tokenizer: {error}") from error
+        raise ComponentError(f"{folder.path.name}: {name} is no tokenizer: {error}") from error
     limits = folder.manifest.contract.token_limits
     cut, padded = (
         None if part is None else part[key]
@@ -123,7 +148,7 @@ def _tokenizer(folder: ComponentFolder) -> Tokenizer:
     )
     if limits != {cut} or limits != {padded}:
         raise ComponentError(
-            f"{folder.path.name}: {TOKENIZER_NAME} cuts at {cut} tokens and pads to {padded}, "
+            f"{folder.path.name}: {name} cuts at {cut} tokens and pads to {padded}, "
             f"the contract says {', '.join(map(str, sorted(limits)))}"
         )
     return tokenizer

@@ -1,7 +1,8 @@
 """The whole chain in one process: a prompt becomes a picture."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -9,8 +10,10 @@ from PIL import Image
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import EncodedImage, FloatArray, ImageRequest
+from components.messages import DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
+from pipeline.controlnet import ControlNet
+from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestFields, RequestRules, check_request
@@ -44,6 +47,14 @@ class Options(TypedDict, total=False):
     subseed_strength: float
     width: int
     height: int
+    original_height: int
+    original_width: int
+    target_height: int
+    target_width: int
+    crop_top: int
+    crop_left: int
+    aesthetic_score: float
+    negative_aesthetic_score: float
 
 
 class TextToImage:
@@ -92,9 +103,17 @@ class TextToImage:
             RequestRules() if rules is None else rules,
         )
 
-    def generate(self, prompt: str, *, noise: FloatArray | None = None, **options: Unpack[Options]) -> Image.Image:
+    def generate(
+        self,
+        prompt: str,
+        *,
+        noise: FloatArray | None = None,
+        controls: Sequence[ControlBy] = (),
+        **options: Unpack[Options],
+    ) -> Image.Image:
         """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
+        `controls` hold it; equal to StableDiffusionControlNetPipeline and StableDiffusionAdapterPipeline in diffusers.
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
 
         Raises:
@@ -103,7 +122,7 @@ class TextToImage:
         """
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
-        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise)
+        return self.draw(self.check(RequestFields(prompt=prompt, **options)), noise, controls=controls)
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.
@@ -114,19 +133,58 @@ class TextToImage:
         return check_request(fields, self._denoiser.contract, self.rules, self._encoder.contract.most_clip_skip)
 
     def draw(
-        self, request: ImageRequest, noise: FloatArray | None = None, image: EncodedImage | None = None
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
     ) -> Image.Image:
-        """Draw the first picture of a checked request, from `image` if it brings one; `noise` as in `generate`.
+        """Draw the first picture of a checked request, from `image` if it brings one; the rest as in `generate`.
 
         Raises:
-            RequestError: noise or image have another shape than the request says; no network has walked.
+            RequestError: noise or image have another shape than the request says, or a control is outside its limits or
+                not for this denoiser; no network has walked.
             RuntimeFault: a session could not run.
         """
+        job, nets = self._job(request, noise, image, controls)
+        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])
+
+    def begin(self, request: ImageRequest, end: float, noise: FloatArray | None = None) -> FloatArray:
+        """Walk a checked request's first picture up to the fraction `end` of the timesteps, for a refiner to go on.
+
+        The latents are the denoiser's, with the noise that they have there; `noise` as in `generate`.
+
+        Raises:
+            RequestError: `end` is outside 0..1, or leaves no step; otherwise as `draw`.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request, noise)
+        return self._denoiser.denoise(replace(job, end=end), nets)
+
+    def finish(self, request: ImageRequest, start: float, latents: FloatArray) -> Image.Image:
+        """Draw a checked request's first picture from the `latents` that another bundle's `begin` left at `start`.
+
+        Raises:
+            RequestError: `start` is outside 0..1, or leaves no step, or the latents are of another shape.
+            RuntimeFault: a session could not run.
+        """
+        job, nets = self._job(request)
+        walked = self._denoiser.denoise(replace(job, start=start, image_latents=latents), nets)
+        return Image.fromarray(self._decoder.decode(walked, request.tiling)[0])
+
+    def _job(
+        self,
+        request: ImageRequest,
+        noise: FloatArray | None = None,
+        image: EncodedImage | None = None,
+        controls: Sequence[ControlBy] = (),
+    ) -> tuple[DenoiseJob, Sequence[ControlNet]]:
+        pictures, nets, features = prepare(controls, request, self._denoiser.contract, self.rules)
         encoded = self._encoder.encode(
             request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
         )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
-        job = denoise_jobs(request, encoded, self._denoiser.contract, noise, image)[0]
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job))[0])
+        jobs = denoise_jobs(request, encoded, self._denoiser.contract, noise, image, pictures, features)
+        return jobs[0], nets

@@ -1,6 +1,6 @@
 """One picture on its way from noise to latents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from typing import TypeAlias, cast
 
@@ -12,6 +12,8 @@ from diffusion.guidance import Guidance, Row
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
 from diffusion.trajectory import Step
+from pipeline.held import Held
+from pipeline.joining import joined
 
 _ALONE = (Row.POSITIVE,)
 
@@ -22,8 +24,8 @@ class Track:
     """A sampler with its rows and guidance: what to ask the network, and what to make of the answer.
 
     `Denoiser.begin` makes it and `Denoiser.advance` moves it; one thread at a time. Tracks of one `signature`, the
-    shapes of latents and of what conditions a row, can share a run. `evaluation` counts the evaluations that were
-    answered, of `evaluations` altogether.
+    shapes of latents and of what a row must be conditioned on, can share a run. `evaluation` counts the evaluations
+    that were answered, of `evaluations` altogether.
     """
 
     def __init__(
@@ -34,10 +36,13 @@ class Track:
         rows: Mapping[str, Arrays],
         guidance: Guidance,
         wide_answers: bool = False,
+        optional: Collection[str] = (),
+        held: Held | None = None,
     ) -> None:
         """Start the sampler, which walks `steps`; `wide_answers` as its row of the table says.
 
-        `rows` holds what conditions each row that guidance may weigh, arrays [1, ...] by the network's inputs.
+        `rows` holds what conditions each row that guidance may weigh, arrays [1, ...] by the network's inputs, of
+        which those named `optional` may be left out. `held` is what control pictures add.
         """
         self._sampler = sampler
         # a step of two queries is one step: guidance must not change within it
@@ -46,10 +51,13 @@ class Track:
         self._prediction = prediction
         self._guidance = guidance
         self._rows_at = [guidance.rows(step, self._steps) for step in self._step_of]
-        self._arrays = {names: _joined([rows[name] for name in names]) for names in {_ALONE, *self._rows_at}}
+        self._arrays = {
+            names: joined([rows[name] for name in names], [1] * len(names)) for names in {_ALONE, *self._rows_at}
+        }
         # how many rows the evaluations from each one on take, and none at the end
         self._rows_from = [*accumulate(map(len, reversed(self._rows_at)), initial=0)][::-1]
         self._wide_answers = wide_answers
+        self.held = Held() if held is None else held
         self._agreed = False
         self._evaluation = 0
         self._estimate: FloatArray | None = None
@@ -57,7 +65,7 @@ class Track:
         self._query: Query | None = next(sampler)
         self.signature: Signature = (
             self._query.latents.shape[1:],
-            tuple(sorted((name, array.shape[1:]) for name, array in rows[Row.POSITIVE].items())),
+            tuple(sorted((n, a.shape[1:]) for n, a in rows[Row.POSITIVE].items() if n not in optional)),
         )
 
     @property
@@ -172,8 +180,3 @@ def guidance_of(walk: Walk, contract: Contract) -> Guidance:
         end=walk.guidance_end,
         agreement=walk.adaptive_guidance,
     )
-
-
-def _joined(rows: Sequence[Arrays]) -> Arrays:
-    # one row alone is fed as it is: no copy
-    return rows[0] if len(rows) == 1 else {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

@@ -61,8 +61,11 @@ class Trajectories:
         latent_size: tuple[int, int] | None = None,
         *,
         strength: float = 1.0,
+        between: tuple[float, float] = (0.0, 1.0),
     ) -> Trajectory:
         """The walk of `steps` steps by the sampler and on the sigma schedule of those names, its last share `strength`.
+
+        `between` are the fractions of training's timesteps from which on, and up to which, it is walked.
 
         "default" is the checkpoint's own sigma schedule where the sampler's scheduler in diffusers would read it, else
         the sampler's. A dynamic flow shift is that of latents of this height and width, of training's if not given.
@@ -82,7 +85,8 @@ class Trajectories:
                 prediction_type=self.prediction.name,
                 image_tokens=max(1, height // self.patch) * max(1, width // self.patch),
             )
-            trajectory = whole.of_strength(strength, steps)
+            trained = self.schedule.num_train_timesteps
+            trajectory = whole.of_strength(strength, steps).between(*between, trained)
             self.prediction.check(trajectory)
         except DiffusionError as error:
             raise RequestError(error.field, str(error)) from None

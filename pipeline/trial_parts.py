@@ -7,6 +7,8 @@ from pathlib import Path
 from components.contract import Contract, Kind
 from components.folder import ComponentFolder
 from components.trial import CHAIN, TrialOrder
+from pipeline.adapter import Adapter
+from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.text_encoder import TextEncoder
 from pipeline.vae_decoder import VaeDecoder
@@ -14,7 +16,7 @@ from pipeline.vae_encoder import VaeEncoder
 from runtime.session import Session
 from runtime.settings import SessionSettings
 
-Stage = TextEncoder | Denoiser | VaeDecoder | VaeEncoder
+Stage = TextEncoder | Denoiser | VaeDecoder | VaeEncoder | ControlNet | Adapter
 Stages = dict[Kind, Stage | None]
 
 _STAGES: dict[Kind, Callable[[ComponentFolder, SessionSettings], Stage]] = {
@@ -22,12 +24,14 @@ _STAGES: dict[Kind, Callable[[ComponentFolder, SessionSettings], Stage]] = {
     Kind.DENOISER: Denoiser,
     Kind.VAE_DECODER: VaeDecoder,
     Kind.VAE_ENCODER: VaeEncoder,
+    Kind.CONTROLNET: ControlNet,
+    Kind.ADAPTER: Adapter,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An opened component; `stage` is None for a kind that no stage of the chain drives."""
+    """An opened component; `stage` is None for a kind that no stage drives."""
 
     folder: ComponentFolder
     session: Session

@@ -7,9 +7,10 @@ import numpy as np
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import FloatArray, Pixels
+from components.messages import FloatArray, Pixels, Tiling
 from diffusion.latents import from_model
 from pipeline.stage import Interface, latent_space, open_session
+from pipeline.tiling import in_tiles
 from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
 
@@ -47,32 +48,37 @@ class VaeDecoder:
         self.contract = self._session.contract
         self.provider = self._session.provider
 
-    def decode(self, latents: FloatArray) -> Pixels:
+    def decode(self, latents: FloatArray, tiling: Tiling | None = None) -> Pixels:
         """Decode latents [batch, channels, height, width] in the denoiser's scale to pixels [batch, H, W, 3], 0..255.
+
+        With `tiling` the network sees them in tiles, and needs no more memory than for a run of these.
 
         Raises:
             RuntimeFault: the session could not run, or gave something that is no picture.
         """
-        decoded = self.decode_each(latents)
+        decoded = self.decode_each(latents, tiling)
         for fault in decoded.faults:
             if fault is not None:
                 raise RuntimeFault(f"vae_decoder: gave {fault}; the latents or the model are damaged")
         return decoded.pixels
 
-    def decode_each(self, latents: FloatArray) -> DecodedBatch:
+    def decode_each(self, latents: FloatArray, tiling: Tiling | None = None) -> DecodedBatch:
         """Decode as `decode` does, but say of each picture what is wrong with it rather than fail for all.
 
         Raises:
             RuntimeFault: the session could not run.
         """
         scaled = from_model(latents, self.space.scaling_factor, self.space.shift_factor)
-        pixels = self._session.run({"latents": scaled})["pixels"]
+        pixels = self._run(scaled) if tiling is None else in_tiles(self._run, scaled, tiling, self.space.downscale, 1)
         # before clipping, which would make numbers of infinities
-        finite = np.isfinite(pixels).all(axis=(1, 2, 3))
+        finite = np.asarray(np.isfinite(pixels).all(axis=(1, 2, 3)))
         if not finite.all():
             pixels[~finite] = -1
         pictures = _to_bytes(pixels)
         return DecodedBatch(pictures, tuple(map(fault_of, pictures, finite.tolist())))
+
+    def _run(self, scaled: FloatArray) -> FloatArray:
+        return self._session.run({"latents": scaled})["pixels"]
 
 
 def fault_of(picture: Pixels, finite: bool) -> PictureFault | None:

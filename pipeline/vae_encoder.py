@@ -4,9 +4,10 @@ import numpy as np
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import LatentDistribution, Pixels
+from components.messages import FloatArray, LatentDistribution, Pixels, Tiling
 from pipeline.errors import refuse
 from pipeline.stage import Interface, latent_space, open_session
+from pipeline.tiling import in_tiles
 from runtime.settings import SessionSettings
 
 _INTERFACE = Interface(Kind.VAE_ENCODER, frozenset({"pixels"}), frozenset({"mean", "log_variance"}))
@@ -27,10 +28,11 @@ class VaeEncoder:
         self.contract = self._session.contract
         self.provider = self._session.provider
 
-    def encode(self, pixels: Pixels) -> LatentDistribution:
+    def encode(self, pixels: Pixels, tiling: Tiling | None = None) -> LatentDistribution:
         """Encode pixels [batch, H, W, 3], 0..255, to a normal distribution of latents in the VAE's own scale.
 
-        `diffusion.latents.to_model` brings a sample of it to the denoiser's scale.
+        `diffusion.latents.to_model` brings a sample of it to the denoiser's scale. With `tiling` the network sees the
+        pictures in tiles, and needs no more memory than for a run of these.
 
         Raises:
             RequestError: the pixels are not such an array, or a side is no multiple of the VAE's downscale.
@@ -41,9 +43,16 @@ class VaeEncoder:
         if any(side == 0 or side % self.space.downscale for side in pixels.shape[1:3]):
             size = f"{pixels.shape[2]}x{pixels.shape[1]}"
             raise refuse("image", size, f"of sides that are multiples of {self.space.downscale}")
-        scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        planes = pixels.transpose(0, 3, 1, 2)
+        downscale = self.space.downscale
+        both = self._run(planes) if tiling is None else in_tiles(self._run, planes, tiling, downscale, downscale)
+        return LatentDistribution(*np.split(both, 2, axis=1))
+
+    def _run(self, planes: Pixels) -> FloatArray:
+        """Mean and log-variance of planes [batch, 3, H, W], one after the other in the channels."""
+        scaled = planes.astype(np.float32, order="C")
         scaled /= np.float32(255)
         scaled *= np.float32(2)
         scaled -= np.float32(1)
         outputs = self._session.run({"pixels": scaled})
-        return LatentDistribution(outputs["mean"], outputs["log_variance"])
+        return np.concatenate((outputs["mean"], outputs["log_variance"]), axis=1)

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from components.compatibility import mismatches_among
-from components.contract import PARTS
+from components.contract import CONTROL_PREFIXES, PARTS, Kind
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
@@ -23,7 +23,8 @@ def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[Compo
 
     The folders of other names are published too. One of another kind goes into production beside the four; a further
     one of a kind that is there already, such as a second VAE decoder, gets the alias `candidate` where its name has
-    none.
+    none. ControlNets and adapters are each of a name of their own, `<bundle>.controlnet.<name>` from the folder
+    `controlnet-<name>`, and all of them go into production.
 
     The alias `production` is set where a component has none of that name. Where earlier starts set all of them, and no
     user moved one since, they move together to the folder's versions if those are newer. Whatever a user promoted
@@ -69,8 +70,8 @@ def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
         ComponentError: a folder is missing or damaged.
         RegistryError: those that serve together do not fit each other.
     """
-    contracts = {kind: ComponentFolder.open(folder / kind).manifest.contract for kind in PARTS}
-    for kind, contract in contracts.items():
+    contracts = [ComponentFolder.open(folder / kind).manifest.contract for kind in PARTS]
+    for kind, contract in zip(PARTS, contracts, strict=True):
         if contract.kind != kind:
             raise RegistryError(f"{folder.absolute().name}: its folder {kind} holds a {contract.kind}")
     served = [folder / kind for kind in PARTS]
@@ -78,12 +79,12 @@ def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
     candidates = []
     for path in further:
         contract = ComponentFolder.open(path).manifest.contract
-        if contract.kind in contracts:
+        if contract.kind not in CONTROL_PREFIXES and any(contract.kind == other.kind for other in contracts):
             candidates.append(path)
         else:
             served.append(path)
-            contracts[contract.kind] = contract
-    mismatches = mismatches_among(contracts.values())
+            contracts.append(contract)
+    mismatches = mismatches_among(contracts)
     if mismatches:
         raise RegistryError(f"{folder.absolute().name}: its components do not fit: " + "; ".join(mismatches))
     return served, candidates
@@ -101,7 +102,11 @@ def _published(registry: Registry, folder: Path, bundle: str) -> tuple[list[Comp
 
 def _publish(registry: Registry, path: Path, bundle: str) -> ComponentRef:
     kind = ComponentFolder.open(path).manifest.contract.kind
-    return registry.publish(path, registered_name(bundle, kind))
+    return registry.publish(path, registered_name(bundle, kind, _own_name(kind, path)))
+
+
+def _own_name(kind: Kind, path: Path) -> str | None:
+    return path.name.removeprefix(f"{kind}-") if kind in CONTROL_PREFIXES else None
 
 
 def _offer(registry: Registry, candidates: list[ComponentRef]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.contract import Contract, Dimension, Kind, TensorSpec, shape_text
+from components.dimensions import size_of
 from runtime.errors import RuntimeFault
 
 Feeds = Mapping[str, npt.NDArray[Any]]
@@ -71,7 +72,7 @@ def _made_for(spec: TensorSpec, contract: Contract) -> list[int]:
     if contract.kind == Kind.VAE_ENCODER and contract.latent_space is not None:
         height, width = height * contract.latent_space.downscale, width * contract.latent_space.downscale
     sizes = {"batch": 1, "tokens": tokens, "height": height, "width": width}
-    return [dim if isinstance(dim, int) else sizes.get(dim, 1) for dim in spec.shape]
+    return [size_of(dim, sizes) or 1 for dim in spec.shape]
 
 
 def _too_large(contract: Contract, shapes: Mapping[str, list[int]]) -> RuntimeFault:

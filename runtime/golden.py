@@ -31,7 +31,8 @@ def check_golden(session: Session, folder: ComponentFolder) -> list[GoldenError]
     """Run the session on every golden case of the folder and return the errors, in the manifest's order.
 
     Raises:
-        RuntimeFault: a case cannot be read, lacks an array or has an output of another shape than the session gives.
+        RuntimeFault: a case cannot be read, lacks an array that cannot be left out, or has an output of another shape
+            than the session gives.
     """
     return [
         GoldenError(case.file, _error(session, folder.path / case.file), case.tolerance)
@@ -79,15 +80,18 @@ def _error(session: Session, file: Path) -> float:
 
 
 def _inputs(arrays: Feeds, session: Session) -> Feeds:
-    return {spec.name: arrays[f"input.{spec.name}"] for spec in session.contract.inputs}
+    names = (spec.name for spec in session.contract.inputs)
+    return {name: arrays[f"input.{name}"] for name in names if f"input.{name}" in arrays}
 
 
 def _read(file: Path, session: Session) -> dict[str, npt.NDArray[Any]]:
     contract = session.contract
-    names = [f"input.{spec.name}" for spec in contract.inputs] + [f"output.{spec.name}" for spec in contract.outputs]
+    needed = [f"input.{name}" for name in sorted(contract.required_inputs)]
+    needed += [f"output.{spec.name}" for spec in contract.outputs]
+    optional = [f"input.{spec.name}" for spec in contract.inputs if spec.optional]
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
+            return {name: arrays[name] for name in (*needed, *(name for name in optional if name in arrays))}
     except KeyError as error:
         raise RuntimeFault(f"{file.name}: lacks {error.args[0]}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

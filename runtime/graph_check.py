@@ -11,7 +11,10 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int
 
 def graph_differences(session: ort.InferenceSession, contract: Contract) -> list[str]:
     """Every difference between a session's graph and the contract, in words; an empty list means that it keeps it."""
-    inputs = _differences("input", session.get_inputs(), contract.inputs)
+    # ONNX Runtime lists apart the inputs that have a default
+    required = _differences("input", session.get_inputs(), [spec for spec in contract.inputs if not spec.optional])
+    optional = [spec for spec in contract.inputs if spec.optional]
+    inputs = required + _differences("optional input", session.get_overridable_initializers(), optional)
     return inputs + _differences("output", session.get_outputs(), contract.outputs)
 
 

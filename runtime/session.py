@@ -141,8 +141,11 @@ class Session:
         if differences := feed_differences(feeds, self.contract):
             raise RuntimeFault(f"{self.contract.kind}: {'; '.join(differences)}")
         fetched = self._outputs if outputs is None else list(outputs)
+        options = ort.RunOptions() if interrupt is None else interrupt.options
+        # what the outputs that nobody fetches are made of is left out
+        options.only_execute_path_to_fetches = outputs is not None
         try:
-            arrays = self._session.run(fetched, feeds, None if interrupt is None else interrupt.options)
+            arrays = self._session.run(fetched, feeds, options)
         except ORT_ERRORS as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise RuntimeFault(

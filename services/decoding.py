@@ -7,7 +7,7 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import FloatArray, Pixels
+from components.messages import FloatArray, Pixels, Tiling
 from components.reference import ComponentRef
 from services.calls import Answered, answered
 from services.deadlines import Deadline
@@ -18,8 +18,6 @@ from services.retries import again_where_lost
 from services.timelines.spans import Span
 
 _log = logging.getLogger("ray.serve")
-
-# of whoever waits for as long as it takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +40,17 @@ class PictureDecoder:
         self._vae_decoder = vae_decoder
         self._metrics = metrics
 
-    async def picture(self, latents: FloatArray, pins: Pins, fallback: ComponentRef | None, deadline: Deadline) -> Made:
+    async def picture(
+        self,
+        latents: FloatArray,
+        tiling: Tiling | None,
+        pins: Pins,
+        fallback: ComponentRef | None,
+        deadline: Deadline,
+    ) -> Made:
         """The picture of latents [1, channels, height, width] by the pinned version, or else by `fallback`.
+
+        `tiling` is that of the request, here as in the other methods.
 
         Raises:
             NonFiniteImageError: neither gave one, or there is no other to ask, or the latents can give none.
@@ -52,7 +59,7 @@ class PictureDecoder:
             StartError: the pinned version cannot be had or opened.
         """
         try:
-            return await self.alone(latents, pins, deadline)
+            return await self.alone(latents, tiling, pins, deadline)
         except NonFiniteImageError as error:
             said, at_fault = error.message, error.pin
         if at_fault != pins[Kind.VAE_DECODER]:
@@ -64,7 +71,7 @@ class PictureDecoder:
             raise NonFiniteImageError(f"{said}; there is no other version to decode it again", at_fault)
         _log.warning("%s; %s decodes it again", said, fallback)
         try:
-            return await self.alone(latents, {**pins, Kind.VAE_DECODER: fallback}, deadline)
+            return await self.alone(latents, tiling, {**pins, Kind.VAE_DECODER: fallback}, deadline)
         except NonFiniteImageError as error:
             _log.error("%s", error.message)
             raise NonFiniteImageError(f"{said}; {error.message}, asked to decode it again", at_fault) from None
@@ -74,7 +81,7 @@ class PictureDecoder:
             _log.error("the fallback cannot decode: %s", error.message)
             raise NonFiniteImageError(f"{said}; {fallback} could not decode it again", at_fault) from None
 
-    async def alone(self, latents: FloatArray, pins: Pins, deadline: Deadline) -> Made:
+    async def alone(self, latents: FloatArray, tiling: Tiling | None, pins: Pins, deadline: Deadline) -> Made:
         """The picture by the pinned version and no other.
 
         Raises:
@@ -83,7 +90,9 @@ class PictureDecoder:
         """
         pin = pins[Kind.VAE_DECODER]
         try:
-            return await again_where_lost(Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, pin, deadline))
+            return await again_where_lost(
+                Kind.VAE_DECODER, self._metrics, lambda: self.once(latents, tiling, pin, deadline)
+            )
         except NonFiniteImageError as error:
             said = error.message
         stage = Kind.VAE_DECODER
@@ -94,14 +103,14 @@ class PictureDecoder:
         self._metrics.no_picture(stage, pins[stage])
         raise NonFiniteImageError(said, pins[stage])
 
-    async def once(self, latents: FloatArray, pin: ComponentRef, deadline: Deadline) -> Made:
+    async def once(self, latents: FloatArray, tiling: Tiling | None, pin: ComponentRef, deadline: Deadline) -> Made:
         """The picture by one version, in one attempt that is held against nobody.
 
         Raises:
             NonFiniteImageError: it gave none.
             DeadlineExceededError: as `picture`.
         """
-        answer: Answered[Pixels] = await answered(self._vae_decoder.decode.remote(pin, latents), deadline)
+        answer: Answered[Pixels] = await answered(self._vae_decoder.decode.remote(pin, latents, tiling), deadline)
         seconds = (answer.queue.seconds, answer.transfer.seconds)
         self._metrics.answered(Kind.VAE_DECODER, pin, answer.made.nbytes, *seconds)
         return Made(answer.made, pin, answer.work.seconds, answer.spans)

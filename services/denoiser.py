@@ -49,30 +49,34 @@ class DenoiserSettings(StageSettings):
         if space is None or size is None:
             raise StartError(f"{contract.kind}: its contract does not say how large latents are")
         own = size[0] * size[1]
-        largest = GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        largest = self._largest_rows(contract, space)
         pixels = max(self.args.run_rows * own, largest) if self.args.run_pixels is None else self.args.run_pixels
-        self.require_room(pixels, space)
+        self.require_room(pixels, contract)
         picture = GUIDED_ROWS * own * self.rules.default_steps
         return Limits(self.args.run_rows, pixels, max(pixels, self.args.queued_pictures * picture))
 
-    def require_room(self, run_pixels: int, space: LatentSpace) -> None:
-        """Refuse a run too small for the largest picture that may be asked for.
+    def require_room(self, run_pixels: int, contract: Contract) -> None:
+        """Refuse a run too small for the largest picture that may be asked for of a denoiser's contract.
 
         Raises:
             StartError: it is.
         """
-        largest = GUIDED_ROWS * (self.rules.max_pixels // space.downscale**2)
+        assert contract.latent_space is not None, "a denoiser's contract has a latent space"
+        largest = self._largest_rows(contract, contract.latent_space)
         if run_pixels < largest:
             raise StartError(
                 f"denoiser.run_pixels={run_pixels}: must be at least {largest}, the rows of a picture of "
                 "rules.max_pixels"
             )
 
+    def _largest_rows(self, contract: Contract, space: LatentSpace) -> int:
+        return GUIDED_ROWS * (self.rules.most_pixels(contract) // space.downscale**2)
+
 
 def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, session: SessionSettings) -> Denoiser:
     """Open a version, whose latents may be larger for their pictures than those of the one that the limits are for."""
     stage = Denoiser(folder, session)
-    settings.require_room(limits.pixels, stage.space)
+    settings.require_room(limits.pixels, stage.contract)
     return stage
 
 

@@ -75,12 +75,12 @@ class Encoders:
     async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":
         if order.source is None:
             return None
-        pin, pixels = order.pins[Kind.VAE_ENCODER], order.source.pixels
+        pin, pixels, tiling = order.pins[Kind.VAE_ENCODER], order.source.pixels, order.request.tiling
         return await self._asked(
             Kind.VAE_ENCODER,
             pin,
             deadline,
-            lambda: self._vae_encoder.encode.remote(pin, pixels),
+            lambda: self._vae_encoder.encode.remote(pin, pixels, tiling),
             lambda encoded: encoded,
         )
 

@@ -156,7 +156,7 @@ class GraphDeployment:
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
         try:
             decoding = Stopwatch()
-            made = await self._decoder.picture(latents, order.pins, order.fallback, drawing.deadline)
+            made = await self._decoder.picture(latents, request.tiling, order.pins, order.fallback, drawing.deadline)
             decode = decoding.span(Kind.VAE_DECODER, *made.spans, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
@@ -170,7 +170,7 @@ class GraphDeployment:
         span = watch.span("picture", *parts, image=image)
         times = times_of((*encoded, *parts), drawing.deadline.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)
-        return _DrawnPicture(picture, Shown(latents, made), span)
+        return _DrawnPicture(picture, Shown(latents, request.tiling, made), span)
 
     async def _keep(
         self, drawing: Drawing, request: ImageRequest, latents: FloatArray

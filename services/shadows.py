@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ray.serve.handle import DeploymentHandle
 
-from components.messages import FloatArray
+from components.messages import FloatArray, Tiling
 from components.reference import ComponentRef
 from services.comparison import psnr_db
 from services.deadlines import Deadline
@@ -24,9 +24,10 @@ _AFTER_S = 0.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """A picture that was answered, and the latents [1, channels, height, width] that it was made of."""
+    """A picture that was answered, and the latents [1, channels, height, width] that it was made of, in which tiles."""
 
     latents: FloatArray
+    tiling: Tiling | None
     made: Made
 
 
@@ -77,7 +78,7 @@ class Shadows:
         live, live_seconds = shown.made.decoder, shown.made.seconds
         try:
             # once: a candidate that stops replicas must not stop another
-            made = await self._decoder.once(shown.latents, pin, Deadline())
+            made = await self._decoder.once(shown.latents, shown.tiling, pin, Deadline())
             psnr = await asyncio.to_thread(psnr_db, shown.made.pixels, made.pixels)
         except NonFiniteImageError as error:
             return ShadowResult(pin=pin, live=live, live_seconds=live_seconds, finite=False, failed=error.message)

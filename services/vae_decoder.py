@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import FloatArray, Pixels
+from components.messages import FloatArray, Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.vae_decoder import DecodedBatch, VaeDecoder
 from runtime.feeds import zero_feeds
@@ -27,8 +27,10 @@ class VaeDecoderDeployment:
         self._host = StageHost(Kind.VAE_DECODER, VaeDecoder, _probe, settings.own(Kind.VAE_DECODER))
         await self._host.start(await rollout.record.remote())
 
-    async def decode(self, pin: ComponentRef, latents: FloatArray) -> Worked[Pixels]:
+    async def decode(self, pin: ComponentRef, latents: FloatArray, tiling: Tiling | None = None) -> Worked[Pixels]:
         """Decode one picture's latents [1, channels, height, width] to pixels [height, width, 3] by a pinned version.
+
+        With `tiling` the network sees them in tiles.
 
         Raises:
             NonFiniteImageError: the version gave something that is no picture; nothing is wrong with the replica.
@@ -36,7 +38,7 @@ class VaeDecoderDeployment:
 
         def work(stage: VaeDecoder) -> Worked[DecodedBatch]:
             watch = Stopwatch()
-            batch = stage.decode_each(latents)
+            batch = stage.decode_each(latents, tiling)
             return Worked(batch, self._host.span("decode", watch, pin, rows=len(latents)))
 
         worked = await self._host.run(pin, work)

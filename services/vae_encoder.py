@@ -6,7 +6,7 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import LatentDistribution, Pixels
+from components.messages import LatentDistribution, Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.vae_encoder import VaeEncoder
 from runtime.feeds import zero_feeds
@@ -27,12 +27,17 @@ class VaeEncoderDeployment:
         self._host = StageHost(Kind.VAE_ENCODER, VaeEncoder, _probe, settings.own(Kind.VAE_ENCODER))
         await self._host.start(await rollout.record.remote())
 
-    async def encode(self, pin: ComponentRef, pixels: Pixels) -> Worked[LatentDistribution]:
-        """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version."""
+    async def encode(
+        self, pin: ComponentRef, pixels: Pixels, tiling: Tiling | None = None
+    ) -> Worked[LatentDistribution]:
+        """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version.
+
+        With `tiling` the network sees them in tiles.
+        """
 
         def work(stage: VaeEncoder) -> Worked[LatentDistribution]:
             watch = Stopwatch()
-            encoded = stage.encode(pixels)
+            encoded = stage.encode(pixels, tiling)
             return Worked(encoded, self._host.span("encode", watch, pin, rows=len(pixels)))
 
         return await self._host.run(pin, work)

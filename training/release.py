@@ -126,7 +126,7 @@ def release_decoders(trained: Path, pictures: PictureSet, root: Path, guidance: 
     page = Page.open(docs / PAGE, "decoders")
     for name, component in _COMPONENTS.items():
         options = DecoderOptions(
-            name in _PREVIEWS,
+            preview=name in _PREVIEWS,
             source="python -m training",
             licence=LICENCE,
             training_run=checkpoint.history(trained / name / "checkpoint").run,

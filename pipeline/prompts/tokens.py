@@ -6,7 +6,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from tokenizers import Encoding, Tokenizer
 
 from components.errors import ComponentError
-from components.folder import TOKENIZER_NAME
 from pipeline.prompts.fragments import Section
 
 # how CLIP's vocabularies write a comma that ends a word
@@ -120,6 +119,6 @@ def _marks(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     read = [(id_, special) for id_, special, own in columns if own]
     text = [place for place, (_, special) in enumerate(read) if not special]
     if not text:
-        raise ComponentError(f"{TOKENIZER_NAME}: its {len(read)} tokens of a letter are all marks")
+        raise ComponentError(f"tokenizer: its {len(read)} tokens of a letter are all marks")
     ids = [id_ for id_, _ in read]
     return ids[: text[0]], ids[text[-1] + 1 :]

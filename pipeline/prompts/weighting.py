@@ -13,13 +13,13 @@ from pipeline.prompts import a1111, compel
 from pipeline.prompts.emphasis import blended, moved_from_empty, scaled, share_without
 from pipeline.prompts.tokens import Chunk, PromptTokenizer, Token
 
-# rows of token numbers to arrays [rows, tokens, width]
+# rows of token numbers to arrays [rows, tokens, width], or [rows, width] of whole texts, which nothing weighs
 Run: TypeAlias = Callable[[Sequence[Sequence[int]]], Arrays]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedPrompt:
-    """One prompt's conditioning, its arrays [chunks, tokens, width], no more chunks than it has.
+    """One prompt's conditioning, its arrays [chunks, tokens, width] or [chunks, width], no more chunks than it has.
 
     `truncated` says whether its end was cut off, `tokens` counts what was read, without marks and padding.
     """
@@ -30,8 +30,13 @@ class EncodedPrompt:
 
     @property
     def chunks(self) -> int:
-        """How many chunks it has."""
-        return len(next(iter(self.arrays.values())))
+        """How many chunks it has; each tokenizer's arrays may have fewer."""
+        return max(map(len, self.arrays.values()))
+
+    @property
+    def chunks_at_least(self) -> int:
+        """How many chunks every array has."""
+        return min(map(len, self.arrays.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,15 @@ class Weighting:
 
     check: Callable[[str, str], object]
     encode: Callable[[PromptTokenizer, Run, str, int], EncodedPrompt]
+
+
+def side_by_side(prompts: Sequence[EncodedPrompt]) -> EncodedPrompt:
+    """One prompt as several tokenizers had it encoded, each to other arrays; the first one counts its tokens."""
+    first, *others = prompts
+    if not others:
+        return first
+    arrays = {name: array for prompt in prompts for name, array in prompt.arrays.items()}
+    return EncodedPrompt(arrays, any(prompt.truncated for prompt in prompts), first.tokens)
 
 
 def check_prompt(field: str, text: str, weighting: str) -> None:
@@ -68,7 +82,7 @@ def _a1111(tokenizer: PromptTokenizer, run: Run, text: str, most: int) -> Encode
     kept = chunks[:most]
     weights = _weights(tokenizer, kept)
     arrays = run([tokenizer.row(chunk) for chunk in kept])
-    weighed = {name: scaled(array, weights) for name, array in arrays.items()}
+    weighed = {name: array if array.ndim == 2 else scaled(array, weights) for name, array in arrays.items()}
     return EncodedPrompt(weighed, len(chunks) > most, sum(map(len, kept)))
 
 
@@ -83,7 +97,10 @@ def _compel(tokenizer: PromptTokenizer, run: Run, text: str, most: int) -> Encod
         kept = [*tokenizer.chunks(_all(parts)), *[()] * count][:count]
         weights = _weights(tokenizer, kept)
         arrays = run([tokenizer.row(chunk) for chunk in kept])
-        return {name: moved_from_empty(array, empty[name], weights) for name, array in arrays.items()}
+        return {
+            name: array if array.ndim == 2 else moved_from_empty(array, empty[name], weights)
+            for name, array in arrays.items()
+        }
 
     variants, shares = [encode(parts)], [1.0]
     for index, fragment in enumerate(section):
@@ -91,7 +108,11 @@ def _compel(tokenizer: PromptTokenizer, run: Run, text: str, most: int) -> Encod
         if fragment.weight < 1 and len(_all(parts[:index])) < count * tokenizer.room:
             variants.append(encode(parts[:index] + parts[index + 1 :]))
             shares.append(share_without(fragment.weight))
-    blend = {name: blended([arrays[name] for arrays in variants], shares) for name in empty}
+    whole = variants[0]
+    blend = {
+        name: array if array.ndim == 2 else blended([arrays[name] for arrays in variants], shares)
+        for name, array in whole.items()
+    }
     return EncodedPrompt(blend, len(chunks) > most, sum(map(len, chunks[:count])))
 
 

@@ -17,7 +17,8 @@ _UNICODE, _ASCII = b"UNICODE\0", b"ASCII\0\0\0"
 _CODES = (_UNICODE, _ASCII, b"JIS\0\0\0\0\0", b"\0" * 8)
 _MOST_FIELDS = 512
 _FIELD = 12
-_ASCII_TYPE, _LONG, _UNDEFINED = 2, 4, 7
+_ASCII_TYPE, _SHORT, _LONG, _UNDEFINED = 2, 3, 4, 7
+_LAST_ORIENTATION = 8
 # with BYTE, which Pillow writes, and EXIF 3's UTF-8
 _TEXT_TYPES = (1, _ASCII_TYPE, _UNDEFINED, 129)
 _INLINE_BYTES = 4
@@ -84,6 +85,29 @@ def read_exif(data: bytes) -> ExifTexts:
         )
     except struct.error:
         return ExifTexts()
+
+
+def exif_of_orientation(orientation: int) -> bytes:
+    """EXIF with its header that says how a picture is to be turned, 1..8, and nothing else."""
+    field = struct.pack(">HHIHH", Base.Orientation, _SHORT, 1, orientation, 0)
+    return HEADER + _START + struct.pack(">H", 1) + field + struct.pack(">I", 0)
+
+
+def read_orientation(data: bytes) -> int:
+    """How a picture is to be turned, 1..8; 1 where EXIF, with or without its header, says nothing of it."""
+    tiff = data.removeprefix(HEADER)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        field = _fields(tiff, order, first).get(Base.Orientation)
+        if field is None or field.type != _SHORT:
+            return 1
+        (orientation,) = struct.unpack_from(f"{order}H", tiff, field.at)
+    except struct.error:
+        return 1
+    return orientation if 1 <= orientation <= _LAST_ORIENTATION else 1
 
 
 class _Field(NamedTuple):

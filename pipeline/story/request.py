@@ -25,15 +25,16 @@ _LEFT_OUT: Mapping[str, Any] = MappingProxyType(
     }
 )
 # of the server's settings, in another form, or with a default of its own
-_APART = ("prompt_chunks", "width", "height", "eta")
+_APART = ("prompt_chunks", "tiling", "width", "height", "eta")
 
 
 def request_of(story: Story) -> dict[str, Any]:
     """The fields of `POST /v1/images/generations` that give the story's picture again, where all of it is told.
 
     Fields that ask for the route's own defaults are left out; those that a server or a bundle may choose never are.
-    The versions are exact, NAME/VERSION. Two things no such request can ask for: where the prompt is long, the server's
-    `rules.max_prompt_chunks` must be the story's `prompt_chunks`; and a picture made from another needs that one.
+    The versions are exact, NAME/VERSION. Three things no such request can ask for: where the prompt is long, the
+    server's `rules.max_prompt_chunks` must be the story's `prompt_chunks`; where the picture is large, its tiles the
+    story's `tiling`; and a picture made from another needs that one.
     """
     settings = story.settings
     fields = {

@@ -38,20 +38,30 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
-            Task("text_to_image", "a picture of a prompt", (), _plain, ("StableDiffusionPipeline",)),
+            Task(
+                "text_to_image",
+                "a picture of a prompt",
+                (),
+                _plain,
+                ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+            ),
             Task(
                 "image_to_image",
                 "a picture changed by a prompt",
                 ("image", "strength"),
                 _plain,
-                ("StableDiffusionImg2ImgPipeline",),
+                (
+                    "StableDiffusionImg2ImgPipeline",
+                    "StableDiffusionXLImg2ImgPipeline",
+                    "StableDiffusion3Img2ImgPipeline",
+                ),
             ),
             Task(
                 "inpainting",
                 "a part of a picture drawn anew; a denoiser that knows of no mask has the rest put back at every step",
                 ("image", "mask", "strength"),
                 lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser),
-                ("StableDiffusionInpaintPipeline",),
+                ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
             ),
         )
     }

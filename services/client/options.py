@@ -32,6 +32,16 @@ class Options(TypedDict, total=False):
     rng: Annotated[str, Doc("whose noise a seed gives: torch or philox")]
     subseed: Annotated[int, Doc("whose noise to go towards; drawn afresh if not given")]
     subseed_strength: Annotated[float, Doc("how far to go there, 0 to 1")]
+    original_height: Annotated[
+        int, Doc("SDXL: what a training picture like it was cut down from; its own if not given")
+    ]
+    original_width: Annotated[int, Doc("SDXL: the same, its width")]
+    target_height: Annotated[int, Doc("SDXL's base: what it was cut down to; its own height if not given")]
+    target_width: Annotated[int, Doc("SDXL's base: the same, its width")]
+    crop_top: Annotated[int, Doc("SDXL: how many pixels were cut off at the top")]
+    crop_left: Annotated[int, Doc("SDXL: how many pixels were cut off at the left")]
+    aesthetic_score: Annotated[float, Doc("SDXL's refiner: how well the picture looks, 0 to 10")]
+    negative_aesthetic_score: Annotated[float, Doc("SDXL's refiner: the same of what to keep away from")]
     output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
     output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
     components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]

@@ -32,7 +32,7 @@ class LatentViews:
         """
         kept, request = order.kept, order.kept.request
         pins = _pinned(kept.pins, order.decoder)
-        made = await self._decoder.picture(kept.latents, pins, order.fallback, Deadline())
+        made = await self._decoder.picture(kept.latents, request.tiling, pins, order.fallback, Deadline())
         metadata = describe(request, pins, made.decoder, prompts=False)
         data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
         return Picture(data, request.seed, request.subseed, made.decoder)
@@ -45,7 +45,7 @@ class LatentViews:
         """
         kept = order.kept
         a, b = [
-            await self._decoder.alone(kept.latents, _pinned(kept.pins, decoder), Deadline())
+            await self._decoder.alone(kept.latents, kept.request.tiling, _pinned(kept.pins, decoder), Deadline())
             for decoder in order.decoders
         ]
         return await asyncio.to_thread(_compared, order, a, b)

@@ -100,9 +100,10 @@ def test_stages_are_timed_within_the_whole(task: Task) -> None:
 def test_every_field_of_the_request_is_asked_for(task: Task) -> None:
     request = replace(task.request, guidance_rescale=0.5, guidance_end=0.75, adaptive_guidance=0.99, subseed=3)
     asked = asked_fields(request)
-    # one picture has no number and none to start from, and how long a text may be is the deployment's to say
-    left_out = ("n", "strength", "prompt_chunks")
-    assert asked == {name: value for name, value in asdict(request).items() if name not in left_out}
+    # one picture has no number and none to start from; how long a text may be and what is tiled the deployment says
+    left_out = ("n", "strength", "prompt_chunks", "tiling")
+    said = {name: value for name, value in asdict(request).items() if value is not None}
+    assert asked == {name: value for name, value in said.items() if name not in left_out}
     assert "adaptive_guidance" not in asked_fields(task.request)
     body = GenerationBody.model_validate(request_body(request))
     sent = {name: getattr(body, name) for name in asked if name not in ("width", "height")}

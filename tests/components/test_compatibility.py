@@ -196,3 +196,14 @@ def test_inputs_and_outputs_keep_name_dtype_and_fixed_size(decoder: Contract) ->
     ]
     renamed = (_spec("latents", "rows", 4, "high", "wide"),)
     assert interchangeable(_with(decoder, inputs=renamed), decoder) == [], "how a free dimension is called says nothing"
+
+
+def test_a_further_input_that_may_be_left_out_keeps_nobody_from_taking_a_place() -> None:
+    control = TensorSpec(name="control_0", dtype="float32", shape=("batch", 8, "height", "width"), optional=True)
+    plain = denoiser()
+    held = plain.model_copy(update={"inputs": (*plain.inputs, control)})
+    assert interchangeable(held, plain) == []
+    # a ControlNet beside it could tell
+    assert interchangeable(plain, held) == ["input control_0: missing"]
+    needed = plain.model_copy(update={"inputs": (*plain.inputs, control.model_copy(update={"optional": False}))})
+    assert interchangeable(needed, plain) == ["input control_0: new"]

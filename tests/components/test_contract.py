@@ -103,8 +103,8 @@ def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
     assert Contract.model_validate(data).kind == data["kind"]
 
 
-def test_a_bundle_is_whole_without_previews() -> None:
-    assert set(Kind) - set(PARTS) == {Kind.PREVIEW_DECODER}
+def test_a_bundle_is_whole_without_previews_and_control() -> None:
+    assert set(Kind) - set(PARTS) == {Kind.PREVIEW_DECODER, Kind.CONTROLNET, Kind.ADAPTER}
 
 
 @pytest.mark.parametrize("part", ["inputs", "outputs", "latent_space"])

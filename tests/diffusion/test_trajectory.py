@@ -125,3 +125,27 @@ def test_strength_is_checked() -> None:
 def test_number_of_steps_is_checked(steps: int) -> None:
     with pytest.raises(DiffusionError, match=f"steps={steps}: must be a whole number between 1 and 1000"):
         walk("ddim", Spacing(), steps)
+
+
+def test_two_walks_that_meet_at_a_timestep_are_the_whole_one() -> None:
+    whole = walk("euler", Spacing(), 10)
+    first, second = (whole.between(*part, 1000) for part in ((0.0, 0.7), (0.7, 1.0)))
+    assert first.steps + second.steps == whole.steps
+    assert [step.timestep >= 300 for step in whole.steps].count(True) == len(first.steps)
+    assert second.skipped == first.steps
+    assert whole.between(0.0, 1.0, 1000) == whole
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        (-0.1, 1.0, "start=-0.1"),
+        (0.5, 0.4, "end=0.4"),
+        (0.5, 0.5, "end=0.5: must be late enough"),
+        (1.0, 1.0, "end=1"),
+        (float("nan"), 1.0, "start=nan"),
+    ],
+)
+def test_a_part_of_a_walk_without_a_step_is_refused(start: float, end: float, words: str) -> None:
+    with pytest.raises(DiffusionError, match=words):
+        walk("euler", Spacing(), 10).between(start, end, 1000)

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from exporters.bundle import BundleOptions, export_bundle
+from tests.exporters import original_names
 
 TOKENS = 77
 _WIDTH = 16
@@ -131,4 +135,24 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tiny_pipeline(FAMILIES[request.param]).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The components of each family's pipeline."""
+    out = tmp_path_factory.mktemp("bundle") / checkpoint.name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_bundle(checkpoint, out, BundleOptions(checkpoint.name, source="a test"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def single_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each family's pipeline as one file."""
+    pipe = tiny_pipeline(FAMILIES[checkpoint.name])
+    prefix = f"cond_stage_model.{'model' if checkpoint.name == 'sd2' else 'transformer'}."
+    path: Path = tmp_path_factory.mktemp("file") / f"{checkpoint.name}.safetensors"
+    save_file(original_names.single_file(pipe, {"text_encoder": prefix}), path)
     return path

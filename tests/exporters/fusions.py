@@ -51,9 +51,10 @@ def main(path: Path) -> None:
     checkpoint = Checkpoint.open(path)
     vae = checkpoint.vae()
     space = latent_space(vae, "any")
+    texts = text_encoder(checkpoint)
     for network in (
-        text_encoder(checkpoint),
-        denoiser(checkpoint, space, fit_preview(vae, space)),
+        texts,
+        denoiser(checkpoint, space, texts.contract.conditioning, fit_preview(vae, space)),
         vae_decoder(vae, space),
     ):
         print(f"{network.contract.kind}: {compare(network)}")  # noqa: T201 - what it is for

@@ -26,6 +26,16 @@ def pickle(folder: Path) -> None:
     (folder / "unet/diffusion_pytorch_model.safetensors").rename(folder / "unet/diffusion_pytorch_model.bin")
 
 
+def one_network(folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+    (folder / "unet" / "config.json").rename(folder / "config.json")
+
+
+def one_encoder(folder: Path) -> None:
+    (folder / "model_index.json").unlink()
+    (folder / "text_encoder" / "config.json").rename(folder / "config.json")
+
+
 @pytest.fixture
 def copy(checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
@@ -56,7 +66,15 @@ def test_the_schedule_is_the_checkpoints(checkpoint: Path) -> None:
         (lambda folder: (folder / "model_index.json").unlink(), "model_index.json: cannot be read"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "model_index.json: is not JSON"),
         (lambda folder: (folder / "model_index.json").write_text("[]"), "model_index.json: is not an object"),
-        (rewrite("model_index.json", _class_name="FluxPipeline"), "is for FluxPipeline"),
+        (
+            rewrite("model_index.json", _class_name="FluxPipeline"),
+            "copy: is for FluxPipeline; StableDiffusionPipeline.* can be exported",
+        ),
+        (
+            one_network,
+            "copy: is UNet2DConditionModel alone; the folder of a whole StableDiffusionPipeline.* can be exp",
+        ),
+        (one_encoder, "copy: is CLIPTextModel alone; the folder of a whole StableDiffusionPipeline"),
         (rewrite("model_index.json", unet=["diffusers", "Other"]), "unet: is Other; UNet2DConditionModel"),
         (rewrite("model_index.json", unet=None), "unet: is None"),
         (lambda folder: shutil.rmtree(folder / "vae"), "vae: no such folder"),

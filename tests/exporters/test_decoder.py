@@ -88,7 +88,7 @@ def test_it_decodes_as_diffusers_does_from_latents_of_the_denoisers_scale(
     checkpoint: Path, whole: Path, tmp_path: Path, preview: bool
 ) -> None:
     made = export_decoder(
-        checkpoint, whole, tmp_path / "small", DecoderOptions(preview, source="a test", licence="MIT")
+        checkpoint, whole, tmp_path / "small", DecoderOptions(preview=preview, source="a test", licence="MIT")
     )
     vae = AutoencoderTiny.from_pretrained(checkpoint)
     for parameter in vae.parameters():
@@ -108,7 +108,7 @@ def test_it_decodes_as_diffusers_does_from_latents_of_the_denoisers_scale(
 def test_it_is_a_whole_component_of_the_same_latent_space(
     checkpoint: Path, whole: Path, tmp_path: Path, preview: bool
 ) -> None:
-    export_decoder(checkpoint, whole, tmp_path / "small", DecoderOptions(preview))
+    export_decoder(checkpoint, whole, tmp_path / "small", DecoderOptions(preview=preview))
     folder, session = opened(tmp_path / "small")
     folder.verify()
     theirs = ComponentFolder.open(whole).manifest.contract

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from components.contract import FlowSchedule, Kind
 from components.errors import ComponentError
+from components.messages import Tiling
 from pipeline.errors import RequestError
 from pipeline.request import RequestFields, RequestRules, check_request
 from tests.pipeline.conftest import CONTRACTS, SCHEDULE
@@ -249,6 +250,9 @@ def test_an_error_survives_the_way_between_processes() -> None:
         {"default_sampler": "magic"},
         {"max_pixels": 0},
         {"max_guidance": float("inf")},
+        {"tile_side": 100},
+        {"tile_side": 512, "max_whole_pixels": 512 * 512 - 1},
+        {"tile_overlap": 0.51},
         {"most_steps": 3},
     ],
 )
@@ -291,6 +295,26 @@ def test_a_prompt_takes_as_many_chunks_as_the_rules_and_the_network_allow() -> N
         for spec in DENOISER.inputs
     )
     assert check_request(FIELDS, DENOISER.model_copy(update={"inputs": inputs}), rules).prompt_chunks == 1
+
+
+def test_the_vae_takes_a_picture_in_tiles_where_it_is_larger_than_the_rules_say() -> None:
+    rules = RequestRules(max_pixels=2**20, max_whole_pixels=128 * 96, tile_side=64, tile_overlap=0.125)
+    assert check_request(replace(FIELDS, width=96, height=128), DENOISER, rules).tiling is None
+    one = check_request(replace(FIELDS, width=98, height=128), DENOISER, rules)
+    assert one.tiling == Tiling(side=64, overlap=0.125)
+    assert check_request(replace(FIELDS, width=1024, height=1024), DENOISER, RequestRules()).tiling is None
+
+
+def test_the_most_pixels_are_those_of_four_pictures_of_the_bundles_own_size_unless_told() -> None:
+    # the bundle's own are 16 by 16
+    assert RequestRules().most_pixels(DENOISER) == 1024 * 1024
+    assert RULES.most_pixels(DENOISER) == 64 * 64
+    large = DENOISER.model_copy(update={"latent_size": (512, 384)})
+    assert RequestRules().most_pixels(large) == 4 * 1024 * 768
+    fields = replace(FIELDS, width=2048, height=1536)
+    assert check_request(fields, large, RequestRules()).tiling == Tiling(side=512, overlap=0.25)
+    with pytest.raises(RequestError, match="size=2048x1538: must have at most 3145728 pixels"):
+        check_request(replace(fields, height=1538), large, RequestRules())
 
 
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import PARTS, Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import (
+    CONTROL_PREFIXES,
+    PARTS,
+    Conditioning,
+    Contract,
+    Kind,
+    LatentSpace,
+    NoiseSchedule,
+    TensorSpec,
+)
 from components.folder import record_files, write_manifest
 from components.manifest import GoldenCase, Manifest, Origin, Parity
 from registry.bundle import publish_bundle
@@ -28,11 +37,15 @@ _NOISE = NoiseSchedule(
 def _contract(kind: Kind, space: LatentSpace = _SPACE) -> Contract:
     tensors = (TensorSpec(name="x", dtype="float32", shape=("batch", 4, "height", "width")),)
     meets_latents = kind != Kind.TEXT_ENCODER
-    meets_text = kind in (Kind.TEXT_ENCODER, Kind.DENOISER)
+    meets_text = kind in (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.CONTROLNET)
+    added = {
+        control: TensorSpec(name=f"{prefix}0", dtype="float32", shape=("batch", 8, "height", "width"), optional=True)
+        for control, prefix in CONTROL_PREFIXES.items()
+    }
     return Contract(
         kind=kind,
-        inputs=tensors,
-        outputs=tensors,
+        inputs=(*tensors, *added.values()) if kind == Kind.DENOISER else tensors,
+        outputs=(added[kind],) if kind in added else tensors,
         latent_space=space if meets_latents else None,
         conditioning=_CONDITIONING if meets_text else (),
         noise_schedule=_NOISE if kind == Kind.DENOISER else None,

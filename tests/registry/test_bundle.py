@@ -299,6 +299,19 @@ def test_a_further_kind_serves_beside_the_four(
     assert registry.aliases("emoji.preview_decoder") == {"production": 1, "candidate": 2}
 
 
+@pytest.mark.parametrize("publish", [publish_bundle, publish_for_user])
+def test_every_controlnet_and_adapter_serves_under_its_own_name(
+    registry: Registry, folder: Path, write_component: Callable[..., Path], publish: Publish
+) -> None:
+    for name in ("edges", "depth"):
+        write_component(folder / f"controlnet-{name}", Kind.CONTROLNET, name.encode())
+    write_component(folder / "adapter-edges", Kind.ADAPTER)
+    refs = publish(registry, folder, "emoji")
+    assert [ref.name for ref in refs] == [f"emoji.{kind}" for kind in PARTS]
+    for name in ("emoji.controlnet.depth", "emoji.controlnet.edges", "emoji.adapter.edges"):
+        assert registry.aliases(name) == {"production": 1}
+
+
 def test_a_further_kind_moves_with_the_four(
     registry: Registry, folder: Path, update: Update, write_component: Callable[..., Path]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from components.contract import Kind
-from components.messages import FloatArray, Pixels
+from components.messages import FloatArray, Pixels, Tiling
 from components.reference import ComponentRef
 from runtime.session import Session
 from services.deadlines import Deadline
@@ -46,12 +46,14 @@ class Decoders:
     def __init__(self, failing: Mapping[ComponentRef, Exception]) -> None:
         self._failing = failing
         self.asked: list[ComponentRef] = []
+        self.tilings: list[Tiling | None] = []
         self.decode = self
         self.present_s: float | None = None
         self.away_s = 0.0
 
-    def remote(self, pin: ComponentRef, _latents: FloatArray) -> Response:
+    def remote(self, pin: ComponentRef, _latents: FloatArray, tiling: Tiling | None) -> Response:
         self.asked.append(pin)
+        self.tilings.append(tiling)
         return Response(partial(self._answer, pin))
 
     async def _answer(self, pin: ComponentRef) -> Worked[Pixels]:
@@ -71,7 +73,7 @@ class House:
         self._decoder = PictureDecoder(self.handle, self.tally)  # type: ignore[arg-type]
 
     def picture(self, fallback: ComponentRef | None = FALLBACK, latents: FloatArray = LATENTS) -> Made:
-        return asyncio.run(self._decoder.picture(latents, self.pins, fallback, Deadline()))
+        return asyncio.run(self._decoder.picture(latents, None, self.pins, fallback, Deadline()))
 
     @property
     def counted(self) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, LatentDistribution, Pixels, Snapshot
+from components.messages import EncodedText, FloatArray, LatentDistribution, Pixels, Snapshot, Tiling
 from components.reference import ComponentRef
 from services.encoding import METADATA_KEY
 from services.errors import (
@@ -350,7 +350,7 @@ def said_of(picture: Picture) -> dict[str, Any]:
 def gives_none(*bad: ComponentRef, of: Callable[[], bool] = lambda: True) -> Callable[..., Worked[Pixels]]:
     """A decoder some of whose versions give no picture, while `of` is true; others a colour of their own."""
 
-    def decode(pin: ComponentRef, _latents: FloatArray) -> Worked[Pixels]:
+    def decode(pin: ComponentRef, _latents: FloatArray, _tiling: Tiling | None) -> Worked[Pixels]:
         if pin in bad and of():
             raise NonFiniteImageError(f"{pin} gave pixels that are not finite", pin)
         return Worked(np.full((64, 64, 3), pin.version, np.uint8), DECODED)
@@ -468,7 +468,10 @@ def test_kept_latents_give_the_same_picture_by_the_same_version(
     assert said_of(same) == {**said_of(first), "prompt": None, "negative_prompt": None}
     assert said_of(first)["prompt"] == (order.request.prompt if write_prompts else None)
     assert (same.data == first.data) == (not write_prompts)
-    other = asyncio.run(stages.graph.decode(replace(again, decoder=decoder_of(live, 5))))
+    tiling = Tiling(side=64, overlap=0.25)
+    tiled = replace(kept, request=replace(kept.request, tiling=tiling))
+    other = asyncio.run(stages.graph.decode(replace(again, kept=tiled, decoder=decoder_of(live, 5))))
+    assert [call[2] for call in stages.decode.calls] == [None, None, tiling]
     assert said_of(other)["components"]["vae_decoder"] == decoder_of(live, 5).model_dump()
     assert (other.seed, other.subseed, said_of(other)["fallback_for"]) == (5, None, None)
 

@@ -7,12 +7,13 @@ import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import Kind
+from components.messages import Tiling
 from services import graph
 from services.errors import GivenUpError
 from services.graph import GraphSettings
 from services.messages import Encoding, LiveModel, Order, Source
 from tests.services.test_denoiser import Tally, request
-from tests.services.test_graph import Stages, VaeEncoder, Walks
+from tests.services.test_graph import Stages, VaeEncoder, Walks, decoder_of, gives_none, said_of
 
 MASK = np.eye(8, dtype=np.bool_)
 
@@ -29,13 +30,24 @@ def test_the_source_is_encoded_once_for_all_pictures_by_the_pinned_version(order
     stages.draw(order)
 
     assert order.source is not None
-    [(pin, pixels)] = stages.vae_encoder.encode.calls
+    [(pin, pixels, _)] = stages.vae_encoder.encode.calls
     assert pin == order.pins[Kind.VAE_ENCODER]
     assert pixels is order.source.pixels
     assert len(stages.encode.calls) == 1
     assert [walk.mask is MASK for walk in stages.walks.orders] == [True] * 3
     [texts], [source] = ({id(one) for one in each} for each in zip(*stages.walks.encoded, strict=True))
     assert texts != source
+
+
+def test_both_halves_of_the_vae_take_the_pictures_in_the_tiles_of_the_request(order: Order, live: LiveModel) -> None:
+    tiling, candidate = Tiling(side=64, overlap=0.25), decoder_of(live, 2)
+    stages = Stages(Walks(), decoded=gives_none())
+    tiled = replace(order, request=replace(order.request, tiling=tiling), shadow=candidate)
+    drawn = stages.draw(tiled, after=lambda: len(stages.shadowed.calls) == 3)
+    assert [call[2] for call in stages.vae_encoder.encode.calls] == [tiling]
+    # of each picture, and once more by the candidate
+    assert [call[2] for call in stages.decode.calls] == [tiling] * 6
+    assert [said_of(picture)["tiling"] for picture in drawn.pictures] == [{"side": 64, "overlap": 0.25}] * 3
 
 
 def test_without_a_source_the_encoder_is_left_alone(order: Order) -> None:

@@ -36,7 +36,7 @@ class Handles:
         self.decode = self
         self.shadowed = Told(self)
 
-    def remote(self, _pin: ComponentRef, _latents: object) -> Response:
+    def remote(self, _pin: ComponentRef, _latents: object, _tiling: object) -> Response:
         self.begun += 1
         return Response(self._decoded)
 
@@ -70,7 +70,7 @@ async def settled(made: Shadows) -> None:
 async def results_of(answer: Pixels | Exception) -> tuple[ShadowResult, Mapping[str, list[Any]]]:
     handles = Handles(answer)
     made, told = shadows(handles)
-    made.start(CANDIDATE, [Shown(LATENTS, LIVE)])
+    made.start(CANDIDATE, [Shown(LATENTS, None, LIVE)])
     await settled(made)
     [result] = handles.results
     return result, told
@@ -110,7 +110,7 @@ def test_too_many_are_dropped_and_counted() -> None:
         handles.free.clear()
         made, told = shadows(handles, most=2)
         for _ in range(5):
-            made.start(CANDIDATE, [Shown(LATENTS, LIVE)] * 3)
+            made.start(CANDIDATE, [Shown(LATENTS, None, LIVE)] * 3)
         assert made.under_way == 2
         assert told["shadowed"] == [(CANDIDATE, "dropped", 3)] * 3
         handles.free.set()
@@ -125,7 +125,7 @@ def test_it_begins_after_the_answer_and_ends_with_the_replica() -> None:
         handles = Handles(LIVE.pixels)
         handles.free.clear()
         made, _ = shadows(handles)
-        made.start(CANDIDATE, [Shown(LATENTS, LIVE)])
+        made.start(CANDIDATE, [Shown(LATENTS, None, LIVE)])
         for _ in range(10):
             await asyncio.sleep(0)
         assert handles.begun == 0
@@ -143,7 +143,7 @@ def test_the_version_that_made_the_picture_is_not_asked_again() -> None:
     async def scenario() -> None:
         handles = Handles(LIVE.pixels)
         made, told = shadows(handles)
-        made.start(PIN, [Shown(LATENTS, LIVE)])
+        made.start(PIN, [Shown(LATENTS, None, LIVE)])
         assert (made.under_way, told) == (0, {})
 
     asyncio.run(scenario())
@@ -154,7 +154,7 @@ def test_a_rollout_that_is_away_takes_nothing_with_it(serve_log: pytest.LogCaptu
         handles = Handles(LIVE.pixels)
         handles.told = RuntimeError("a secret")
         made, told = shadows(handles)
-        made.start(CANDIDATE, [Shown(LATENTS, LIVE)] * 2)
+        made.start(CANDIDATE, [Shown(LATENTS, None, LIVE)] * 2)
         await settled(made)
         assert told["shadowed"] == [(CANDIDATE, "compared")] * 2
 

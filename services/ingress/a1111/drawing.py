@@ -86,7 +86,7 @@ class Drawing:
             given = self._given(parsed)
             del parsed
             body = typed(Img2ImgBody, given, SECRET, CHOICES)
-            start = await asyncio.to_thread(InitImage.of, body, uploading)
+            start = await asyncio.to_thread(InitImage.of, body, uploading, self.orders.rules.max_source_pixels)
             if not body.include_init_images:
                 # the texts of pictures are longer than what they become
                 body = body.model_copy(update={"init_images": None, "mask": None})

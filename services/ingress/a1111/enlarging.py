@@ -113,7 +113,7 @@ def _told(text: str) -> PngInfoAnswer:
 
 
 def _enlarged(body: ExtraBody, most_pixels: int) -> bytes:
-    picture = encoded_picture("image", body.image)
+    picture = encoded_picture("image", body.image, most_pixels)
     first, second = _filter("upscaler_1", body.upscaler_1), _filter("upscaler_2", body.upscaler_2)
     visibility = body.extras_upscaler_2_visibility or 0
     check_number("extras_upscaler_2_visibility", visibility, 1.0)

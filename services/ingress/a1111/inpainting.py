@@ -118,8 +118,8 @@ class InitImage:
     overlay: Overlay | None = None
 
     @classmethod
-    def of(cls, body: Img2ImgBody, held: ExitStack) -> Self:
-        """The pictures of a body, of which nothing but the size is known yet.
+    def of(cls, body: Img2ImgBody, held: ExitStack, most_pixels: int) -> Self:
+        """The pictures of a body, of at most so many pixels each, of which nothing but the size is known yet.
 
         Raises:
             InitImageNotFoundError: there is none.
@@ -132,8 +132,8 @@ class InitImage:
         if len(given) > 1:
             raise FieldError(f"init_images: has {len(given)} pictures, must have one", "init_images")
         preparation = Preparation.of(body)
-        picture = encoded_picture("init_images", given[0])
-        mask = encoded_picture("mask", body.mask) if body.mask else None
+        picture = encoded_picture("init_images", given[0], most_pixels)
+        mask = encoded_picture("mask", body.mask, most_pixels) if body.mask else None
         try:
             size = turned_size(picture)
         except RequestError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.errors import RequestError
+from pipeline.errors import RequestError, UnreadablePictureError
 from pipeline.source_pictures import decoded_picture, image_pixels, open_picture, turned_size
 from pipeline.story.containers import INFOTEXT, OURS
 from services.errors import FieldError
@@ -39,17 +39,19 @@ def picture_file(field: str, text: str) -> bytes:
         raise EncodedImageError(f"{field}: must be a picture's file in base64", field) from None
 
 
-def encoded_picture(field: str, text: str) -> Image.Image:
-    """The picture of a text in base64, of which nothing is decoded yet.
+def encoded_picture(field: str, text: str, most: int) -> Image.Image:
+    """The picture of a text in base64, of at most `most` pixels, of which nothing is decoded yet.
 
     Raises:
-        FieldError: it is a link.
-        EncodedImageError: it is no PNG, JPEG, WebP, GIF or BMP file.
+        FieldError: it is a link, or has more pixels.
+        EncodedImageError: it is none that `open_picture` opens.
     """
     try:
-        return open_picture(field, picture_file(field, text))
-    except RequestError as error:
+        return open_picture(field, picture_file(field, text), most)
+    except UnreadablePictureError as error:
         raise EncodedImageError(error.message, field) from None
+    except RequestError as error:
+        raise FieldError(error.message, field) from None
 
 
 def rgb(picture: Image.Image, most: int) -> Image.Image:

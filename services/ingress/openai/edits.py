@@ -1,5 +1,6 @@
 """OpenAI's faces for pictures that a request brings: edits by a prompt and a mask, and variations."""
 
+import asyncio
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from services.ingress.http.body import parse_object
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
 from services.ingress.orders.orders import Orders
-from services.ingress.orders.sources import IMAGE, MASK, brought
+from services.ingress.orders.sources import IMAGE, MASK, Brought, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
 from services.ingress.wire.requests import EditBody, VariationBody
 
@@ -53,7 +54,7 @@ class EditsFace:
         with ExitStack() as held:
             form = await self._read(request, held)
             body = typed_edit(_members(form.fields))
-            pictures = brought(form.files, (MASK,), body.strength, held)
+            pictures = await self._brought(form, (MASK,), body.strength, held)
             del form
             return await self.orders.answer(body, request, pictures, "image_edit")
 
@@ -63,9 +64,16 @@ class EditsFace:
             form = await self._read(request, held)
             body = typed_variation(_members(form.fields))
             strength = _VARIATION if body.strength is None else body.strength
-            pictures = brought(form.files, (), strength, held)
+            pictures = await self._brought(form, (), strength, held)
             del form
             return await self.orders.answer(body, request, pictures, "image_edit")
+
+    async def _brought(
+        self, form: Multipart, fields: tuple[str, ...], strength: float | None, held: ExitStack
+    ) -> Brought:
+        # a file of many parts takes a while to walk through
+        most = self.orders.rules.max_source_pixels
+        return await asyncio.to_thread(brought, form.files, fields, strength, most, held)
 
     async def _read(self, request: Request, held: ExitStack) -> Multipart:
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -110,7 +118,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 _OBJECTS = ("components",)
 _FILES = {
-    IMAGE: "the picture: PNG, JPEG or WebP",
+    IMAGE: "the picture: PNG, JPEG, WebP, GIF or BMP, not animated",
     MASK: "a PNG as large as the picture; what is transparent in it is drawn anew",
 }
 _TEXTS = ("prompt", "negative_prompt", "user")

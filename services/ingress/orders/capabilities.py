@@ -152,7 +152,7 @@ def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: Imag
         partial_images=0 if denoiser.preview is None else MOST_PARTIAL_IMAGES,
         min_side=-(-smallest // multiple) * multiple,
         side_multiple=multiple,
-        pixels=rules.max_pixels,
+        pixels=rules.most_pixels(denoiser),
         source_pixels=rules.max_source_pixels,
     )
 

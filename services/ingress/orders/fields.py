@@ -8,6 +8,7 @@ from typing import Any
 from components.contract import Contract, Kind
 from components.messages import ImageRequest
 from pipeline.errors import RequestError, refuse
+from pipeline.framing import FRAMING
 from pipeline.request import RequestFields, RequestRules, check_request
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
@@ -200,6 +201,7 @@ def _request(
         seed=body.seed,
         subseed=body.subseed,
         subseed_strength=body.subseed_strength,
+        **{name: getattr(body, name) for name in FRAMING},
         n=form.images,
         width=width,
         height=height,

@@ -88,12 +88,16 @@ class Brought:
 
 
 def brought(
-    files: Iterable[tuple[str, bytes]], fields: Sequence[str], strength: float | None, held: ExitStack
+    files: Iterable[tuple[str, bytes]],
+    fields: Sequence[str],
+    strength: float | None,
+    most_pixels: int,
+    held: ExitStack,
 ) -> Brought:
-    """The pictures of a form; `fields` are those that the form may have besides `image`.
+    """The pictures of a form, of at most so many pixels each; `fields` are those that it may have besides `image`.
 
     Raises:
-        FieldError: a file is under another name, is there twice or is no picture, or there is no image.
+        FieldError: a file is under another name, is there twice or cannot be opened, or there is no image.
     """
     pictures: dict[str, Image.Image] = {}
     for name, data in files:
@@ -104,7 +108,7 @@ def brought(
         if field in pictures:
             raise FieldError(f"{field}: is there twice; one picture is edited at a time", field)
         try:
-            pictures[field] = open_picture(field, data)
+            pictures[field] = open_picture(field, data, most_pixels)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
     if IMAGE not in pictures:

@@ -42,15 +42,28 @@ class Retold:
         return {name: value for name, value in asked.items() if name not in ("components", "strength")}
 
     def rules(self, rules: RequestRules) -> RequestRules:
-        """The server's rules with the one setting that no field of a request can choose.
+        """The server's rules with the settings that no field of a request can choose.
 
         Raises:
-            RequestError: it is more than the server allows.
+            RequestError: one is more than the server allows.
         """
         chunks, most = self.request.prompt_chunks, rules.max_prompt_chunks
         if not 1 <= chunks <= most:
             raise _refuse(f"prompt_chunks={chunks}: must be between 1 and {most}, the rules.max_prompt_chunks here")
-        return rules.model_copy(update={"max_prompt_chunks": chunks})
+        return rules.model_copy(update={"max_prompt_chunks": chunks, **self._tiles(rules)})
+
+    def _tiles(self, rules: RequestRules) -> dict[str, Any]:
+        """The settings that tile as the picture was tiled; a whole one stays within this server's."""
+        tiling = self.request.tiling
+        if tiling is None:
+            return {}
+        most = rules.max_whole_pixels
+        if tiling.side**2 > most:
+            raise _refuse(
+                f"tiling.side={tiling.side}: must have at most {most} pixels, the rules.max_whole_pixels here"
+            )
+        pixels = self.request.width * self.request.height
+        return {"max_whole_pixels": pixels - 1, "tile_side": tiling.side, "tile_overlap": tiling.overlap}
 
     def require_same(self, request: ImageRequest) -> None:
         """Refuse a request that is not the one that made the picture, as of a version that cannot be asked so.
@@ -78,7 +91,7 @@ def retold(data: bytes, most_pixels: int) -> Retold:
     if reading.unknown:
         raise RequestError(IMAGE, f"{IMAGE}: its story has parts that are not understood here: {reading.unknown[0]}")
     request = _request(story)
-    picture = open_picture(IMAGE, data)
+    picture = open_picture(IMAGE, data, most_pixels)
     encoding = _encoding(story, picture)
     size = turned_size(picture)
     pixels = image_pixels(picture, *size, most_pixels)[0] if size == (request.width, request.height) else None

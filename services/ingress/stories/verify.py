@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from PIL import Image
 
+from components.contract import Kind
 from pipeline.errors import RequestError
 from pipeline.source_pictures import open_picture, turned_size
 from pipeline.story.containers import MAX_FILE_BYTES
@@ -93,10 +94,11 @@ class VerifyFace:
         return _files(form.files), body
 
     def _told(self, files: dict[str, bytes], held: ExitStack) -> tuple[Retold, Brought | None]:
-        rules = self.orders.rules
         try:
-            told = retold(files[IMAGE], rules.max_pixels)
-            return told, _brought(told, files, held)
+            # the live one's, as nobody knows yet which version the story tells of
+            denoiser = self.orders.pinning.record.live.contracts[Kind.DENOISER]
+            told = retold(files[IMAGE], self.orders.rules.most_pixels(denoiser))
+            return told, _brought(told, files, self.orders.rules.max_source_pixels, held)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
 
@@ -143,7 +145,7 @@ def _files(given: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return files
 
 
-def _brought(told: Retold, files: dict[str, bytes], held: ExitStack) -> Brought | None:
+def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: ExitStack) -> Brought | None:
     """What the picture starts from, of which nothing but the size is known yet; what is missing or too much is refused.
 
     Raises:
@@ -156,8 +158,8 @@ def _brought(told: Retold, files: dict[str, bytes], held: ExitStack) -> Brought 
             raise RequestError(name, f"{name}: is required, and must be a file: the picture was made from it")
     if SOURCE not in files:
         return None
-    source = open_picture(SOURCE, files[SOURCE])
-    mask = open_picture(MASK, files[MASK]) if MASK in files else None
+    source = open_picture(SOURCE, files[SOURCE], most_pixels)
+    mask = open_picture(MASK, files[MASK], most_pixels) if MASK in files else None
     return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE)
 
 

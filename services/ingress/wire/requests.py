@@ -96,6 +96,22 @@ class GenerationBody(BaseModel):
     subseed_strength: float | None = Field(
         None, description="how far to go from the noise of seed, 0 if left out, to that of subseed, 1"
     )
+    original_height: int | None = Field(
+        None,
+        description="SDXL: the height of the picture that one like this was cut down from; left out, "
+        "like the next three, the picture's own size",
+    )
+    original_width: int | None = Field(None, description="SDXL: its width")
+    target_height: int | None = Field(None, description="SDXL, but for refiners: the height that it was cut down to")
+    target_width: int | None = Field(None, description="SDXL, but for refiners: the width that it was cut down to")
+    crop_top: int | None = Field(None, description="SDXL: how much of it was cut off at the top, 0 if left out")
+    crop_left: int | None = Field(None, description="SDXL: how much of it was cut off at the left, 0 if left out")
+    aesthetic_score: float | None = Field(
+        None, description="SDXL's refiners: how well the picture looks, 0 to 10, 6 if left out"
+    )
+    negative_aesthetic_score: float | None = Field(
+        None, description="SDXL's refiners: the same of what to keep away from, 2.5 if left out"
+    )
 
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"

@@ -168,6 +168,14 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         rng="philox",
         subseed=3,
         subseed_strength=0.5,
+        original_height=900,
+        original_width=700,
+        target_height=640,
+        target_width=480,
+        crop_top=3,
+        crop_left=5,
+        aesthetic_score=7.0,
+        negative_aesthetic_score=1.0,
     )
     request = request_of(told)
     assert name in request or (name in ("width", "height") and request["size"] == "64x64")

@@ -1,5 +1,6 @@
 """Image to image as A1111's clients ask for it: what is drawn, from what, and what is refused by name."""
 
+import base64
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from pipeline.source_pictures import image_pixels
 from services.messages import Order
+from tests.pipeline import hostile
 from tests.services.ingress.a1111.conftest import (
     MOST_PIXELS,
     box_mask,
@@ -116,6 +118,19 @@ def test_without_a_picture_it_is_not_found(server: Server, pictures: Any) -> Non
 def test_a_text_that_is_no_picture_is_an_invalid_encoded_image(server: Server, photo: Image.Image, text: str) -> None:
     assert refused(img2img(server, None, init_images=[text]), 422)["detail"] == "Invalid encoded image"
     assert refused(img2img(server, photo, mask=text), 422)["errors"].startswith("mask: ")
+    assert server.uploads.count == 0
+
+
+def test_a_file_that_lies_is_refused_in_words(server: Server, photo: Image.Image) -> None:
+    def said(field: str, file: bytes) -> str:
+        text = base64.b64encode(file).decode()
+        pictures = {"mask": text} if field == "mask" else {"init_images": [text]}
+        answer = refused(img2img(server, photo if field == "mask" else None, **pictures), 422)
+        return str(answer["errors"])
+
+    for field in ("init_images", "mask"):
+        assert f"{field}=50000x50000: must have 1 to 16777216 pixels" in said(field, hostile.huge("PNG"))
+        assert f"{field}: is animated; send one of its pictures" in said(field, hostile.animated())
     assert server.uploads.count == 0
 
 

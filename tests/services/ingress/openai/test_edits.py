@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
 from services.messages import Order, Source
+from tests.pipeline import hostile
 from tests.services.ingress.conftest import draw_at_once, error_of, listening
 
 Server = Any
@@ -183,7 +184,10 @@ def test_fields_are_refused_by_name(
         ([("image[]", None), ("image[]", None)], "image", "is there twice"),
         ([("picture", None)], "picture", "no such file; there are image, mask"),
         ([("mask", None)], "image", "is required"),
-        ([("image", None), ("mask", b"\x89PNG\r\n\x1a\n")], "mask", "must be a picture"),
+        ([("image", hostile.huge("PNG"))], "image", "image=50000x50000: must have 1 to 16777216 pixels"),
+        ([("image", None), ("mask", hostile.huge("GIF"))], "mask", "mask=50000x50000: must have 1 to 16777216 pixels"),
+        ([("image", hostile.animated())], "image", "is animated"),
+        ([("image", None), ("mask", b"\x89PNG\r\n\x1a\n")], "mask", "cannot be read as a picture"),
     ],
 )
 def test_files_are_refused_by_name(

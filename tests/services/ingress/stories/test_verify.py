@@ -1,5 +1,6 @@
 """The verification face: what is drawn again, what it says of the pixels, and everything that it refuses."""
 
+import asyncio
 import base64
 import io
 import json
@@ -16,7 +17,7 @@ from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 
 from components.contract import Kind
-from components.messages import Pixels
+from components.messages import Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
 from pipeline.story.files import png_options
@@ -209,14 +210,35 @@ def forget(story: dict[str, Any]) -> dict[str, Any]:
     return story
 
 
+def verify_by(server: Server, **changes: Any) -> None:
+    """Have a server verify, and do nothing else, by other rules."""
+    [verification] = [one for one in server.faces if isinstance(one, face.VerifyFace)]
+    rules = verification.orders.rules.model_copy(update=changes)
+    elsewhere = replace(verification, orders=replace(verification.orders, rules=rules))
+    server.app = create_app([elsewhere], server.metrics, 3)
+
+
+def test_a_picture_is_made_again_in_the_tiles_of_its_story(noisy: Server) -> None:
+    whole = noisy.generate("image/png", **SETTINGS).content
+    [order] = noisy.orders
+    tiled = replace(order.request, tiling=Tiling(side=64, overlap=0.5))
+    [made] = asyncio.run(draw_noise(replace(order, request=tiled))).pictures
+    for rules in ({"max_whole_pixels": 64 * 64, "tile_side": 64, "tile_overlap": 0.25}, {}):
+        verify_by(noisy, **rules)
+        assert verified(noisy, made.data)["equal"] is True
+        assert noisy.orders[-1].request == tiled
+    assert "tiling" not in verified(noisy, made.data)["request"]
+    # as large a one is not decoded as a whole here, whatever its story says
+    verify_by(noisy, max_whole_pixels=128 * 64 - 1, tile_side=64)
+    error = error_of(verify(noisy, whole), 422)
+    assert error["message"] == ("image: its story's tiling=None: would be Tiling(side=64, overlap=0.25) here")
+
+
 def test_what_an_old_story_does_not_tell_was_at_its_default(noisy: Server) -> None:
     """As of a setting that came later, and whose default a server may change."""
     made = noisy.generate("image/png", **SETTINGS).content
     old = retold(made, lambda story: [story.pop(name) for name in ("weighting", "clip_skip", "strength")])
-    [verification] = [one for one in noisy.faces if isinstance(one, face.VerifyFace)]
-    rules = verification.orders.rules.model_copy(update={"default_weighting": "a1111", "default_steps": 3})
-    elsewhere = replace(verification, orders=replace(verification.orders, rules=rules))
-    noisy.app = create_app([elsewhere], noisy.metrics, 3)
+    verify_by(noisy, default_weighting="a1111", default_steps=3)
     assert verified(noisy, old)["equal"] is True
     assert noisy.orders[1].request == noisy.orders[0].request
 
@@ -344,10 +366,12 @@ def test_versions_that_were_live_once_draw_again(noisy: Server, live: LiveModel)
         ({"prompt": None}, "does not tell the prompt"),
         ({"seed": None}, "does not tell the seed"),
         ({"steps": 10**9}, "its story's steps=1000000000: must be"),
-        ({"width": 10**6}, "its story's size=1000000x64: must"),
+        ({"width": 10**6}, "its story's width=1000000: must be"),
         ({"sampler": "a newer one"}, "its story's sampler='a newer one'"),
         ({"prompt_chunks": 99}, "its story's prompt_chunks=99: must be between 1 and "),
         ({"eta": 0.5, "sampler": "euler"}, "its story's eta=0.5"),
+        ({"tiling": {"side": 8192, "overlap": 0.25}}, "its story's tiling.side=8192: must have at most 1048576 pixels"),
+        ({"tiling": {"side": 1, "overlap": 0.25}}, "not understood here: tiling"),
         ({"strength": 0.5}, "its story does not tell which"),
         ({"mask": {"sha256": "0" * 64, "width": 8, "height": 8}}, "its story does not tell which"),
         ({"tiles": 3}, "its story has parts that are not understood here: tiles"),

@@ -15,17 +15,14 @@ from diffusers import (
 
 from components.contract import Kind
 from components.folder import read_manifest
-from exporters.bundle import BundleOptions, export_bundle
 from pipeline.text_to_image import TextToImage
-from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
+from tests.exporters.seeing import CPU, PROMPT, export
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-CPU = SessionSettings(provider="cpu", threads=1)
 SIZE: dict[str, Any] = {"width": 40, "height": 48}
-PROMPT = "a red caf\u00e9"
 
 
 def consistency_model() -> LatentConsistencyModelPipeline:
@@ -44,11 +41,8 @@ def turbo() -> StableDiffusionPipeline:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder: Path = tmp_path_factory.mktemp("few")
-    for name, pipe, guidance in (("lcm", consistency_model(), 8.5), ("turbo", turbo(), 1.0)):
-        pipe.save_pretrained(folder / name)
-        export_bundle(folder / name, folder / f"{name}-bundle", BundleOptions(name, "float32", guidance=guidance))
-    return {name: folder / f"{name}-bundle" for name in ("lcm", "turbo")}
+    made = (("lcm", consistency_model(), 8.5), ("turbo", turbo(), 1.0))
+    return {name: export(pipe, tmp_path_factory.mktemp(name), guidance) for name, pipe, guidance in made}
 
 
 def drawn(pipe: Any, **options: Any) -> Any:

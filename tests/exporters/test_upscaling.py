@@ -9,22 +9,15 @@ from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeli
 from PIL import Image
 
 from components.contract import Kind
-from components.folder import ComponentFolder, read_manifest
-from exporters.bundle import BundleOptions, export_bundle
-from pipeline.denoiser import Denoiser
+from components.folder import read_manifest
 from pipeline.errors import RequestError
 from pipeline.super_resolution import SuperResolution
-from pipeline.text_encoder import TextEncoder
 from pipeline.text_to_image import TextToImage
-from pipeline.trial_pictures import prompt_latents
-from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
+from tests.exporters.seeing import CPU, PROMPT, assert_a_gate_draws, export
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-CPU = SessionSettings(provider="cpu", threads=1)
-PROMPT = "a red caf\u00e9"
 
 
 def reference() -> StableDiffusionUpscalePipeline:
@@ -45,10 +38,7 @@ def reference() -> StableDiffusionUpscalePipeline:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("upscaling")
-    reference().save_pretrained(folder / "checkpoint")
-    export_bundle(folder / "checkpoint", folder / "bundle", BundleOptions("tiny", weights="float32"))
-    return folder / "bundle"
+    return export(reference(), tmp_path_factory.mktemp("bundle"))
 
 
 def small(width: int = 20, height: int = 24) -> Image.Image:
@@ -89,7 +79,4 @@ def test_requests_that_do_not_fit_are_refused_by_their_field(bundle: Path) -> No
 
 
 def test_a_gate_can_draw_with_it(bundle: Path) -> None:
-    encoder = TextEncoder(ComponentFolder.open(bundle / Kind.TEXT_ENCODER), CPU)
-    denoiser = Denoiser(ComponentFolder.open(bundle / Kind.DENOISER), CPU)
-    drawn = list(prompt_latents(encoder, denoiser, 2))
-    assert len(drawn) == len({latents.tobytes() for latents in drawn}) == 4
+    assert_a_gate_draws(bundle)

@@ -1,5 +1,7 @@
 """Inputs that may be left out: what torch computes with them, what it computes without, and rows of either kind."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from components.folder import ComponentFolder
 from components.manifest import Origin
 from exporters.component import write_component
 from exporters.network import Network, trials
+from exporters.storage import round_weights
 from runtime.session import Session
 from runtime.settings import SessionSettings
 
@@ -63,7 +66,10 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def folder(network: Network, tmp_path_factory: pytest.TempPathFactory) -> ComponentFolder:
     origin = Origin(source="a test", exporter={})
-    return write_component(network, tmp_path_factory.mktemp("optional") / "component", "float16", origin)
+    round_weights(network.module, "float16")
+    # an export lets go of its module's weights
+    exported = replace(network, module=deepcopy(network.module))
+    return write_component(exported, tmp_path_factory.mktemp("optional") / "component", "float16", origin)
 
 
 @pytest.mark.parametrize("left_out", [(), ("down", "up"), ("residual",), ("down", "up", "residual")])

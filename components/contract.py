@@ -89,11 +89,11 @@ class ImageChannels(Record):
     """Channels that a denoiser looks at beside the latents, of their height and width.
 
     `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
-    `image`: the likeliest latents of a picture, in the VAE's own scale. `depth`: a depth map, -1..1. `low_resolution`:
-    a picture in RGB, -1..1, with noise on it.
+    `image`: the likeliest latents of a picture, in the VAE's own scale. `low_resolution`: a picture in RGB, -1..1, with
+    noise on it.
     """
 
-    source: Literal["mask", "masked_image", "image", "depth", "low_resolution"]
+    source: Literal["mask", "masked_image", "image", "low_resolution"]
     channels: int = Field(ge=1, le=MAX_CHANNELS)
 
 

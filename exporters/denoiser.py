@@ -118,7 +118,8 @@ def denoiser(
         channels = sum(part.channels for part in image_channels)
         shape = ("batch", channels, "height", "width")
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
-    enlarging = checkpoint.enlarging() if any(part.source == "low_resolution" for part in image_channels) else None
+    sources = [part.source for part in image_channels]
+    enlarging = checkpoint.enlarging() if sources == ["low_resolution"] else None
     _require_labels(unet, enlarging)
     if enlarging is not None:
         beside.append(TensorSpec(name="noise_level", dtype="int64", shape=("batch",)))
@@ -143,7 +144,7 @@ def denoiser(
         latent_multiple=multiple,
         image_channels=image_channels,
         # diffusers' default
-        image_guidance=1.5 if [part.source for part in image_channels] == ["image"] else None,
+        image_guidance=1.5 if sources == ["image"] else None,
         noise_levels=None if enlarging is None else enlarging.noise_levels,
         low_resolution_schedule=None if enlarging is None else enlarging.schedule,
         time_ids=time_ids,

@@ -195,10 +195,10 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
 
 def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tuple[int, ...]) -> Sampler:
     source = NoiseSource(job.seed, shape, job.rng, job.after)
-    # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
-    # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
     if job.start > 0 and job.image_latents is not None:
         return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
+    # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
+    # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
     first = 0 if job.image_latents is None else 1
     later_draws = map(source.draw, count(first + 1 + (job.drawn if job.mask is None else 1)))
     initial = _initial_noise(job, source, first, shape)

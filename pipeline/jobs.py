@@ -18,7 +18,7 @@ from components.messages import (
 )
 from diffusion.latents import sample, to_model
 from diffusion.noise import noise as draw_noise
-from pipeline.low_resolution import noised_picture, picture_planes
+from pipeline.low_resolution import noised_picture
 from pipeline.rows import conditioned_rows
 
 
@@ -58,8 +58,9 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
     if image is None or contract.image_guidance is not None:
         return {}
     if image.low_resolution is not None:
-        # the noise on the picture comes first
-        return {"after": picture_planes(image.low_resolution).shape}
+        # the noise on the picture comes first, one draw for its planes
+        batch, height, width, channels = image.low_resolution.shape
+        return {"after": (batch, channels, height, width)}
     if contract.sees_mask:
         # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
         latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)

@@ -5,16 +5,8 @@ import numpy as np
 from components.contract import Contract
 from components.messages import FloatArray, Pixels, Walk
 from diffusion.noise import noise
+from pipeline.planes import signed_planes
 from pipeline.trajectories import noise_schedule
-
-
-def picture_planes(pixels: Pixels) -> FloatArray:
-    """Pixels [batch, height, width, 3], 0..255, as planes [batch, 3, height, width], -1..1."""
-    scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    scaled /= np.float32(255)
-    scaled *= np.float32(2)
-    scaled -= np.float32(1)
-    return scaled
 
 
 def noised_picture(pixels: Pixels, walk: Walk, contract: Contract) -> FloatArray:
@@ -25,7 +17,7 @@ def noised_picture(pixels: Pixels, walk: Walk, contract: Contract) -> FloatArray
     """
     assert contract.low_resolution_schedule is not None, "a denoiser that enlarges has one"
     assert walk.noise_level is not None, "a checked request has one"
-    planes = picture_planes(pixels)
+    planes = signed_planes(pixels)
     left = noise_schedule(contract.low_resolution_schedule).alphas_cumprod.astype(np.float32)[walk.noise_level]
     drawn = noise(walk.seed, 0, planes.shape, walk.rng)
     noised: FloatArray = np.sqrt(left) * planes + np.sqrt(np.float32(1) - left) * drawn

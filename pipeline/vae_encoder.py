@@ -6,11 +6,12 @@ from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import FloatArray, LatentDistribution, Mask, Pixels, Tiling
 from pipeline.errors import refuse
-from pipeline.low_resolution import picture_planes
+from pipeline.planes import signed_planes
 from pipeline.stage import Interface, latent_space, open_session
 from pipeline.tiling import in_tiles
 from runtime.settings import SessionSettings
 
+_RGB = 3
 _INTERFACE = Interface(Kind.VAE_ENCODER, frozenset({"pixels"}), frozenset({"mean", "log_variance"}))
 
 
@@ -48,15 +49,30 @@ class VaeEncoder:
             raise refuse("image", size, f"of sides that are multiples of {self.space.downscale}")
         if hidden is not None and hidden.shape != pixels.shape[1:3]:
             raise refuse("mask", list(hidden.shape), f"of the picture's size {list(pixels.shape[1:3])}")
-        planes = picture_planes(pixels)
+        planes = pixels.transpose(0, 3, 1, 2)
         if hidden is not None:
-            # 0 is grey, which no pixel of 8 bits is exactly
-            planes = np.concatenate((planes, np.where(hidden, np.float32(0), planes)))
+            planes = _twice(planes, hidden)
         downscale = self.space.downscale
         both = self._run(planes) if tiling is None else in_tiles(self._run, planes, tiling, downscale, downscale)
         return LatentDistribution(*np.split(both, 2, axis=1))
 
-    def _run(self, planes: FloatArray) -> FloatArray:
-        """Mean and log-variance of planes [batch, 3, H, W], -1..1, one after the other in the channels."""
-        outputs = self._session.run({"pixels": planes})
+    def _run(self, planes: Pixels) -> FloatArray:
+        """Mean and log-variance of planes [batch, 3, H, W], 0..255, one after the other in the channels.
+
+        A fourth plane says where, if it is there: grey takes the place of what is under its ones.
+        """
+        # here and not before tiles are cut: only what a run sees is held in 32 bits
+        scaled = signed_planes(planes[:, :_RGB].transpose(0, 2, 3, 1))
+        if planes.shape[1] > _RGB:
+            # 0 is grey, which no pixel of 8 bits is exactly
+            scaled[np.broadcast_to(planes[:, _RGB:] == 1, scaled.shape)] = 0
+        outputs = self._session.run({"pixels": scaled})
         return np.concatenate((outputs["mean"], outputs["log_variance"]), axis=1)
+
+
+def _twice(planes: Pixels, hidden: Mask) -> Pixels:
+    """Planes [2 * batch, 4, H, W]: all as they are, and all with what is `hidden`, by the fourth plane."""
+    shown = np.zeros((len(planes), 1, *hidden.shape), np.uint8)
+    return np.concatenate(
+        [np.concatenate((planes, under), axis=1) for under in (shown, shown + hidden)], dtype=np.uint8
+    )

@@ -10,7 +10,7 @@ from components.messages import FloatArray
 from services.calls import taken, transfer
 from services.drawing import Drawing
 from services.encoders import Encoders
-from services.messages import Order, WalkOrder, WalkReport
+from services.messages import WalkOrder, WalkReport
 from services.metrics.graph import GraphMetrics
 from services.retries import LOST, Losses
 from services.timelines.spans import Span, Stopwatch
@@ -97,12 +97,8 @@ class Denoisers:
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,
             mask=None if source is None else source.mask,
-            low_resolution=source.pixels if source is not None and _enlarges(order) else None,
+            low_resolution=source.pixels if source is not None and order.enlarges else None,
         )
-
-
-def _enlarges(order: Order) -> bool:
-    return order.contract is not None and order.contract.enlarges
 
 
 def _span_of(report: WalkReport) -> Span:

@@ -157,6 +157,11 @@ class Order:
         if self.store_latents and self.contract is None:
             raise ValueError("store_latents: needs the denoiser's contract")
 
+    @property
+    def enlarges(self) -> bool:
+        """Whether its denoiser draws the source larger, which nothing encodes then."""
+        return self.contract is not None and self.contract.enlarges
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class WalkOrder:

@@ -91,11 +91,11 @@ class ImageChannels(Record):
     """Channels that a denoiser looks at beside the latents, of their height and width.
 
     `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
-    `image`: the likeliest latents of a picture, in the VAE's own scale. `depth`: a depth map, -1..1. `low_resolution`:
-    a picture in RGB, -1..1, with noise on it.
+    `image`: the likeliest latents of a picture, in the VAE's own scale. `low_resolution`: a picture in RGB, -1..1, with
+    noise on it.
     """
 
-    source: Literal["mask", "masked_image", "image", "depth", "low_resolution"]
+    source: Literal["mask", "masked_image", "image", "low_resolution"]
     channels: int = Field(ge=1, le=MAX_CHANNELS)
 
 
@@ -267,6 +267,16 @@ class Contract(Record):
     def required_inputs(self) -> set[str]:
         """The names of the inputs that cannot be left out."""
         return {spec.name for spec in self.inputs if not spec.optional}
+
+    @property
+    def sees_mask(self) -> bool:
+        """Whether a denoiser sees itself what of a picture is drawn anew, so that it draws from nothing else."""
+        return any(part.source == "masked_image" for part in self.image_channels)
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether a denoiser draws a picture of low resolution larger, by its latents' downscale."""
+        return any(part.source == "low_resolution" for part in self.image_channels)
 
     @property
     def inputs_beside_latents(self) -> set[str]:

@@ -20,7 +20,9 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class Walk:
     """How a picture's noise is walked to latents, every field inside its limits.
 
-    `guidance` 0 ignores the prompt, 1 is the prompt alone. `guidance_rescale` 0..1 gives the guided prediction that
+    `guidance` 0 ignores the prompt, 1 is the prompt alone. `image_guidance` says how much a picture that is edited by
+    instruction insists beside it, None where none is. `noise_level` is the timestep whose noise lies on a picture that
+    is enlarged, None where none is. `guidance_rescale` 0..1 gives the guided prediction that
     share of the conditional one's deviation. Steps before the fraction `guidance_start` of the walk, and from
     `guidance_end` on, take the conditional prediction alone; so do those after the conditional and the unconditional
     one agreed by the cosine `adaptive_guidance`, None for never. `schedule` names the spread of sigmas, `eta` is the
@@ -32,6 +34,8 @@ class Walk:
     steps: int
     strength: float = 1.0
     guidance: float
+    image_guidance: float | None = None
+    noise_level: int | None = None
     guidance_rescale: float = 0.0
     guidance_start: float = 0.0
     guidance_end: float = 1.0
@@ -103,7 +107,8 @@ class ImageRequest(Walk):
     @property
     def texts(self) -> tuple[str, ...]:
         """What to encode: the prompt, and after it the negative prompt where guidance weighs the two."""
-        return (self.prompt,) if self.guidance == 1 else (self.prompt, self.negative_prompt)
+        alone = self.guidance == 1 and self.image_guidance is None
+        return (self.prompt,) if alone else (self.prompt, self.negative_prompt)
 
     def picture(self, image: int) -> "ImageRequest":
         """The request that gives picture `image` of the n alone.
@@ -176,7 +181,8 @@ class DenoiseJob(Walk):
     there left them, noise and all; `end` is where it ends itself. `mask` [height, width] is True where the picture is
     drawn anew, and elsewhere the picture's latents stay; with one a walk of strength 1 starts from noise alone.
     `controls` hold it by ControlNets, each by one of its own, and `features` by adapters, whose work is done already;
-    what several add is summed up.
+    what several add is summed up. `drawn` counts the draws of noise that `rows` have taken after the initial one, and
+    `after` is the shape of what they have taken before it, empty for nothing.
     """
 
     rows: Mapping[str, Arrays]
@@ -189,6 +195,8 @@ class DenoiseJob(Walk):
     features: tuple[ControlFeatures, ...] = ()
     start: float = 0.0
     end: float = 1.0
+    drawn: int = 0
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,10 +224,13 @@ class LatentDistribution(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImage:
-    """A picture to start from, as the VAE encoder sees it, batch 1; `mask` [height, width] as in `DenoiseJob`.
+    """A picture to start from, as the VAE encoder sees it; `mask` [height, width] says what is drawn anew.
 
-    Each picture of a request samples its latents from the distribution by its own seed.
+    The distribution is of batch 1, or of 2 for a denoiser that sees the mask: the picture, and the same with grey where
+    it is drawn anew. Each picture of a request samples its latents from it by its own seed. A denoiser that enlarges a
+    picture has no latents of it, but `low_resolution` [1, height, width, 3], 0..255, of the latents' size.
     """
 
-    distribution: LatentDistribution
+    distribution: LatentDistribution | None
     mask: Mask | None = None
+    low_resolution: Pixels | None = None

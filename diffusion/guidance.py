@@ -20,7 +20,7 @@ class Row(StrEnum):
 
 
 # where nothing is weighed
-_ALONE = (Row.POSITIVE,)
+ALONE = (Row.POSITIVE,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,12 @@ class Guidance:
     def weighed(self) -> tuple[Row, ...]:
         """The rows of a step that is guided, in the order of a run."""
         if self.scale == 1 and self.image_scale is None:
-            return _ALONE
+            return ALONE
         return (Row.NEGATIVE, Row.POSITIVE) if self.image_scale is None else (Row.NEGATIVE, Row.IMAGE, Row.POSITIVE)
 
     def rows(self, step: int, steps: int) -> tuple[Row, ...]:
         """The rows of step `step`, 0..steps - 1: those that it weighs, or the conditional one alone."""
-        return self.weighed if self.guides(step, steps) else _ALONE
+        return self.weighed if self.guides(step, steps) else ALONE
 
     def guides(self, step: int, steps: int) -> bool:
         """Say whether step `step`, 0..steps - 1, is guided; where not, the conditional row runs alone.

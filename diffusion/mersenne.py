@@ -40,12 +40,16 @@ class MersenneTwister:
 
 
 class TorchNormals:
-    """The draws of `torch.randn` from `torch.Generator("cpu").manual_seed(seed)`, each of `size` values."""
+    """The draws of `torch.randn` from `torch.Generator("cpu").manual_seed(seed)`, each of `size` values.
 
-    def __init__(self, seed: int, size: int) -> None:
+    Where `before` is not 0, a draw of so many values came first; both are of a block at least then.
+    """
+
+    def __init__(self, seed: int, size: int, before: int = 0) -> None:
         """Seed the generator."""
         self._twister = MersenneTwister(seed)
         self._size = size
+        self._before = before + _rest(before)
 
     def draw(self, number: int) -> Array:
         """Give the values of draw `number`, from 0, float32; drawn in turn, none is computed twice."""
@@ -54,8 +58,9 @@ class TorchNormals:
     def _many(self, number: int) -> Array:
         size = self._size
         # a last block that would stand over is moved back to the end, and filled once more with fresh words
-        rest = _BLOCK if size % _BLOCK else 0
-        uniforms = single_uniforms(self._twister.words(number * (size + rest), size + rest))
+        rest = _rest(size)
+        start = self._before + number * (size + rest)
+        uniforms = single_uniforms(self._twister.words(start, size + rest))
         if not rest:
             return block_normals(uniforms)
         whole = size - size % _BLOCK
@@ -68,6 +73,11 @@ class TorchNormals:
         pairs = (last + 1) // 2 - first // 2
         words = self._twister.words(first // 2 * _WORDS_A_PAIR, pairs * _WORDS_A_PAIR)
         return pair_normals(double_uniforms(words))[first % 2 :][: self._size]
+
+
+def _rest(size: int) -> int:
+    """How many words more than values a draw takes."""
+    return _BLOCK if size % _BLOCK else 0
 
 
 def single_uniforms(words: Words) -> Array:

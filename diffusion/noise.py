@@ -16,6 +16,8 @@ LARGEST_SEED = 2**63 - 1
 # a source may have to skip what lies before a draw
 LARGEST_DRAW = 2**16 - 1
 DEFAULT_RNG = "torch"
+# torch draws fewer values in pairs, and a pair may be split between two draws
+LEAST_MIXED = 16
 # sine of the angle below which two columns lie on one line
 _STRAIGHT = 1e-6
 
@@ -26,7 +28,7 @@ class _Normals(Protocol):
         ...
 
 
-SOURCES: Mapping[str, Callable[[int, int], _Normals]] = MappingProxyType(
+SOURCES: Mapping[str, Callable[[int, int, int], _Normals]] = MappingProxyType(
     {"torch": TorchNormals, "philox": PhiloxNormals}
 )
 
@@ -35,21 +37,26 @@ class NoiseSource:
     """The draws of one walk, all of one shape: cheapest in turn, the same in any order.
 
     Draw 0 is the initial noise; later draws follow the order in which a sampler asks. They are those of a generator
-    with this seed that has given all draws before in the same shape. One thread at a time.
+    with this seed that has given all draws before in the same shape, and before them one of shape `after`, if that is
+    not empty. One thread at a time.
     """
 
-    def __init__(self, seed: int, shape: tuple[int, ...], rng: str = DEFAULT_RNG) -> None:
+    def __init__(self, seed: int, shape: tuple[int, ...], rng: str = DEFAULT_RNG, after: tuple[int, ...] = ()) -> None:
         """Take the source named `rng` in SOURCES: "torch" is torch on a CPU, "philox" is torch on CUDA.
 
-        `seed` is 0..2^63 - 1, of which "torch" takes the lower 32 bits. Raises DiffusionError naming the field.
+        `seed` is 0..2^63 - 1, of which "torch" takes the lower 32 bits. Where there is an `after`, both shapes must
+        have `LEAST_MIXED` values at least. Raises DiffusionError naming the field.
         """
         require_integer("seed", seed, 0, LARGEST_SEED)
         if any(size < 1 for size in shape):
             raise DiffusionError("shape", shape, "of sizes of at least 1")
         if rng not in SOURCES:
             raise unknown_name("rng", rng, SOURCES)
+        before = math.prod(after) if after else 0
+        if after and min(before, math.prod(shape)) < LEAST_MIXED:
+            raise DiffusionError("shape", shape, f"of at least {LEAST_MIXED} values, as {after} before it")
         self._shape = shape
-        self._normals = SOURCES[rng](seed, math.prod(shape))
+        self._normals = SOURCES[rng](seed, math.prod(shape), before)
 
     def draw(self, number: int) -> Array:
         """Give draw `number`, 0..2^16 - 1, float32; raises DiffusionError outside."""

@@ -29,13 +29,16 @@ class PhiloxNormals:
     do these.
     """
 
-    def __init__(self, seed: int, size: int) -> None:
-        """The seed's two words are the key."""
+    def __init__(self, seed: int, size: int, before: int = 0) -> None:
+        """The seed's two words are the key; where `before` is not 0, a draw of so many values came first."""
         self._key = _two_words(np.array(seed, np.uint64))
         self._size = size
+        # every draw counts on by one, whatever its size
+        self._first = 1 if before else 0
 
     def draw(self, number: int) -> Array:
         """Give the values of draw `number`, from 0, float32."""
+        number += self._first
         starts = range(0, self._size, _AT_ONCE)
         return np.concatenate([self._part(number, start, min(start + _AT_ONCE, self._size)) for start in starts])
 

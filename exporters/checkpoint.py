@@ -44,12 +44,20 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionPipeline": _SD,
     "StableDiffusionImg2ImgPipeline": _SD,
     "StableDiffusionInpaintPipeline": _SD,
+    "StableDiffusionInstructPix2PixPipeline": _SD,
+    "StableDiffusionUpscalePipeline": _SD,
+    "LatentConsistencyModelPipeline": _SD,
+    "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,
     "StableDiffusionXLImg2ImgPipeline": _SDXL,
     "StableDiffusionXLInpaintPipeline": _SDXL,
     "StableDiffusion3Pipeline": _SD3,
     "StableDiffusion3Img2ImgPipeline": _SD3,
 }
+# those that walk with it whatever the scheduler's configuration says
+_OFFSET_OF_ONE = frozenset(
+    {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
+)
 _TEXT_ENCODERS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -83,14 +91,27 @@ class Parts(Protocol):
         """A tokenizer."""
         ...
 
-    def scheduler(self) -> Mapping[str, Any]:
-        """The configuration of the scheduler."""
+    def scheduler(self, part: str = "scheduler") -> Mapping[str, Any]:
+        """The configuration of a scheduler."""
+        ...
+
+    @property
+    def max_noise_level(self) -> int:
+        """The largest noise level of a picture that is enlarged."""
         ...
 
     @property
     def zeros_for_empty_prompt(self) -> bool:
         """Whether an empty negative prompt is zeros in place of its encoding, where the pipeline may do so."""
         ...
+
+
+@dataclass(frozen=True)
+class Enlarging:
+    """By what noise is put on a picture of low resolution, and below which timestep."""
+
+    schedule: NoiseSchedule
+    noise_levels: int
 
 
 @dataclass(frozen=True)
@@ -198,7 +219,18 @@ class Checkpoint:
         Raises:
             ExportError: as `read_schedule`.
         """
-        return read_schedule(self.parts.scheduler())
+        return read_schedule(self.parts.scheduler(), offset_of_one=self.parts.pipeline() in _OFFSET_OF_ONE)
+
+    def enlarging(self) -> Enlarging:
+        """By what noise is put on a picture that is enlarged.
+
+        Raises:
+            ExportError: as `read_schedule`, or it is that of a flow.
+        """
+        schedule = read_schedule(self.parts.scheduler("low_res_scheduler"))
+        if not isinstance(schedule, NoiseSchedule):
+            raise ExportError("low_res_scheduler: is that of a flow, by which no noise is put on pictures")
+        return Enlarging(schedule, self.parts.max_noise_level + 1)
 
 
 def _require_exportable(parts: Parts) -> None:

@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 
 from exporters.checkpoint_folder import (
     INDEX_NAME,
+    MAX_NOISE_LEVEL,
     PICKLED,
     class_of,
     pickle_text,
@@ -21,7 +22,7 @@ from exporters.checkpoint_folder import (
 )
 from exporters.clip_vocabulary import clip_tokenizer
 from exporters.errors import ExportError
-from exporters.families import Family, Part, Shapes, detect
+from exporters.families import CONFIGS, Family, Part, Shapes, detect
 from exporters.original_weights import load_original
 
 # where the file has each part's tensors, the first that is there
@@ -115,8 +116,15 @@ class CheckpointFile:
         source = self.family.tokenizers[part]
         return clip_tokenizer(source) if isinstance(source, str) else read_tokenizer(source.parent, source.name)
 
-    def scheduler(self) -> Mapping[str, Any]:
-        """The configuration of the family's scheduler, with the prediction type of this file."""
+    @property
+    def max_noise_level(self) -> int:
+        """The largest noise level of a picture that is enlarged."""
+        return MAX_NOISE_LEVEL
+
+    def scheduler(self, part: str = "scheduler") -> Mapping[str, Any]:
+        """The configuration of one of the family's schedulers, with the prediction type of this file."""
+        if part != "scheduler":
+            return read_json(CONFIGS / "scheduler-x4-low-resolution", "config.json")
         config = read_json(self.family.scheduler.parent, self.family.scheduler.name)
         return config if self.prediction_type is None else {**config, "prediction_type": self.prediction_type}
 

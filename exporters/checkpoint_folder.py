@@ -16,6 +16,9 @@ INDEX_NAME = "model_index.json"
 _PART_CONFIG = "config.json"
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
+# of StableDiffusionUpscalePipeline
+MAX_NOISE_LEVEL = 350
+
 
 @dataclass(frozen=True)
 class CheckpointFolder:
@@ -79,9 +82,14 @@ class CheckpointFolder:
         """
         return read_tokenizer(self.path, part)
 
-    def scheduler(self) -> Mapping[str, Any]:
-        """The configuration of the scheduler."""
-        return read_json(self.path / "scheduler", "scheduler_config.json")
+    def scheduler(self, part: str = "scheduler") -> Mapping[str, Any]:
+        """The configuration of a scheduler."""
+        return read_json(self.path / part, "scheduler_config.json")
+
+    @property
+    def max_noise_level(self) -> int:
+        """The largest noise level of a picture that is enlarged; diffusers' default where the index has none."""
+        return int(self.index.get("max_noise_level", MAX_NOISE_LEVEL))
 
     @property
     def zeros_for_empty_prompt(self) -> bool:

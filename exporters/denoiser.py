@@ -20,7 +20,7 @@ from components.contract import (
     TensorSpec,
     TimeId,
 )
-from exporters.checkpoint import Checkpoint
+from exporters.checkpoint import Checkpoint, Enlarging
 from exporters.control_inputs import adapter_specs, control_specs, unet_arguments
 from exporters.errors import ExportError
 from exporters.image_prompt import PROMPT, ImagePromptAdapter, add_image_prompt, image_prompt_specs
@@ -30,8 +30,9 @@ from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
 from exporters.traced_defaults import register_defaults
 
 # What a U-Net of the families that we export does not have; each would need an input that no stage hands over.
-_EXTRA_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
+_EXTRA_INPUTS = ("class_embed_type", "encoder_hid_dim_type")
 
+_RGB = 3
 _SIZE_AND_CROP: tuple[TimeId, ...] = ("original_height", "original_width", "crop_top", "crop_left")
 _TIME_IDS: Mapping[int, tuple[TimeId, ...]] = {
     6: (*_SIZE_AND_CROP, "target_height", "target_width"),
@@ -82,6 +83,7 @@ class _Denoiser(nn.Module):
             timestep,
             encoder_hidden_states=hidden_states,
             timestep_cond=embedded,
+            class_labels=given.get("noise_level"),
             added_cond_kwargs=told,
             return_dict=False,
             **unet_arguments(controls),
@@ -160,6 +162,11 @@ def denoiser(
         channels = sum(part.channels for part in image_channels)
         shape = ("batch", channels, "height", "width")
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
+    sources = [part.source for part in image_channels]
+    enlarging = checkpoint.enlarging() if sources == ["low_resolution"] else None
+    _require_labels(unet, enlarging)
+    if enlarging is not None:
+        beside.append(TensorSpec(name="noise_level", dtype="int64", shape=("batch",)))
     if embeds_guidance:
         beside.append(TensorSpec(name="guidance", dtype="float32", shape=("batch",)))
     within: dict[str, Tensor] = {}
@@ -183,6 +190,10 @@ def denoiser(
         latent_size=(height, width),
         latent_multiple=multiple,
         image_channels=image_channels,
+        # diffusers' default
+        image_guidance=1.5 if sources == ["image"] else None,
+        noise_levels=None if enlarging is None else enlarging.noise_levels,
+        low_resolution_schedule=None if enlarging is None else enlarging.schedule,
         time_ids=time_ids,
         zeros_for_empty_negative=checkpoint.zeros_for_empty_prompt,
         embeds_guidance=embeds_guidance,
@@ -191,7 +202,8 @@ def denoiser(
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1), **more.sizes}
     whole = {"height": height, "width": width, "tokens": tokens, **more.sizes}
-    return Network(_Denoiser(unet, beside, added, within), contract, trials(small, whole))
+    module = _Denoiser(unet, beside, added, within)
+    return Network(module, contract, trials(small, whole), bound=contract.noise_levels or 1)
 
 
 def _require_width(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> None:
@@ -224,6 +236,8 @@ def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[Ima
     config, latents = unet.config, space.channels
     known: dict[int, tuple[ImageChannels, ...]] = {
         latents: (),
+        latents + _RGB: (ImageChannels(source="low_resolution", channels=_RGB),),
+        2 * latents: (ImageChannels(source="image", channels=latents),),
         2 * latents + 1: (
             ImageChannels(source="mask", channels=1),
             ImageChannels(source="masked_image", channels=latents),
@@ -236,6 +250,14 @@ def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[Ima
             f"{latents} it must take {taken} and give {latents}"
         )
     return known[config.in_channels]
+
+
+def _require_labels(unet: UNet2DConditionModel, enlarging: Enlarging | None) -> None:
+    labels = unet.config.num_class_embeds
+    least = 0 if enlarging is None else enlarging.noise_levels
+    if (labels is None) != (enlarging is None) or (labels or 0) < least:
+        wanted = "must be null" if enlarging is None else f"must be at least {least}, its noise levels"
+        raise ExportError(f"unet: num_class_embeds={labels}: {wanted}")
 
 
 def _require_known(unet: UNet2DConditionModel) -> None:

@@ -55,9 +55,10 @@ _NEUTRAL: Mapping[str, object] = {
 }
 
 
-def read_schedule(config: Mapping[str, Any]) -> NoiseSchedule | FlowSchedule:
+def read_schedule(config: Mapping[str, Any], *, offset_of_one: bool = True) -> NoiseSchedule | FlowSchedule:
     """Say how the denoiser was trained and how its scheduler walks, from the content of a `scheduler_config.json`.
 
+    With `offset_of_one` its timesteps are offset by 1 whatever the configuration says, as in StableDiffusionPipeline.
     What an earlier scheduler left in the configuration counts: diffusers' from_config hands it on to the next one too.
 
     Raises:
@@ -75,14 +76,14 @@ def read_schedule(config: Mapping[str, Any]) -> NoiseSchedule | FlowSchedule:
         if full.get(field, neutral) != neutral:
             raise ExportError(f"scheduler: {field}={full[field]!r} is not supported")
     try:
-        return _flow_schedule(full) if name in _FLOW else _noise_schedule(full, config)
+        return _flow_schedule(full) if name in _FLOW else _noise_schedule(full, config, offset_of_one)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = f"{first['loc'][-1]}={first['input']!r}: " if first["loc"] else ""
         raise ExportError(f"scheduler: {where}{first['msg']}") from None
 
 
-def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any]) -> NoiseSchedule:
+def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any], offset_of_one: bool) -> NoiseSchedule:
     if full.get("use_dynamic_shifting", False):
         raise ExportError("scheduler: use_dynamic_shifting=True is not supported where betas make the noise")
     return NoiseSchedule(
@@ -93,8 +94,7 @@ def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any]) -> Noise
         beta_end=full["beta_end"],
         rescale_betas_zero_snr=full.get("rescale_betas_zero_snr", False),
         timestep_spacing=config.get("timestep_spacing"),
-        # StableDiffusionPipeline walks with an offset of 1, whatever the configuration says
-        steps_offset=1,
+        steps_offset=1 if offset_of_one else full.get("steps_offset", 0),
         set_alpha_to_one=full.get("set_alpha_to_one", True),
         # PNDMScheduler's own default is false, for a config that does not say; nobody who asks for PLMS expects that
         skip_prk_steps=config.get("skip_prk_steps", True),

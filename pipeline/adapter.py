@@ -3,14 +3,15 @@
 import numpy as np
 from PIL import Image
 
-from components.contract import CONTROL_PREFIXES, Kind
+from components.contract import Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, Pixels
-from pipeline.controlnet import picture
 from pipeline.errors import refuse
+from pipeline.planes import unit_planes
 from pipeline.stage import Interface, latent_space, open_session
 from runtime.settings import SessionSettings
 
+_INTERFACE = Interface(Kind.ADAPTER, frozenset({"control_image"}), frozenset())
 # what an adapter of one channel sees, in Pillow's words
 _GREY = "L"
 
@@ -25,10 +26,7 @@ class Adapter:
             ComponentError: it is no adapter.
             RuntimeFault: as `Session.open`.
         """
-        prefix = CONTROL_PREFIXES[Kind.ADAPTER]
-        outputs = {spec.name for spec in folder.manifest.contract.outputs if spec.name.startswith(prefix)}
-        interface = Interface(Kind.ADAPTER, frozenset({"control_image"}), frozenset(outputs))
-        self._session = open_session(folder, settings, interface)
+        self._session = open_session(folder, settings, _INTERFACE)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
         self.provider = self._session.provider
@@ -51,4 +49,4 @@ class Adapter:
         seen = pixels
         if taken.shape[1] == 1:
             seen = np.asarray(Image.fromarray(pixels[0]).convert(_GREY))[np.newaxis, :, :, np.newaxis]
-        return self._session.run({"control_image": picture(seen)})
+        return self._session.run({"control_image": unit_planes(seen)})

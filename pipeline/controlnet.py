@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.contract import CONTROL_PREFIXES, Kind
+from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import Arrays, FloatArray, Pixels
+from components.messages import Arrays, FloatArray
 from pipeline.joining import joined
 from pipeline.stage import Interface, latent_space, open_session
 from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 
-_INPUTS = frozenset({"latents", "timestep", "control_image", "scale"})
+_INTERFACE = Interface(Kind.CONTROLNET, frozenset({"latents", "timestep", "control_image", "scale"}), frozenset())
 
 
 class ControlNet:
@@ -25,9 +25,7 @@ class ControlNet:
             ComponentError: it is no ControlNet.
             RuntimeFault: as `Session.open`.
         """
-        prefix = CONTROL_PREFIXES[Kind.CONTROLNET]
-        outputs = {spec.name for spec in folder.manifest.contract.outputs if spec.name.startswith(prefix)}
-        self._session = open_session(folder, settings, Interface(Kind.CONTROLNET, _INPUTS, frozenset(outputs)))
+        self._session = open_session(folder, settings, _INTERFACE)
         self.space = latent_space(self._session)
         self.contract = self._session.contract
         self.provider = self._session.provider
@@ -71,10 +69,3 @@ class ControlNet:
             {name: array[start : start + count] for name, array in added.items()}
             for start, count in zip(starts[:-1], rows, strict=True)
         ]
-
-
-def picture(pixels: Pixels) -> FloatArray:
-    """Pixels [1, H, W, 3] of 0..255 as networks see control pictures: RGB [1, 3, H, W] of 0..1."""
-    scaled = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    scaled /= np.float32(255)
-    return scaled

@@ -12,7 +12,7 @@ from components.messages import Arrays, DenoiseJob, FloatArray, Pixels, Snapshot
 from diffusion.errors import DiffusionError
 from diffusion.guidance import Guidance
 from diffusion.inpainting import inpaint
-from diffusion.noise import NoiseSource, noise, slerp
+from diffusion.noise import NoiseSource, slerp
 from diffusion.preview import project
 from diffusion.samplers import Sampler, SamplerRow, find_sampler
 from diffusion.trajectory import Trajectory
@@ -194,13 +194,13 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
 
 
 def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tuple[int, ...]) -> Sampler:
-    source = NoiseSource(job.seed, shape, job.rng)
-    # the draws are those of diffusers: the sample of the picture's latents, the noise, the sample of the latents of
-    # the picture without what is drawn anew, which only networks of nine channels look at, and then the sampler's
+    source = NoiseSource(job.seed, shape, job.rng, job.after)
     if job.start > 0 and job.image_latents is not None:
         return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
+    # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
+    # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
     first = 0 if job.image_latents is None else 1
-    later_draws = map(source.draw, count(first + 1 if job.mask is None else first + 2))
+    later_draws = map(source.draw, count(first + 1 + (job.drawn if job.mask is None else 1)))
     initial = _initial_noise(job, source, first, shape)
     if job.image_latents is None or (job.mask is not None and job.strength == 1):
         latents = trajectory.initial_latents(initial)
@@ -216,7 +216,9 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     own = source.draw(draw) if job.noise is None else job.noise
     if own.shape != shape or own.dtype != np.float32:
         raise refuse("noise", f"{own.dtype} {list(own.shape)}", f"float32 {list(shape)} for this size")
-    return own if job.subseed is None else slerp(own, noise(job.subseed, draw, shape, job.rng), job.subseed_strength)
+    if job.subseed is None:
+        return own
+    return slerp(own, NoiseSource(job.subseed, shape, job.rng, job.after).draw(draw), job.subseed_strength)
 
 
 def _asked(track: Track) -> Arrays:

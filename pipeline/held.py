@@ -9,8 +9,9 @@ from components.compatibility import compatible
 from components.contract import CONTROL_PREFIXES, Contract, Kind, shape_text
 from components.dimensions import size_of
 from components.messages import Arrays, ControlFeatures, ControlPicture, DenoiseJob, FloatArray
-from pipeline.controlnet import ControlNet, picture
+from pipeline.controlnet import ControlNet
 from pipeline.errors import refuse
+from pipeline.planes import unit_planes
 from runtime.interrupt import Interrupt
 
 
@@ -71,7 +72,7 @@ def held(job: DenoiseJob, controlnets: Sequence[ControlNet], contract: Contract)
         if control.pixels.shape != shape or control.pixels.dtype != np.uint8:
             found = f"{control.pixels.dtype} {list(control.pixels.shape)}"
             raise refuse("controls", found, f"uint8 {shape_text(shape)} for this size")
-        by_nets.append(_ByNet(net, picture(control.pixels), control))
+        by_nets.append(_ByNet(net, unit_planes(control.pixels), control))
     for features in job.features:
         _check_features(features.arrays, job, contract)
     return Held(by_nets, job.features)

@@ -60,9 +60,10 @@ class ImageToImage:
         """Draw one picture from `image`, anew where `mask` says so (`edit_mask`), and everywhere without one.
 
         Both are resized to the size asked for (`image_pixels`), if none is as `picture_size` says. Outside the mask the
-        picture is what the VAE makes of it. Equal to StableDiffusionImg2ImgPipeline and, with a mask,
-        StableDiffusionInpaintPipeline in diffusers, defaults of strength included: 0.8, with a mask 1.
-        The same arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
+        picture is what the VAE makes of it, or what a denoiser that sees the mask does. Equal to
+        StableDiffusionImg2ImgPipeline and, with a mask, StableDiffusionInpaintPipeline in diffusers, defaults of
+        strength included: 0.8, with a mask 1. The same arguments give the same bytes; `noise`, `controls`, seed and
+        subseed as in `TextToImage.generate`.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -74,6 +75,7 @@ class ImageToImage:
         request = self._chain.check(fields)
         size, most = (request.width, request.height), self._chain.rules.max_source_pixels
         pixels = image_pixels(image, *size, most)
-        anew = None if mask is None else latent_mask(edit_mask(mask, *size, most), self._encoder.space.downscale)
-        latents = self._encoder.encode(pixels, request.tiling)
-        return self._chain.draw(request, noise, EncodedImage(latents, anew), controls)
+        anew = None if mask is None else edit_mask(mask, *size, most)
+        latents = self._encoder.encode(pixels, request.tiling, anew if self._chain.contract.sees_mask else None)
+        within = None if anew is None else latent_mask(anew, self._encoder.space.downscale)
+        return self._chain.draw(request, noise, EncodedImage(latents, within), controls)

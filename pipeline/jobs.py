@@ -1,6 +1,9 @@
 """From a checked request and its encoded texts and picture to one job for each picture."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from components.contract import Contract, LatentSpace
 from components.messages import (
@@ -16,6 +19,7 @@ from components.messages import (
 )
 from diffusion.latents import sample, to_model
 from diffusion.noise import noise as draw_noise
+from pipeline.low_resolution import noised_picture
 from pipeline.rows import conditioned_rows
 
 
@@ -39,13 +43,12 @@ def denoise_jobs(
     assert space is not None, "a denoiser's contract has a latent space"
     return [
         DenoiseJob(
-            rows=conditioned_rows(one, encoded, contract, adapted),
+            rows=conditioned_rows(one, encoded, contract, _image_channels(image, one, contract, space), adapted),
             **one.parts(),
             height=request.height // space.downscale,
             width=request.width // space.downscale,
             noise=noise,
-            image_latents=None if image is None else _image_latents(image, one, space),
-            mask=None if image is None else image.mask,
+            **_start(image, one, contract, space),
             controls=tuple(controls),
             features=tuple(features),
         )
@@ -53,8 +56,42 @@ def denoise_jobs(
     ]
 
 
-def _image_latents(image: EncodedImage, walk: Walk, space: LatentSpace) -> FloatArray:
-    mean, log_variance = image.distribution
+def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace) -> dict[str, Any]:
+    """What a walk starts from, and is held to, by the fields of a job."""
+    if image is None or contract.image_guidance is not None:
+        return {}
+    if image.low_resolution is not None:
+        # the noise on the picture comes first, one draw for its planes
+        batch, height, width, channels = image.low_resolution.shape
+        return {"after": (batch, channels, height, width)}
+    if contract.sees_mask:
+        # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
+        latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)
+        return {"image_latents": latents, "drawn": 1}
     # draw 0: diffusers samples the picture's latents before it draws the noise
-    sampled = sample(mean, log_variance, draw_noise(walk.seed, 0, mean.shape, walk.rng))
+    return {"image_latents": _sampled(image, 0, walk, 0, space), "mask": image.mask}
+
+
+def _image_channels(
+    image: EncodedImage | None, walk: Walk, contract: Contract, space: LatentSpace
+) -> FloatArray | None:
+    """What a denoiser looks at beside the latents, [1, channels, height, width]; None where that is nothing."""
+    if image is None or not contract.image_channels:
+        return None
+    if image.low_resolution is not None:
+        return noised_picture(image.low_resolution, walk, contract)
+    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
+    if not contract.sees_mask:
+        # the likeliest latents, in the VAE's own scale
+        return image.distribution.mean[:1]
+    assert image.mask is not None, "a checked request has brought one"
+    # after the noise, and after the picture's own latents where a walk starts from them
+    hidden = _sampled(image, 1, walk, 1 if walk.strength == 1 else 2, space)
+    return np.concatenate((image.mask[np.newaxis, np.newaxis].astype(np.float32), hidden), axis=1)
+
+
+def _sampled(image: EncodedImage, row: int, walk: Walk, draw: int, space: LatentSpace) -> FloatArray:
+    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
+    mean, log_variance = (moment[row : row + 1] for moment in image.distribution)
+    sampled = sample(mean, log_variance, draw_noise(walk.seed, draw, mean.shape, walk.rng))
     return to_model(sampled, space.scaling_factor, space.shift_factor)

@@ -3,6 +3,7 @@
 from math import sqrt
 
 from components.contract import MAX_LATENT_SIDE, Contract
+from components.messages import ImageRequest
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError, refuse
 
@@ -14,7 +15,8 @@ def picture_size(
 
     A side that is not `asked` for is the bundle's own; but where neither is and there is a `source`, a picture of that
     width and height, it is drawn in its proportions, of about as many pixels as the bundle's own size has, which is
-    what the network draws best. `limits` are the least pixels of a side and the most of a picture.
+    what the network draws best; by a network that enlarges, by the downscale of its latents. `limits` are the least
+    pixels of a side and the most of a picture.
 
     Raises:
         RequestError: a side is no whole number, too small, too large or no multiple for the network, or the picture is
@@ -26,7 +28,8 @@ def picture_size(
     smallest = min(smallest, *own)
     multiple = _multiple(contract)
     if asked == (None, None) and source is not None:
-        asked = _in_proportion(source, own, smallest, multiple)
+        enlarged = contract.enlarges
+        asked = _enlarged(source, contract) if enlarged else _in_proportion(source, own, smallest, multiple)
     width, height = (there if side is None else side for side, there in zip(asked, own, strict=True))
     longest = min(most, _longest_side(contract))
     for field, side in (("width", width), ("height", height)):
@@ -36,6 +39,13 @@ def picture_size(
     if width * height > most:
         raise RequestError("size", f"size={width}x{height}: must have at most {most} pixels, not {width * height}")
     return width, height
+
+
+def source_size(request: ImageRequest, contract: Contract) -> tuple[int, int]:
+    """Width and height of the picture that a request starts from: as drawn, or as small as what is drawn larger."""
+    assert contract.latent_space is not None, "a denoiser's contract has one"
+    factor = contract.latent_space.downscale if contract.enlarges else 1
+    return request.width // factor, request.height // factor
 
 
 def _own_size(contract: Contract) -> tuple[int, int]:
@@ -55,6 +65,13 @@ def _longest_side(contract: Contract) -> int:
 def _multiple(contract: Contract) -> int:
     assert contract.latent_space is not None, "check_request has seen to it"
     return contract.latent_space.downscale * contract.latent_multiple
+
+
+def _enlarged(source: tuple[int, int], contract: Contract) -> tuple[int, int]:
+    assert contract.latent_space is not None, "check_request has seen to it"
+    multiple = contract.latent_multiple
+    width, height = (max(1, side // multiple) * multiple * contract.latent_space.downscale for side in source)
+    return width, height
 
 
 def _in_proportion(source: tuple[int, int], own: tuple[int, int], smallest: int, multiple: int) -> tuple[int, int]:

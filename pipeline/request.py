@@ -26,6 +26,9 @@ from pipeline.trajectories import Trajectories
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
 _GUIDANCE = 5.0
 
+# of a picture that is enlarged, diffusers' default
+_NOISE_LEVEL = 20
+
 # A denoiser's attention may grow with the square of the pixels, and far from the size that it was trained for it
 # repeats itself: so that size tells the most pixels. Small networks have so many in any case.
 _OWN_SIZES = 4
@@ -145,6 +148,8 @@ class RequestFields:
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
+    image_guidance: float | None = None
+    noise_level: int | None = None
     guidance_rescale: float | None = None
     guidance_start: float | None = None
     guidance_end: float | None = None
@@ -193,6 +198,7 @@ def check_request(
     trained = contract.num_train_timesteps
     if trained is None or contract.latent_space is None or contract.latent_size is None:
         raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
+    _require_pictures(fields, contract)
     # a picture says enough
     check_text("prompt", fields.prompt, 1 if fields.image is None else 0, rules.max_prompt_characters)
     check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
@@ -212,7 +218,7 @@ def check_request(
     asked, limits = (fields.width, fields.height), (rules.min_side, rules.most_pixels(contract))
     width, height = picture_size(asked, fields.image, contract, limits)
     latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
-    strength = _strength(fields, rules)
+    strength = _strength(fields, contract, rules)
     Trajectories.of(contract).lay_out(sampler, steps, schedule, latents, strength=strength)
     start, end = _interval(fields)
     return ImageRequest(
@@ -226,6 +232,8 @@ def check_request(
         steps=steps,
         strength=strength,
         guidance=float(guidance),
+        image_guidance=_image_guidance(fields, contract, rules),
+        noise_level=_noise_level(fields, contract),
         guidance_rescale=_share("guidance_rescale", fields.guidance_rescale, 0.0),
         guidance_start=start,
         guidance_end=end,
@@ -255,6 +263,29 @@ def _image_prompt_scale(fields: RequestFields, contract: Contract, rules: Reques
     if fields.image_prompts > rules.max_image_prompts:
         raise refuse("image_prompts", f"{fields.image_prompts} pictures", f"at most {rules.max_image_prompts}")
     return _share("image_prompt_scale", fields.image_prompt_scale, 1.0)
+
+
+def least_fields(contract: Contract) -> RequestFields:
+    """What a request must bring at least, for a denoiser's contract."""
+    size = None
+    if contract.image_channels and contract.latent_size is not None and contract.latent_space is not None:
+        factor = 1 if contract.enlarges else contract.latent_space.downscale
+        height, width = (side * factor for side in contract.latent_size)
+        size = (width, height)
+    return RequestFields(prompt="-", image=size, mask=contract.sees_mask)
+
+
+def _require_pictures(fields: RequestFields, contract: Contract) -> None:
+    if contract.sees_mask:
+        for field, there in (("image", fields.image is not None), ("mask", fields.mask)):
+            if not there:
+                raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
+    elif contract.image_channels:
+        does = "enlarges a picture" if contract.enlarges else "edits a picture by instruction"
+        if fields.image is None:
+            raise RequestError("image", f"image: is required, as this model {does}")
+        if fields.mask:
+            raise RequestError("mask", f"mask: must be left out, as this model {does}, all of it")
 
 
 def _weighting(fields: RequestFields, rules: RequestRules) -> str:
@@ -312,15 +343,41 @@ def _walk(fields: RequestFields, contract: Contract, rules: RequestRules) -> tup
     return choice.sampler, schedule
 
 
-def _strength(fields: RequestFields, rules: RequestRules) -> float:
+def _strength(fields: RequestFields, contract: Contract, rules: RequestRules) -> float:
     if fields.mask and fields.image is None:
         raise RequestError("mask", "mask: must be left out without an image")
     if fields.image is None:
         if fields.strength is not None:
             raise refuse("strength", fields.strength, "left out without an image")
         return 1.0
+    if contract.image_guidance is not None or contract.enlarges:
+        # it begins with noise alone, and sees the picture beside it
+        if fields.strength not in (None, 1):
+            raise refuse("strength", fields.strength, "1 or left out, as this model draws from noise alone")
+        return 1.0
     # diffusers' defaults, 0.8 and 1
     return _share("strength", fields.strength, 1.0 if fields.mask else rules.default_strength)
+
+
+def _image_guidance(fields: RequestFields, contract: Contract, rules: RequestRules) -> float | None:
+    if contract.image_guidance is None:
+        if fields.image_guidance is not None:
+            raise refuse("image_guidance", fields.image_guidance, "left out, as this model edits by no instruction")
+        return None
+    if fields.image_guidance is None:
+        return min(contract.image_guidance, rules.max_guidance)
+    check_number("image_guidance", fields.image_guidance, rules.max_guidance)
+    return float(fields.image_guidance)
+
+
+def _noise_level(fields: RequestFields, contract: Contract) -> int | None:
+    if contract.noise_levels is None:
+        if fields.noise_level is not None:
+            raise refuse("noise_level", fields.noise_level, "left out, as this model enlarges no picture")
+        return None
+    level = min(_NOISE_LEVEL, contract.noise_levels - 1) if fields.noise_level is None else fields.noise_level
+    check_whole("noise_level", level, 0, contract.noise_levels - 1)
+    return level
 
 
 def _eta(sampler: str, given: float | None) -> float:

@@ -1,8 +1,10 @@
 """What conditions each row of a picture: every array that the network takes beside latents and timestep."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from components.contract import Contract
 from components.messages import Arrays, EncodedText, FloatArray, ImageRequest
@@ -12,23 +14,36 @@ from pipeline.track import guidance_of
 
 
 def conditioned_rows(
-    request: ImageRequest, encoded: EncodedText, contract: Contract, adapted: Mapping[str, Arrays] | None = None
+    request: ImageRequest,
+    encoded: EncodedText,
+    contract: Contract,
+    image_channels: FloatArray | None = None,
+    adapted: Mapping[str, Arrays] | None = None,
 ) -> dict[str, Arrays]:
     """The arrays [1, ...] of every row that a picture's guidance weighs, by the inputs of the denoiser's contract.
 
     `encoded` holds `request.texts` in their order; a row without the prompt has the negative one, or zeros where there
-    is none and the contract says so. `adapted` holds, by row, what comes of the request beside its texts and may be
-    left out.
+    is none and the contract says so. `image_channels` [1, channels, height, width] are what all rows look at, but that
+    where guidance weighs a row with the picture alone, the negative one has zeros. `adapted` holds, by row, what comes
+    of the request beside its texts and may be left out.
     """
+    weighed = guidance_of(request, contract).weighed
     extra = {} if adapted is None else adapted
     return {
         row: {
             **_texts(row, request, encoded, contract),
             **_beside_texts(row, request, contract),
+            **_seen(row, image_channels, blind=Row.IMAGE in weighed),
             **extra.get(row, {}),
         }
-        for row in guidance_of(request, contract).weighed
+        for row in weighed
     }
+
+
+def _seen(row: Row, image_channels: FloatArray | None, *, blind: bool) -> Arrays:
+    if image_channels is None:
+        return {}
+    return {"image_channels": np.zeros_like(image_channels) if blind and row == Row.NEGATIVE else image_channels}
 
 
 def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Contract) -> Arrays:
@@ -41,10 +56,12 @@ def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Cont
 
 
 def _beside_texts(row: Row, request: ImageRequest, contract: Contract) -> Arrays:
-    beside: dict[str, FloatArray] = {}
+    beside: dict[str, npt.NDArray[Any]] = {}
     if contract.time_ids:
         told = framing(request, positive=row == Row.POSITIVE)
         beside["time_ids"] = np.array([[told[name] for name in contract.time_ids]], np.float32)
     if contract.embeds_guidance:
         beside["guidance"] = np.array([request.guidance], np.float32)
+    if contract.noise_levels is not None:
+        beside["noise_level"] = np.array([request.noise_level], np.int64)
     return beside

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.contract import Contract, Kind, LatentSpace
+from components.contract import CONTROL_PREFIXES, Contract, Kind, LatentSpace
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from runtime.session import Session
@@ -13,7 +13,8 @@ from runtime.settings import SessionSettings
 class Interface:
     """What a stage calls its component's inputs and outputs.
 
-    What conditions a denoiser comes on top, under the names that its contract speaks of, and a text encoder's outputs.
+    What conditions a denoiser comes on top, under the names that its contract speaks of, and the outputs of a text
+    encoder and of what is added within a denoiser.
     """
 
     kind: Kind
@@ -37,6 +38,8 @@ def open_session(folder: ComponentFolder, settings: SessionSettings, interface: 
         outputs = outputs | conditioning.union(*contract.skipped_layers)
     else:
         inputs = inputs | conditioning | contract.inputs_beside_latents
+    if (prefix := CONTROL_PREFIXES.get(contract.kind)) is not None:
+        outputs = outputs | {spec.name for spec in contract.outputs if spec.name.startswith(prefix)}
     _check_names(contract, "inputs", contract.required_inputs, inputs)
     _check_names(contract, "outputs", {spec.name for spec in contract.outputs}, outputs)
     return Session.open(folder, settings)

@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from PIL import Image
 
-from components.contract import Kind
+from components.contract import Contract, Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from diffusion.guidance import Row
@@ -39,6 +39,8 @@ class Options(TypedDict, total=False):
     clip_skip: int
     steps: int
     guidance: float
+    image_guidance: float
+    noise_level: int
     guidance_rescale: float
     guidance_start: float
     guidance_end: float
@@ -157,6 +159,11 @@ class TextToImage:
         options.setdefault("subseed", 0)
         fields = RequestFields(prompt=prompt, image_prompts=len(image_prompts), **options)
         return self.draw(self.check(fields), noise, controls=controls, image_prompts=image_prompts)
+
+    @property
+    def contract(self) -> Contract:
+        """The denoiser's."""
+        return self._denoiser.contract
 
     def check(self, fields: RequestFields) -> ImageRequest:
         """Check a request against the bundle and the rules.

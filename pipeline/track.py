@@ -8,14 +8,12 @@ import numpy as np
 
 from components.contract import Contract
 from components.messages import Arrays, FloatArray, Snapshot, Walk
-from diffusion.guidance import Guidance, Row
+from diffusion.guidance import ALONE, Guidance, Row
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
 from diffusion.trajectory import Step
 from pipeline.held import Held
 from pipeline.joining import joined
-
-_ALONE = (Row.POSITIVE,)
 
 Signature: TypeAlias = tuple[tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]]
 
@@ -52,7 +50,7 @@ class Track:
         self._guidance = guidance
         self._rows_at = [guidance.rows(step, self._steps) for step in self._step_of]
         self._arrays = {
-            names: joined([rows[name] for name in names], [1] * len(names)) for names in {_ALONE, *self._rows_at}
+            names: joined([rows[name] for name in names], [1] * len(names)) for names in {ALONE, *self._rows_at}
         }
         # how many rows the evaluations from each one on take, and none at the end
         self._rows_from = [*accumulate(map(len, reversed(self._rows_at)), initial=0)][::-1]
@@ -156,7 +154,7 @@ class Track:
 
     @property
     def _row_names(self) -> tuple[Row, ...]:
-        return _ALONE if self._agreed or self.done else self._rows_at[self.evaluation]
+        return ALONE if self._agreed or self.done else self._rows_at[self.evaluation]
 
     def _send(self, estimate: FloatArray) -> None:
         try:
@@ -179,4 +177,5 @@ def guidance_of(walk: Walk, contract: Contract) -> Guidance:
         start=walk.guidance_start,
         end=walk.guidance_end,
         agreement=walk.adaptive_guidance,
+        image_scale=walk.image_guidance,
     )

@@ -97,14 +97,19 @@ class Trajectories:
         return self.sigma_schedule if takes_it else DEFAULT
 
 
-def _of_noise(written: WrittenNoise, latent_size: tuple[int, int]) -> Trajectories:
-    schedule = NoiseSchedule(
+def noise_schedule(written: WrittenNoise) -> NoiseSchedule:
+    """A contract's noise schedule in the terms of the mathematics; raises DiffusionError where it is none."""
+    return NoiseSchedule(
         num_train_timesteps=written.num_train_timesteps,
         beta_schedule=written.beta_schedule,
         beta_start=written.beta_start,
         beta_end=written.beta_end,
         rescale_betas_zero_snr=written.rescale_betas_zero_snr,
     )
+
+
+def _of_noise(written: WrittenNoise, latent_size: tuple[int, int]) -> Trajectories:
+    schedule = noise_schedule(written)
     spacing = Spacing(
         timestep_spacing=written.timestep_spacing,
         steps_offset=written.steps_offset,

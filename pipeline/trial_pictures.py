@@ -1,15 +1,17 @@
 """What a trial looks at: latents of fixed prompts, how far two pictures are from each other, how lively they are."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.messages import FloatArray, Pixels
+from components.contract import Contract
+from components.messages import EncodedImage, FloatArray, LatentDistribution, Pixels
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
-from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.request import RequestRules, check_request, least_fields
 from pipeline.text_encoder import TextEncoder
 from runtime.errors import RuntimeFault
 
@@ -17,6 +19,8 @@ PROMPTS = ("a red apple", "a smiling face", "a house beside a tree", "a blue boa
 
 # PSNR of equal pictures, which has no number; one step of 255 in one value of a megapixel is 113 dB
 EQUAL_DB = 120.0
+
+_GREY = 128
 
 # the least standard deviation of a picture's liveliest channel, in steps of 255
 FLATTEST = 1.0
@@ -32,13 +36,25 @@ def prompt_latents(encoder: TextEncoder, denoiser: Denoiser, steps: int) -> Iter
     own_pixels = int(np.prod(contract.latent_size or 1)) * denoiser.space.downscale**2
     rules = RequestRules(max_pixels=own_pixels)
     for seed, prompt in enumerate(PROMPTS):
-        fields = RequestFields(prompt=prompt, seed=seed, steps=min(steps, contract.num_train_timesteps or 1))
+        most_steps = min(steps, contract.num_train_timesteps or 1)
+        fields = replace(least_fields(contract), prompt=prompt, seed=seed, steps=most_steps)
         request = check_request(fields, contract, rules)
-        [job] = denoise_jobs(request, encoder.encode(request.texts), denoiser.contract)
+        [job] = denoise_jobs(request, encoder.encode(request.texts), contract, image=_grey(contract))
         latents = denoiser.denoise(job)
         if not np.isfinite(latents).all():
             raise RuntimeFault(f"the latents of prompt {seed + 1} are not finite")
         yield latents
+
+
+def _grey(contract: Contract) -> EncodedImage | None:
+    """A grey picture, all of it to be drawn anew, for a denoiser that looks at one; None for others."""
+    if not contract.image_channels or contract.latent_size is None or contract.latent_space is None:
+        return None
+    if contract.enlarges:
+        return EncodedImage(None, low_resolution=np.full((1, *contract.latent_size, 3), _GREY, np.uint8))
+    # zeros stand for the latents of grey, and are of no variance to speak of
+    zeros = np.zeros((2, contract.latent_space.channels, *contract.latent_size), np.float32)
+    return EncodedImage(LatentDistribution(zeros, zeros - 30), np.ones(contract.latent_size, np.bool_))
 
 
 def psnr(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], peak: float) -> float:

@@ -86,7 +86,7 @@ class Denoisers:
         return walk, way
 
     def _order(self, drawing: Drawing, image: int) -> WalkOrder:
-        order, watch = drawing.order, drawing.watch
+        order, watch, source = drawing.order, drawing.watch, drawing.order.source
         return WalkOrder(
             order=drawing.id,
             pin=order.pins[Kind.DENOISER],
@@ -96,7 +96,8 @@ class Denoisers:
             report_every=self._snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,
-            mask=None if order.source is None else order.source.mask,
+            mask=None if source is None else source.mask,
+            low_resolution=source.pixels if source is not None and order.enlarges else None,
         )
 
 

@@ -73,14 +73,14 @@ class Encoders:
         )
 
     async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":
-        if order.source is None:
+        if order.source is None or order.enlarges:
             return None
-        pin, pixels, tiling = order.pins[Kind.VAE_ENCODER], order.source.pixels, order.request.tiling
+        pin, source, tiling = order.pins[Kind.VAE_ENCODER], order.source, order.request.tiling
         return await self._asked(
             Kind.VAE_ENCODER,
             pin,
             deadline,
-            lambda: self._vae_encoder.encode.remote(pin, pixels, tiling),
+            lambda: self._vae_encoder.encode.remote(pin, source.pixels, tiling, source.hidden),
             lambda encoded: encoded,
         )
 

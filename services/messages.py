@@ -121,11 +121,15 @@ class Terms:
 class Source:
     """What the pictures of an order start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
 
-    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere.
+    For a denoiser that enlarges them they are of the latents' size, and nothing encodes them.
+
+    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
+    in the picture's own size, for a denoiser that sees the mask, and None for others.
     """
 
     pixels: Pixels
     mask: Mask | None = None
+    hidden: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +157,11 @@ class Order:
         if self.store_latents and self.contract is None:
             raise ValueError("store_latents: needs the denoiser's contract")
 
+    @property
+    def enlarges(self) -> bool:
+        """Whether its denoiser draws the source larger, which nothing encodes then."""
+        return self.contract is not None and self.contract.enlarges
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class WalkOrder:
@@ -162,7 +171,7 @@ class WalkOrder:
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
     steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` is
-    that of the order's source.
+    that of the order's source, `low_resolution` its pixels where they are drawn larger.
     """
 
     order: str
@@ -177,6 +186,7 @@ class WalkOrder:
     preview_every: int = 0
     tell_position: bool = False
     mask: Mask | None = None
+    low_resolution: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Kind
-from components.messages import LatentDistribution, Pixels, Tiling
+from components.messages import LatentDistribution, Mask, Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.vae_encoder import VaeEncoder
 from runtime.feeds import zero_feeds
@@ -28,17 +28,17 @@ class VaeEncoderDeployment:
         await self._host.start(await rollout.record.remote())
 
     async def encode(
-        self, pin: ComponentRef, pixels: Pixels, tiling: Tiling | None = None
+        self, pin: ComponentRef, pixels: Pixels, tiling: Tiling | None = None, hidden: Mask | None = None
     ) -> Worked[LatentDistribution]:
         """Encode pixels [batch, H, W, 3], 0..255, in the VAE's own scale, by a pinned version.
 
-        With `tiling` the network sees them in tiles.
+        With `tiling` the network sees them in tiles; with `hidden` there are as many on top, as in `VaeEncoder.encode`.
         """
 
         def work(stage: VaeEncoder) -> Worked[LatentDistribution]:
             watch = Stopwatch()
-            encoded = stage.encode(pixels, tiling)
-            return Worked(encoded, self._host.span("encode", watch, pin, rows=len(pixels)))
+            encoded = stage.encode(pixels, tiling, hidden)
+            return Worked(encoded, self._host.span("encode", watch, pin, rows=len(encoded.mean)))
 
         return await self._host.run(pin, work)
 

@@ -21,6 +21,8 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "subseed": "Variation seed",
         "subseed_strength": "Variation seed strength",
         "strength": "Denoising strength",
+        "image_guidance": "Image CFG scale",
+        "noise_level": "Noise level",
         "clip_skip": "Clip skip",
         "guidance_rescale": "Guidance rescale",
         "guidance_start": "Guidance start",

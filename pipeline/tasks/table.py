@@ -33,6 +33,10 @@ def _plain(denoiser: Contract) -> bool:
     return not denoiser.image_channels
 
 
+def _edits_by_instruction(denoiser: Contract) -> bool:
+    return _sources(denoiser) == ("image",)
+
+
 def _looks_at_the_mask(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("mask", "masked_image")
 
@@ -50,7 +54,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "a picture of a prompt",
                 (),
                 _plain,
-                ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+                (
+                    "StableDiffusionPipeline",
+                    "StableDiffusionXLPipeline",
+                    "StableDiffusion3Pipeline",
+                    "LatentConsistencyModelPipeline",
+                ),
             ),
             Task(
                 "image_to_image",
@@ -69,6 +78,20 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("image", "mask", "strength"),
                 lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser),
                 ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
+            ),
+            Task(
+                "super_resolution",
+                "a picture drawn larger, by a denoiser that sees it with noise on it",
+                ("image", "noise_level"),
+                lambda denoiser: denoiser.enlarges,
+                ("StableDiffusionUpscalePipeline",),
+            ),
+            Task(
+                "instruction",
+                "a picture edited as the prompt says, by a denoiser that sees it and weighs prompt and picture apart",
+                ("image", "image_guidance"),
+                _edits_by_instruction,
+                ("StableDiffusionInstructPix2PixPipeline",),
             ),
             Task(
                 "loras",

@@ -22,6 +22,8 @@ class Options(TypedDict, total=False):
     steps: Annotated[int, Doc("how many steps to walk")]
     quality: Annotated[Quality, Doc("how many steps, where steps is not given")]
     guidance: Annotated[float, Doc("0 ignores the prompt, 1 is the prompt alone")]
+    noise_level: Annotated[int, Doc("the noise on a picture, of models that enlarge it")]
+    image_guidance: Annotated[float, Doc("how much the picture insists, of models that edit by instruction")]
     guidance_rescale: Annotated[float, Doc("take back that share of what guidance burns, 0 to 1")]
     guidance_start: Annotated[float, Doc("guide from that fraction of the steps on")]
     guidance_end: Annotated[float, Doc("guide up to that fraction of the steps")]

@@ -58,13 +58,11 @@ def written_source(source: Source | None) -> bytes | None:
     if source is None:
         return None
     out = io.BytesIO()
-    if source.mask is None:
-        np.savez_compressed(out, pixels=source.pixels)
-    else:
-        np.savez_compressed(out, pixels=source.pixels, mask=source.mask)
+    arrays = {field.name: getattr(source, field.name) for field in fields(Source)}
+    np.savez_compressed(out, **{name: array for name, array in arrays.items() if array is not None})
     return out.getvalue()
 
 
 def _read_source(content: bytes) -> Source:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Source(arrays["pixels"], arrays["mask"] if "mask" in arrays.files else None)
+        return Source(**{field.name: arrays[field.name] for field in fields(Source) if field.name in arrays.files})

@@ -14,6 +14,8 @@ WALK: dict[str, Any] = {
     "steps": 7,
     "strength": 0.75,
     "guidance": 3.0,
+    "image_guidance": 1.5,
+    "noise_level": 20,
     "guidance_rescale": 0.5,
     "guidance_start": 0.25,
     "guidance_end": 0.75,

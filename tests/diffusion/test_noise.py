@@ -115,3 +115,27 @@ def test_slerp_checks_its_arguments() -> None:
             slerp(LOW, HIGH, strength)
     with pytest.raises(DiffusionError, match="shape="):
         slerp(LOW, HIGH[..., :3], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "shape"), [((1, 3, 4, 4), (1, 4, 4, 4)), ((1, 3, 5, 7), (1, 4, 5, 7)), ((17,), (16,))]
+)
+def test_draws_after_one_of_another_shape_are_torchs(before: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    generator = torch.Generator("cpu").manual_seed(9)
+    torch.randn(before, generator=generator)
+    source = NoiseSource(9, shape, "torch", after=before)
+    for number in range(3):
+        assert_allclose(source.draw(number), torch.randn(shape, generator=generator).numpy(), atol=3e-6)
+
+
+def test_a_draw_of_another_shape_is_one_of_philox_too() -> None:
+    # each draw counts on by one, whatever its size
+    assert_array_equal(
+        NoiseSource(9, (1, 4, 4, 4), "philox", after=(1, 3, 4, 4)).draw(0), noise(9, 1, (1, 4, 4, 4), "philox")
+    )
+
+
+def test_few_values_cannot_come_after_another_shape() -> None:
+    for shape, after in (((15,), (16,)), ((16,), (15,))):
+        with pytest.raises(DiffusionError, match="of at least 16 values"):
+            NoiseSource(9, shape, "torch", after=after)

@@ -68,7 +68,8 @@ def _families() -> tuple[Family, ...]:
 FAMILIES = {family.name: family for family in _families()}
 
 
-def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
+def tiny_pipeline(family: Family, **unet: Any) -> StableDiffusionPipeline:
+    """A family's pipeline of random weights; its U-Net differs in the fields of its configuration that are given."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer(pad="!" if family.name == "sd2" else None)
     return StableDiffusionPipeline(
@@ -100,16 +101,19 @@ def tiny_pipeline(family: Family) -> StableDiffusionPipeline:
         ),
         tokenizer=tokenizer,
         unet=UNet2DConditionModel(
-            sample_size=16,
-            in_channels=4,
-            out_channels=4,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            norm_num_groups=8,
-            cross_attention_dim=_WIDTH,
-            **family.unet,
+            **{
+                "sample_size": 16,
+                "in_channels": 4,
+                "out_channels": 4,
+                "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+                "block_out_channels": (16, 32),
+                "layers_per_block": 1,
+                "norm_num_groups": 8,
+                "cross_attention_dim": _WIDTH,
+                **family.unet,
+                **unet,
+            }
         ),
         scheduler=family.scheduler,
         safety_checker=None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
-from components.contract import Kind
+from components.contract import ImageChannels, Kind
 from components.messages import Tiling
 from services import graph
 from services.errors import GivenUpError
@@ -30,13 +30,35 @@ def test_the_source_is_encoded_once_for_all_pictures_by_the_pinned_version(order
     stages.draw(order)
 
     assert order.source is not None
-    [(pin, pixels, _)] = stages.vae_encoder.encode.calls
-    assert pin == order.pins[Kind.VAE_ENCODER]
+    [(pin, pixels, _, hidden)] = stages.vae_encoder.encode.calls
+    assert (pin, hidden) == (order.pins[Kind.VAE_ENCODER], None)
     assert pixels is order.source.pixels
     assert len(stages.encode.calls) == 1
     assert [walk.mask is MASK for walk in stages.walks.orders] == [True] * 3
     [texts], [source] = ({id(one) for one in each} for each in zip(*stages.walks.encoded, strict=True))
     assert texts != source
+
+
+def test_what_a_denoiser_that_sees_the_mask_looks_at_is_encoded_with_the_source(order: Order) -> None:
+    stages, hidden = Stages(Walks()), np.eye(64, dtype=np.bool_)
+    assert order.source is not None
+
+    stages.draw(replace(order, source=replace(order.source, hidden=hidden)))
+
+    [call] = stages.vae_encoder.encode.calls
+    assert call[3] is hidden
+
+
+def test_a_picture_that_is_drawn_larger_goes_to_the_denoiser_as_it_is(order: Order, live: LiveModel) -> None:
+    stages, denoiser = Stages(Walks()), live.contracts[Kind.DENOISER]
+    looks = (ImageChannels(source="low_resolution", channels=3),)
+    assert order.source is not None
+
+    stages.draw(replace(order, contract=denoiser.model_copy(update={"image_channels": looks})))
+
+    assert stages.vae_encoder.encode.calls == []
+    assert [walk.low_resolution is order.source.pixels for walk in stages.walks.orders] == [True] * 3
+    assert [source for _, source in stages.walks.encoded] == [None] * 3
 
 
 def test_both_halves_of_the_vae_take_the_pictures_in_the_tiles_of_the_request(order: Order, live: LiveModel) -> None:

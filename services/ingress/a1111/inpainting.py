@@ -11,10 +11,11 @@ from PIL import Image
 from components.messages import Pixels
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError
+from pipeline.picture_size import source_size
 from pipeline.source_pictures import turned_size
 from services.errors import FieldError
 from services.ingress.a1111.errors import InitImageNotFoundError
-from services.ingress.a1111.masks import Box, blurred, crop_box, doubled, filled, latents_of
+from services.ingress.a1111.masks import Box, blurred, crop_box, doubled, filled, hidden_of, latents_of
 from services.ingress.a1111.pictures import (
     CROP_AND_RESIZE,
     JUST_RESIZE,
@@ -149,7 +150,7 @@ class InitImage:
         assert self.picture is not None, "they are decoded once"
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
         assert order.contract.latent_space is not None, "a denoiser's contract has one"
-        size = order.request.width, order.request.height
+        size = source_size(order.request, order.contract)
         picture = rgb(self.picture, most_pixels)
         if self.mask is None:
             return Source(_pixels(fitted(picture, size, self.preparation.resize_mode)))
@@ -159,7 +160,8 @@ class InitImage:
         anew = latents_of(mask, order.contract.latent_space.downscale)
         if not anew.any():
             raise RequestError("mask", "mask: leaves nothing to draw; it must be light somewhere")
-        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew)
+        hidden = hidden_of(mask) if order.contract.sees_mask else None
+        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew, hidden)
 
     def let_go(self) -> None:
         """Keep nothing in memory but what the drawn picture is laid into."""

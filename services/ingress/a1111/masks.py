@@ -29,6 +29,11 @@ def latents_of(mask: Image.Image, downscale: int) -> Mask:
     return np.asarray(small) >= _HALF
 
 
+def hidden_of(mask: Image.Image) -> Mask:
+    """Which pixels are drawn anew, [height, width]: those of which the mask is light by half or more."""
+    return np.asarray(mask) >= _HALF
+
+
 def crop_box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
     """The part of a picture around what its mask leaves to draw, in the proportions of `size` as far as there is room.
 

@@ -14,7 +14,7 @@ from components.reference import ComponentRef, registered_name
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from pipeline.errors import RequestError
-from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.request import RequestRules, check_request, least_fields
 from pipeline.tasks.table import tasks_of
 from pipeline.trajectories import Trajectories
 from services.ingress.orders.fields import MOST_PARTIAL_IMAGES
@@ -112,7 +112,7 @@ class CapabilitiesFace:
 def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
     """What requests may ask for by a record's live versions."""
     denoiser = record.live.contracts[Kind.DENOISER]
-    plain = check_request(RequestFields(prompt="-"), denoiser, rules)
+    plain = check_request(least_fields(denoiser), denoiser, rules)
     samplers = _samplers(denoiser, plain.steps)
     walked = {schedule for sampler in samplers for schedule in sampler.schedules}
     return Capabilities(

@@ -190,6 +190,8 @@ def _request(
         clip_skip=body.clip_skip,
         steps=steps_of(body.quality, body.steps, denoiser, rules),
         guidance=body.guidance,
+        image_guidance=body.image_guidance,
+        noise_level=body.noise_level,
         guidance_rescale=body.guidance_rescale,
         guidance_start=body.guidance_start,
         guidance_end=body.guidance_end,

@@ -8,6 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from pipeline.errors import RequestError
+from pipeline.picture_size import source_size
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture, turned_size
 from services.errors import FieldError
 from services.messages import Order, Source
@@ -74,12 +75,13 @@ class Brought:
         assert self.image is not None, "they are decoded once"
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
         assert order.contract.latent_space is not None, "a denoiser's contract has one"
-        size = order.request.width, order.request.height
+        size = source_size(order.request, order.contract)
         pixels = image_pixels(self.image, *size, most_pixels, self.field)
         if self.mask is None:
             return Source(pixels)
         anew = edit_mask(self.mask, *size, most_pixels)
-        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale))
+        hidden = anew if order.contract.sees_mask else None
+        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale), hidden)
 
     def let_go(self) -> None:
         """Keep nothing in memory any more."""

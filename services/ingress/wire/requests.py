@@ -76,6 +76,15 @@ class GenerationBody(BaseModel):
     seed: int | None = Field(None, description="a whole number; left out: drawn afresh, and told in the answer")
     steps: int | None = Field(None, description="steps of the sampler")
     guidance: float | None = Field(None, description="0 ignores the prompt, 1 is the prompt alone, more insists")
+    noise_level: int | None = Field(
+        None,
+        description="the noise on a picture that the model enlarges, a timestep; left out: 20",
+    )
+    image_guidance: float | None = Field(
+        None,
+        description="how much the picture insists beside the prompt, where the model edits by instruction; left out: "
+        "the model's own",
+    )
     guidance_rescale: float | None = Field(
         None, description="0, if left out, to 1: the share of what guidance adds to contrast that is taken back"
     )

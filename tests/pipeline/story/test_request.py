@@ -160,6 +160,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         weighting="compel",
         clip_skip=2,
         strength=0.5,
+        image_guidance=1.25,
+        noise_level=7,
         guidance_rescale=0.5,
         guidance_start=0.1,
         guidance_end=0.9,

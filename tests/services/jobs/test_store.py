@@ -88,7 +88,8 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
         prompt="a red apple \N{RED APPLE}", guidance=7.1, seed=2**63 - 1, terms=Terms("ann", "high", 60.5)
     )
     mask = np.arange(64).reshape(8, 8) % 2 == 0
-    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask)
+    hidden = mask.repeat(8, axis=0).repeat(8, axis=1)
+    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask, hidden)
     object.__setattr__(order, "source", source)
     [id_] = [store.submit(house.submission(order=order))[0].id]
     _, work = house.open()
@@ -100,6 +101,7 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
     assert job.order.source is not None
     np.testing.assert_array_equal(job.order.source.pixels, source.pixels)
     np.testing.assert_array_equal(job.order.source.mask, mask)
+    np.testing.assert_array_equal(job.order.source.hidden, hidden)
 
 
 def test_pictures_are_what_was_drawn(house: House) -> None:

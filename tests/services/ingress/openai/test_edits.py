@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import openai
 import pytest
 from PIL import Image
 
+from components.contract import ImageChannels, Kind, TensorSpec
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
-from services.messages import Order, Source
+from services.messages import LiveModel, Order, Source
 from tests.pipeline import hostile
+from tests.services.conftest import record_of
 from tests.services.ingress.conftest import draw_at_once, error_of, listening
 
 Server = Any
@@ -91,6 +94,68 @@ def test_a_mask_says_where(server: Server, photo: Image.Image, mask: Image.Image
     np.testing.assert_array_equal(source.mask, latent_mask(edit_mask(mask, 64, 64, MOST_PIXELS), 8))
     assert source.mask[:, 4:].all()
     assert not source.mask[:, :4].any()
+
+
+@pytest.fixture
+def inpainter(server: Server, live: LiveModel) -> Server:
+    """A server whose denoiser sees the mask."""
+    denoiser = live.contracts[Kind.DENOISER]
+    seen = TensorSpec(name="image_channels", dtype="float32", shape=("batch", 5, "height", "width"))
+    looks = (ImageChannels(source="mask", channels=1), ImageChannels(source="masked_image", channels=4))
+    changed = denoiser.model_copy(update={"inputs": (*denoiser.inputs, seen), "image_channels": looks})
+    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
+    return server
+
+
+def test_a_denoiser_that_sees_the_mask_gets_it_in_the_pictures_own_size(
+    inpainter: Server, photo: Image.Image, mask: Image.Image
+) -> None:
+    assert edit(inpainter, photo, mask, size="64x96").status_code == 200
+    order, source = only(inpainter)
+    anew = edit_mask(mask, 64, 96, MOST_PIXELS)
+    np.testing.assert_array_equal(source.hidden, anew)
+    np.testing.assert_array_equal(source.mask, latent_mask(anew, 8))
+    assert order.request.strength == 1.0
+
+
+def test_a_picture_is_brought_as_small_as_a_denoiser_that_enlarges_takes_it(
+    server: Server, live: LiveModel, photo: Image.Image
+) -> None:
+    denoiser = live.contracts[Kind.DENOISER]
+    shape = ("batch", 3, "height", "width")
+    seen = (
+        TensorSpec(name="image_channels", dtype="float32", shape=shape),
+        TensorSpec(name="noise_level", dtype="int64", shape=("batch",)),
+    )
+    changed = denoiser.model_copy(
+        update={
+            "inputs": (*denoiser.inputs, *seen),
+            "image_channels": (ImageChannels(source="low_resolution", channels=3),),
+            "noise_levels": 351,
+            "low_resolution_schedule": denoiser.noise_schedule,
+        }
+    )
+    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
+    tiny = photo.resize((10, 13))
+    assert edit(server, tiny).status_code == 200
+    order, source = only(server)
+    # the toy VAE has a factor of 8, and its denoiser takes even sides alone
+    assert (order.request.width, order.request.height, order.request.noise_level) == (80, 96, 20)
+    np.testing.assert_array_equal(source.pixels, image_pixels(tiny, 10, 12, MOST_PIXELS))
+    assert error_of(edit(server, tiny, noise_level=351), 422)["param"] == "noise_level"
+    assert error_of(server.generate(prompt="a boat"), 422)["param"] == "image"
+
+
+def test_a_denoiser_that_sees_the_mask_draws_nothing_without_picture_and_mask(
+    inpainter: Server, photo: Image.Image
+) -> None:
+    for answered, field in ((inpainter.generate(prompt="a boat"), "image"), (edit(inpainter, photo), "mask")):
+        error = error_of(answered, 422)
+        assert (error["param"], error["message"]) == (
+            field,
+            f"{field}: is required, as this model draws a part of a picture anew",
+        )
+    assert inpainter.orders == []
 
 
 def test_without_a_mask_or_strength_it_is_diffusers_default(server: Server, photo: Image.Image) -> None:

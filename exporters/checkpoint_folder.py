@@ -65,14 +65,7 @@ class CheckpointFolder:
         Raises:
             ExportError: its files cannot be read.
         """
-        folder = self.path / part
-        try:
-            module = network.from_pretrained(
-                folder, use_safetensors=True, variant=_variant(folder), torch_dtype=torch.float32
-            )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ExportError(f"{part}: its weights or configuration cannot be read ({type(error).__name__})") from None
-        return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+        return read_network(self.path / part, network)  # type: ignore[no-any-return]
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
         """A tokenizer.
@@ -95,6 +88,22 @@ class CheckpointFolder:
     def zeros_for_empty_prompt(self) -> bool:
         """Whether an empty negative prompt is zeros in place of its encoding, where the pipeline may do so."""
         return zeros_for_empty_prompt(self.index)
+
+
+def read_network(folder: Path, network: Any) -> Any:
+    """The network of a class in a folder, with its weights, from safetensors files alone, in float32.
+
+    Raises:
+        ExportError: its files cannot be read.
+    """
+    try:
+        module = network.from_pretrained(
+            folder, use_safetensors=True, variant=_variant(folder), torch_dtype=torch.float32
+        )
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        name = folder.absolute().name
+        raise ExportError(f"{name}: its weights or configuration cannot be read ({type(error).__name__})") from None
+    return module.eval().requires_grad_(False)
 
 
 def class_of(index: Mapping[str, Any], part: str) -> str | None:

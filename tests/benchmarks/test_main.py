@@ -1,7 +1,6 @@
 """The command line; and once, the whole benchmark with a real server."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,9 +18,7 @@ SHORT = ("--rounds", "3", "--steps", "5", "--at-once", "2", "--shorts", "20")
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
-    # in a narrow terminal a table's words are broken where its figures are long
-    environment = os.environ | {"COLUMNS": "240"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_a_bundle_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_version_that_gives_no_numbers_is_shown_all_the_same(
     name = "emoji.vae_encoder"
     odd = registry.publish(BAD["NaN weights"].make(EMOJI / "vae_encoder", tmp_path / "odd"), name)
     monkeypatch.setenv("LATENTWORKS_HOME", str(settings.home))
-    shown = CliRunner().invoke(app, ["diff", name, str(odd.version), "1"], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["diff", name, str(odd.version), "1"])
     assert shown.exit_code == 0, shown.exception
     assert "PSNR, golden outputs" in shown.stdout
     assert "not a number" in shown.stdout

@@ -24,7 +24,7 @@ def times(tmp_path: Path) -> Path:
 
 
 def run(*words: str | Path) -> tuple[int, str]:
-    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*map(str, words)])
+    done = CliRunner().invoke(app, [*map(str, words)])
     return done.exit_code, done.output
 
 

@@ -266,7 +266,6 @@ def test_a_servers_status_is_shown(run: Run, serve: Callable[..., str], monkeypa
     server = serve(json.dumps(busy).encode())
     assert answer(run, "status", "--server", server) == busy
     monkeypatch.setenv("LATENTWORKS_SERVER", f"{server}/")
-    monkeypatch.setenv("COLUMNS", "300")
     status, out, err = run("status")
     assert (status, err) == (0, "")
     assert "\x1b" not in out

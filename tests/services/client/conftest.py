@@ -117,7 +117,7 @@ def command(*arguments: str) -> list[str]:
 def surroundings(**more: str) -> dict[str, str]:
     """A child's environment, in which this tree is found from any folder, and nobody's own server is."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LATENTWORKS_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **more}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def run(*arguments: str, cwd: Path | None = None, **more: str) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["client", *arguments])
-        for name, value in {"COLUMNS": "200", **more}.items():
+        for name, value in more.items():
             patch.setenv(name, value)
         if cwd is not None:
             patch.chdir(cwd)

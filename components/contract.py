@@ -92,10 +92,10 @@ class ImageChannels(Record):
 
     `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
     `image`: the likeliest latents of a picture, in the VAE's own scale. `low_resolution`: a picture in RGB, -1..1, with
-    noise on it.
+    noise on it. `depth`: how near things are, -1 the farthest and 1 the nearest.
     """
 
-    source: Literal["mask", "masked_image", "image", "low_resolution"]
+    source: Literal["mask", "masked_image", "image", "low_resolution", "depth"]
     channels: int = Field(ge=1, le=MAX_CHANNELS)
 
 
@@ -272,6 +272,11 @@ class Contract(Record):
     def sees_mask(self) -> bool:
         """Whether a denoiser sees itself what of a picture is drawn anew, so that it draws from nothing else."""
         return any(part.source == "masked_image" for part in self.image_channels)
+
+    @property
+    def sees_depth(self) -> bool:
+        """Whether a denoiser sees how near things are, beside the picture that it starts from."""
+        return any(part.source == "depth" for part in self.image_channels)
 
     @property
     def enlarges(self) -> bool:

@@ -44,6 +44,8 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionPipeline": _SD,
     "StableDiffusionImg2ImgPipeline": _SD,
     "StableDiffusionInpaintPipeline": _SD,
+    # its depth estimator is left where it is: requests bring the depth
+    "StableDiffusionDepth2ImgPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
     "StableDiffusionUpscalePipeline": _SD,
     "LatentConsistencyModelPipeline": _SD,

@@ -236,6 +236,7 @@ def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[Ima
     config, latents = unet.config, space.channels
     known: dict[int, tuple[ImageChannels, ...]] = {
         latents: (),
+        latents + 1: (ImageChannels(source="depth", channels=1),),
         latents + _RGB: (ImageChannels(source="low_resolution", channels=_RGB),),
         2 * latents: (ImageChannels(source="image", channels=latents),),
         2 * latents + 1: (

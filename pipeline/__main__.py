@@ -1,6 +1,7 @@
 """`python -m pipeline PROMPT --out FILE [--image FILE [--mask FILE]]`: one picture of a bundle, without a server."""
 
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -37,6 +38,9 @@ def main(
     image: Annotated[Path | None, typer.Option(help="a picture to start from")] = None,
     mask: Annotated[
         Path | None, typer.Option(help="what of it to draw anew: the white of this picture, or what is transparent")
+    ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(help="for a bundle that sees it: a picture, the lighter the nearer things are")
     ] = None,
     strength: Annotated[
         float | None, typer.Option(help="how much may change, 0 to 1; 0.8 if not given, with a mask 1")
@@ -98,14 +102,15 @@ def main(
         "width": width,
         "height": height,
     }
-    if mask is not None and image is None:
-        raise _failure("--mask: needs an --image")
-    if strength is not None and image is None:
-        raise _failure("--strength: needs an --image")
+    for name, given in (("mask", mask), ("depth", depth), ("strength", strength)):
+        if given is not None and image is None:
+            raise _failure(f"--{name}: needs an --image")
     options = cast(EditOptions, {name: value for name, value in asked.items() if value is not None})
     settings = SessionSettings(threads=threads, provider=provider.value)
     try:
-        drawn = _drawn(prompt, bundle, settings, _opened("image", image), _opened("mask", mask), options)
+        pictures = {"image": image, "mask": mask, "depth": depth}
+        opened = {name: _opened(name, path) for name, path in pictures.items()}
+        drawn = _drawn(prompt, bundle, settings, opened, options)
     except (ComponentError, RequestError, RuntimeFault) as error:
         raise _failure(str(error)) from None
     _save(drawn, out)
@@ -117,13 +122,14 @@ def _drawn(
     prompt: str,
     bundle: Path,
     settings: SessionSettings,
-    image: Image.Image | None,
-    mask: Image.Image | None,
+    pictures: Mapping[str, Image.Image | None],
     options: EditOptions,
 ) -> Image.Image:
+    image = pictures["image"]
     if image is None:
         return TextToImage.load(bundle, settings).generate(prompt, **cast(Options, options))
-    return ImageToImage.load(bundle, settings).generate(prompt, image, mask, **options)
+    chain = ImageToImage.load(bundle, settings)
+    return chain.generate(prompt, image, pictures["mask"], depth=pictures["depth"], **options)
 
 
 def _opened(field: str, path: Path | None) -> Image.Image | None:

@@ -10,6 +10,7 @@ from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
 from pipeline.bundle import open_bundle
 from pipeline.controls import ControlBy
+from pipeline.depth import depth_plane
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
 from pipeline.text_to_image import Options, TextToImage
@@ -53,6 +54,7 @@ class ImageToImage:
         image: Image.Image,
         mask: Image.Image | None = None,
         *,
+        depth: Image.Image | None = None,
         noise: FloatArray | None = None,
         controls: Sequence[ControlBy] = (),
         **options: Unpack[EditOptions],
@@ -60,10 +62,10 @@ class ImageToImage:
         """Draw one picture from `image`, anew where `mask` says so (`edit_mask`), and everywhere without one.
 
         Both are resized to the size asked for (`image_pixels`), if none is as `picture_size` says. Outside the mask the
-        picture is what the VAE makes of it, or what a denoiser that sees the mask does. Equal to
-        StableDiffusionImg2ImgPipeline and, with a mask, StableDiffusionInpaintPipeline in diffusers, defaults of
-        strength included: 0.8, with a mask 1. The same arguments give the same bytes; `noise`, `controls`, seed and
-        subseed as in `TextToImage.generate`.
+        picture is what the VAE makes of it, or what a denoiser that sees the mask does. `depth` is for a denoiser that
+        sees it (`depth_plane`). Equal to StableDiffusionImg2ImgPipeline, with a mask StableDiffusionInpaintPipeline and
+        with depth StableDiffusionDepth2ImgPipeline in diffusers, defaults of strength included: 0.8, with a mask 1. The
+        same arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -71,11 +73,15 @@ class ImageToImage:
         """
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
-        fields = RequestFields(prompt=prompt, image=turned_size(image), mask=mask is not None, **options)
+        fields = RequestFields(
+            prompt=prompt, image=turned_size(image), mask=mask is not None, depth=depth is not None, **options
+        )
         request = self._chain.check(fields)
         size, most = (request.width, request.height), self._chain.rules.max_source_pixels
         pixels = image_pixels(image, *size, most)
         anew = None if mask is None else edit_mask(mask, *size, most)
+        downscale = self._encoder.space.downscale
+        near = None if depth is None else depth_plane(depth, size[0] // downscale, size[1] // downscale, most)
         latents = self._encoder.encode(pixels, request.tiling, anew if self._chain.contract.sees_mask else None)
-        within = None if anew is None else latent_mask(anew, self._encoder.space.downscale)
-        return self._chain.draw(request, noise, EncodedImage(latents, within), controls)
+        within = None if anew is None else latent_mask(anew, downscale)
+        return self._chain.draw(request, noise, EncodedImage(latents, within, depth=near), controls)

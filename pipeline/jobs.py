@@ -80,6 +80,8 @@ def _image_channels(
         return None
     if image.low_resolution is not None:
         return noised_picture(image.low_resolution, walk, contract)
+    if contract.sees_depth:
+        return image.depth
     assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
     if not contract.sees_mask:
         # the likeliest latents, in the VAE's own scale

@@ -137,8 +137,9 @@ class RequestFields:
     None is drawn afresh, and so is a subseed of None where `subseed_strength` is not 0, its default. `rng` is by
     default "torch", `eta` the sampler's own, `clip_skip` 1. The whole walk is guided, and not rescaled, unless the
     fields beside `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture
-    that it starts from, if it brings one, and `mask` says whether it brings a mask of what to draw anew. `loras` is as
-    `check_loras` takes it. `image_prompts` counts the pictures that it is to be like.
+    that it starts from, if it brings one. `mask` says whether it brings a mask of what to draw anew, `depth` whether it
+    brings a map of how near things are. `loras` is as `check_loras` takes it. `image_prompts` counts the pictures that
+    it is to be like.
     """
 
     prompt: str
@@ -174,6 +175,7 @@ class RequestFields:
     height: int | None = None
     image: tuple[int, int] | None = None
     mask: bool = False
+    depth: bool = False
     loras: object = ()
     image_prompts: int = 0
     image_prompt_scale: float | None = None
@@ -272,14 +274,18 @@ def least_fields(contract: Contract) -> RequestFields:
         factor = 1 if contract.enlarges else contract.latent_space.downscale
         height, width = (side * factor for side in contract.latent_size)
         size = (width, height)
-    return RequestFields(prompt="-", image=size, mask=contract.sees_mask)
+    return RequestFields(prompt="-", image=size, mask=contract.sees_mask, depth=contract.sees_depth)
 
 
 def _require_pictures(fields: RequestFields, contract: Contract) -> None:
-    if contract.sees_mask:
-        for field, there in (("image", fields.image is not None), ("mask", fields.mask)):
+    if fields.depth and not contract.sees_depth:
+        raise RequestError("depth", "depth: must be left out, as this model sees none")
+    if contract.sees_mask or contract.sees_depth:
+        second = ("mask", fields.mask) if contract.sees_mask else ("depth", fields.depth)
+        does = "draws a part of a picture anew" if contract.sees_mask else "changes a picture by its depth"
+        for field, there in (("image", fields.image is not None), second):
             if not there:
-                raise RequestError(field, f"{field}: is required, as this model draws a part of a picture anew")
+                raise RequestError(field, f"{field}: is required, as this model {does}")
     elif contract.image_channels:
         does = "enlarges a picture" if contract.enlarges else "edits a picture by instruction"
         if fields.image is None:

@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from components.messages import Mask, Pixels
+from components.messages import FloatArray, Mask, Pixels
 from pipeline.colours import in_srgb
 from pipeline.errors import RequestError, UnreadablePictureError, refuse
 from pipeline.picture_files import FORMATS, PictureFileError, read_picture_file
@@ -132,17 +132,35 @@ def decoded_picture(field: str, picture: Image.Image, most: int) -> Image.Image:
         RequestError: it has more than `most` pixels, which is seen before it is decoded, or it or its profile cannot be
             read.
     """
+    turned = _turned(field, picture, most)
+    profile = turned.info.get("icc_profile")
+    if turned.mode in _WIDE_MODES:
+        values = np.clip(np.asarray(turned, np.float64), 0, _WIDEST)
+        turned = Image.fromarray(np.rint(values * (255 / _WIDEST)).astype(np.uint8))
+    return turned if profile is None else in_srgb(field, turned, profile)
+
+
+def grey_values(field: str, picture: Image.Image, most: int) -> FloatArray:
+    """The values [height, width] of a request's `field`, a picture that is a measurement: each as it is written.
+
+    Turned as its EXIF says; colours become their luminance, 0..255, and neither an ICC profile nor alpha counts.
+
+    Raises:
+        RequestError: as `image_pixels`.
+    """
+    turned = _turned(field, picture, most)
+    plain = turned if turned.mode in (*_WIDE_MODES, "F") else _converted(field, turned, "L")
+    return np.asarray(plain, np.float32)
+
+
+def _turned(field: str, picture: Image.Image, most: int) -> Image.Image:
     _require_size(field, picture.size, most)
     try:
         turned = ImageOps.exif_transpose(picture)
         turned.load()
     except _DAMAGES as error:
         raise _unreadable(field) from error
-    profile = turned.info.get("icc_profile")
-    if turned.mode in _WIDE_MODES:
-        values = np.clip(np.asarray(turned, np.float64), 0, _WIDEST)
-        turned = Image.fromarray(np.rint(values * (255 / _WIDEST)).astype(np.uint8))
-    return turned if profile is None else in_srgb(field, turned, profile)
+    return turned
 
 
 def _require_size(field: str, size: tuple[int, int], most: int) -> None:

@@ -37,7 +37,10 @@ def prompt_latents(encoder: TextEncoder, denoiser: Denoiser, steps: int) -> Iter
     rules = RequestRules(max_pixels=own_pixels)
     for seed, prompt in enumerate(PROMPTS):
         most_steps = min(steps, contract.num_train_timesteps or 1)
-        fields = replace(least_fields(contract), prompt=prompt, seed=seed, steps=most_steps)
+        least = least_fields(contract)
+        # from noise alone, whatever it is that a denoiser looks at
+        strength = None if least.image is None else 1.0
+        fields = replace(least, prompt=prompt, seed=seed, steps=most_steps, strength=strength)
         request = check_request(fields, contract, rules)
         [job] = denoise_jobs(request, encoder.encode(request.texts), contract, image=_grey(contract))
         latents = denoiser.denoise(job)
@@ -54,7 +57,8 @@ def _grey(contract: Contract) -> EncodedImage | None:
         return EncodedImage(None, low_resolution=np.full((1, *contract.latent_size, 3), _GREY, np.uint8))
     # zeros stand for the latents of grey, and are of no variance to speak of
     zeros = np.zeros((2, contract.latent_space.channels, *contract.latent_size), np.float32)
-    return EncodedImage(LatentDistribution(zeros, zeros - 30), np.ones(contract.latent_size, np.bool_))
+    everywhere = np.ones(contract.latent_size, np.bool_)
+    return EncodedImage(LatentDistribution(zeros, zeros - 30), everywhere, depth=zeros[:1, :1])
 
 
 def psnr(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], peak: float) -> float:

@@ -103,7 +103,8 @@ class DenoiserDeployment:
             with self._host.working(order.pin):
                 image = None
                 if source is not None or order.low_resolution is not None:
-                    image = EncodedImage(None if source is None else source.made, order.mask, order.low_resolution)
+                    latents = None if source is None else source.made
+                    image = EncodedImage(latents, order.mask, order.low_resolution, order.depth)
                 [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it

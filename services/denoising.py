@@ -98,6 +98,7 @@ class Denoisers:
             tell_position=watch is not None,
             mask=None if source is None else source.mask,
             low_resolution=source.pixels if source is not None and order.enlarges else None,
+            depth=None if source is None else source.depth,
         )
 
 

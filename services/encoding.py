@@ -41,7 +41,7 @@ def describe(
 
 def origin_of(source: Source | None) -> Origin:
     """What a story tells of what a picture starts from; it reads all of its pixels."""
-    return NOISE if source is None else Origin.of(source.pixels, source.mask)
+    return NOISE if source is None else Origin.of(source.pixels, source.mask, source.depth)
 
 
 def encode_picture(pixels: Pixels, encoding: Encoding, metadata: Story | str) -> bytes:

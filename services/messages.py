@@ -124,12 +124,14 @@ class Source:
     For a denoiser that enlarges them they are of the latents' size, and nothing encodes them.
 
     `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
-    in the picture's own size, for a denoiser that sees the mask, and None for others.
+    in the picture's own size, for a denoiser that sees the mask, and None for others. `depth` [1, 1, height, width], of
+    the latents' size, is for one that sees it: -1 the farthest, 1 the nearest.
     """
 
     pixels: Pixels
     mask: Mask | None = None
     hidden: Mask | None = None
+    depth: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,8 +172,8 @@ class WalkOrder:
     The request came `waited_s` seconds ago, from when its deadline counts. A walk that was under way elsewhere, where
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
-    steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` is
-    that of the order's source, `low_resolution` its pixels where they are drawn larger.
+    steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` and
+    `depth` are those of the order's source, `low_resolution` its pixels where they are drawn larger.
     """
 
     order: str
@@ -187,6 +189,7 @@ class WalkOrder:
     tell_position: bool = False
     mask: Mask | None = None
     low_resolution: Pixels | None = None
+    depth: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

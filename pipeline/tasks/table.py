@@ -41,6 +41,10 @@ def _looks_at_the_mask(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("mask", "masked_image")
 
 
+def _looks_at_depth(denoiser: Contract) -> bool:
+    return _sources(denoiser) == ("depth",)
+
+
 def _takes_image_prompts(denoiser: Contract) -> bool:
     return any(spec.name == "image_prompt" for spec in denoiser.inputs)
 
@@ -76,8 +80,15 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "inpainting",
                 "a part of a picture drawn anew; a denoiser that knows of no mask has the rest put back at every step",
                 ("image", "mask", "strength"),
-                lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser),
+                lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser) or _looks_at_depth(denoiser),
                 ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
+            ),
+            Task(
+                "depth",
+                "a picture changed by a prompt, by a denoiser that sees how near things are",
+                ("image", "depth", "strength"),
+                _looks_at_depth,
+                ("StableDiffusionDepth2ImgPipeline",),
             ),
             Task(
                 "super_resolution",

@@ -106,10 +106,11 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The picture that another one was made from, and its mask if it had one."""
+    """The picture that another one was made from, and its mask and depth if it had them."""
 
     source: PixelsDigest
     mask: PixelsDigest | None
+    depth: PixelsDigest | None
 
 
 class Inspection(Answer):

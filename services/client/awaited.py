@@ -67,10 +67,15 @@ class AsyncClient:
         return await self._ask(calls.generation(prompt, options))
 
     async def edit(
-        self, image: Source, prompt: str, mask: Source | None = None, **options: Unpack[EditOptions]
+        self,
+        image: Source,
+        prompt: str,
+        mask: Source | None = None,
+        depth: Source | None = None,
+        **options: Unpack[EditOptions],
     ) -> Drawing:
         """As `Client.edit`."""
-        return await self._ask(calls.edit(image, prompt, mask, options))
+        return await self._ask(calls.edit(image, prompt, mask, depth, options))
 
     async def vary(self, image: Source, **options: Unpack[EditOptions]) -> Drawing:
         """As `Client.vary`."""
@@ -85,12 +90,13 @@ class AsyncClient:
         image: Source,
         prompt: str,
         mask: Source | None = None,
+        depth: Source | None = None,
         *,
         previews: int = 0,
         **options: Unpack[EditOptions],
     ) -> AsyncGenerator[Event, None]:
         """As `Client.stream_edit`."""
-        return self._told(calls.edit(image, prompt, mask, options, Telling(previews)))
+        return self._told(calls.edit(image, prompt, mask, depth, options, Telling(previews)))
 
     def stream_vary(
         self, image: Source, *, previews: int = 0, **options: Unpack[EditOptions]
@@ -110,9 +116,15 @@ class AsyncClient:
         """As `Client.inspect`."""
         return await self._ask(calls.inspection(picture))
 
-    async def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+    async def verify(
+        self,
+        picture: Source,
+        source: Source | None = None,
+        mask: Source | None = None,
+        depth: Source | None = None,
+    ) -> Verification:
         """As `Client.verify`."""
-        return await self._ask(calls.verification(picture, source, mask))
+        return await self._ask(calls.verification(picture, source, mask, depth))
 
     async def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """As `Client.timeline`."""

@@ -73,9 +73,19 @@ class Client:
         """Draw pictures from a prompt."""
         return self._ask(calls.generation(prompt, options))
 
-    def edit(self, image: Source, prompt: str, mask: Source | None = None, **options: Unpack[EditOptions]) -> Drawing:
-        """Draw pictures from a prompt and a picture, of which a `mask` says what is drawn anew."""
-        return self._ask(calls.edit(image, prompt, mask, options))
+    def edit(
+        self,
+        image: Source,
+        prompt: str,
+        mask: Source | None = None,
+        depth: Source | None = None,
+        **options: Unpack[EditOptions],
+    ) -> Drawing:
+        """Draw pictures from a prompt and a picture, of which a `mask` says what is drawn anew.
+
+        `depth`, a picture that is the lighter the nearer things are, is for models that see it.
+        """
+        return self._ask(calls.edit(image, prompt, mask, depth, options))
 
     def vary(self, image: Source, **options: Unpack[EditOptions]) -> Drawing:
         """Draw pictures like one."""
@@ -90,12 +100,13 @@ class Client:
         image: Source,
         prompt: str,
         mask: Source | None = None,
+        depth: Source | None = None,
         *,
         previews: int = 0,
         **options: Unpack[EditOptions],
     ) -> Generator[Event, None, None]:
         """As `edit`, told as by `stream`."""
-        return self._told(calls.edit(image, prompt, mask, options, Telling(previews)))
+        return self._told(calls.edit(image, prompt, mask, depth, options, Telling(previews)))
 
     def stream_vary(
         self, image: Source, *, previews: int = 0, **options: Unpack[EditOptions]
@@ -115,12 +126,18 @@ class Client:
         """Read what a picture's file says of how it was made."""
         return self._ask(calls.inspection(picture))
 
-    def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+    def verify(
+        self,
+        picture: Source,
+        source: Source | None = None,
+        mask: Source | None = None,
+        depth: Source | None = None,
+    ) -> Verification:
         """Have a picture drawn again by the versions of its story, and tell whether the pixels are equal.
 
-        An edit needs the picture that it was made from, and its mask if it had one.
+        An edit needs the picture that it was made from, and its mask and depth if it had them.
         """
-        return self._ask(calls.verification(picture, source, mask))
+        return self._ask(calls.verification(picture, source, mask, depth))
 
     def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """Tell what became of a request when, by the id that its answer had; servers keep that for a time."""

@@ -75,14 +75,20 @@ def generation(prompt: str, options: Options, telling: Telling | None = None) ->
 
 
 def edit(
-    image: Source, prompt: str, mask: Source | None, options: EditOptions, telling: Telling | None = None
+    image: Source,
+    prompt: str,
+    mask: Source | None,
+    depth: Source | None,
+    options: EditOptions,
+    telling: Telling | None = None,
 ) -> Call[Drawing]:
     """Pictures of a prompt that begin with a picture.
 
     Raises:
         OSError: a file cannot be read.
     """
-    files = {"image": _read(image), **({} if mask is None else {"mask": _read(mask)})}
+    given = {"image": image, "mask": mask, "depth": depth}
+    files = {name: _read(one) for name, one in given.items() if one is not None}
     return _form("/v1/images/edits", files, {"prompt": prompt}, options, telling)
 
 
@@ -123,13 +129,15 @@ def inspection(picture: Source) -> Call[Inspection]:
     return Call("POST", "/v1/inspect", replies.inspection, files={"image": _read(picture)})
 
 
-def verification(picture: Source, source: Source | None, mask: Source | None) -> Call[Verification]:
-    """Whether a picture is what its story makes; an edit needs the picture and the mask that it was made from.
+def verification(
+    picture: Source, source: Source | None, mask: Source | None, depth: Source | None
+) -> Call[Verification]:
+    """Whether a picture is what its story makes; an edit needs the picture, mask and depth that it was made from.
 
     Raises:
         OSError: a file cannot be read.
     """
-    given = {"image": picture, "source": source, "mask": mask}
+    given = {"image": picture, "source": source, "mask": mask, "depth": depth}
     files = {name: _read(one) for name, one in given.items() if one is not None}
     return Call("POST", "/v1/verify", replies.verification, files=files)
 

@@ -110,6 +110,7 @@ def test_a_picture_is_changed_where_a_mask_says_so(bundle: Path, tmp_path: Path)
             "eta=1.0: must be 0 or left out for euler, which has no share of noise to choose\n",
         ),
         (["a", "--mask", "m.png"], "--mask: needs an --image\n"),
+        (["a", "--depth", "d.png"], "--depth: needs an --image\n"),
         (["a", "--strength", "0.5"], "--strength: needs an --image\n"),
         (["a", "--image", "none.png"], "--image: cannot be read: No such file or directory\n"),
         (["a", "--image", "text.png"], "image: must be a picture, one of PNG, JPEG, WEBP, GIF, BMP\n"),

@@ -163,6 +163,7 @@ def test_the_limits_themselves_are_inside(inside: dict[str, Any]) -> None:
         ({"strength": 0, "image": (64, 64)}, "strength", "strength=0.0: must be at least 1/25 for 25 steps"),
         ({"strength": 0.09, "steps": 11, "image": (64, 64)}, "strength", "strength=0.09: must be at least 1/11 for 11"),
         ({"mask": True}, "mask", "mask: must be left out without an image"),
+        ({"depth": True}, "depth", "depth: must be left out, as this model sees none"),
         ({"n": 0}, "n", "n=0: must be a whole number between 1 and 10"),
         ({"n": 11}, "n", "n=11"),
         ({"width": 17}, "width", "width=17: must be a multiple of 2"),

@@ -6,6 +6,7 @@ The denoiser's cost grows with the picture: 64x64 costs well under a millisecond
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ from components.contract import (
     PARTS,
     Conditioning,
     Contract,
+    ImageChannels,
     Kind,
     LatentProjection,
     LatentSpace,
@@ -175,6 +177,16 @@ def record_of(live: LiveModel, **more: Any) -> LiveRecord:
     """What the rollout controller says where nothing but the live versions is there."""
     versions = {pin: live.contracts[kind] for kind, pin in live.pins.items()}
     return LiveRecord("first", live, versions | more.pop("versions", {}), **more)
+
+
+def looking_at(live: LiveModel, *looks: ImageChannels, **changes: Any) -> LiveRecord:
+    """The same where the denoiser looks at something beside the latents."""
+    denoiser = live.contracts[Kind.DENOISER]
+    channels = sum(part.channels for part in looks)
+    seen = TensorSpec(name="image_channels", dtype="float32", shape=("batch", channels, "height", "width"))
+    inputs = (*denoiser.inputs, seen, *changes.pop("inputs", ()))
+    changed = denoiser.model_copy(update={"inputs": inputs, "image_channels": looks, **changes})
+    return record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
 
 
 @pytest.fixture(scope="session")

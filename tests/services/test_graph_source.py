@@ -49,6 +49,15 @@ def test_what_a_denoiser_that_sees_the_mask_looks_at_is_encoded_with_the_source(
     assert call[3] is hidden
 
 
+def test_the_depth_goes_to_the_denoiser_as_it_is(order: Order) -> None:
+    stages, depth = Stages(Walks()), np.zeros((1, 1, 8, 8), np.float32)
+    assert order.source is not None
+
+    stages.draw(replace(order, source=replace(order.source, depth=depth)))
+
+    assert [walk.depth is depth for walk in stages.walks.orders] == [True] * 3
+
+
 def test_a_picture_that_is_drawn_larger_goes_to_the_denoiser_as_it_is(order: Order, live: LiveModel) -> None:
     stages, denoiser = Stages(Walks()), live.contracts[Kind.DENOISER]
     looks = (ImageChannels(source="low_resolution", channels=3),)

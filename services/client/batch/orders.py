@@ -26,6 +26,7 @@ class _Line(EditOptions, total=False):
     prompt: str
     image: str
     mask: str
+    depth: str
 
 
 _LINE = TypeAdapter(_Line)
@@ -44,6 +45,7 @@ class Order:
     options: EditOptions
     image: Path | None = None
     mask: Path | None = None
+    depth: Path | None = None
 
     @property
     def pictures(self) -> int:
@@ -73,18 +75,19 @@ def read_orders(path: Path) -> list[Order]:
 
 def _order(number: int, found: Any, strict: bool, folder: Path, seen: Counter[str]) -> Order:
     line = _checked(number, found, strict)
-    prompt, image, mask = line.pop("prompt", None), line.pop("image", None), line.pop("mask", None)
-    if image is None and (mask is not None or "strength" in line):
-        raise OrdersError(f"line {number}: image: is required where there is a mask or strength")
-    if prompt is None and (image is None or mask is not None):
+    prompt, image = line.pop("prompt", None), line.pop("image", None)
+    beside = {"mask": line.pop("mask", None), "depth": line.pop("depth", None)}
+    if image is None and (any(beside.values()) or "strength" in line):
+        raise OrdersError(f"line {number}: image: is required where there is a mask, depth or strength")
+    if prompt is None and (image is None or any(beside.values())):
         raise OrdersError(f"line {number}: prompt: is required but for variations of a picture")
-    files = {name: folder / file for name, file in (("image", image), ("mask", mask)) if file is not None}
+    files = {name: folder / file for name, file in {"image": image, **beside}.items() if file is not None}
     digests = {name: _digest(number, name, file) for name, file in files.items()}
     options = cast(EditOptions, line)
     same = hashlib.sha256(json.dumps([prompt, options, digests], sort_keys=True).encode()).hexdigest()
     key = same if not seen[same] else hashlib.sha256(f"{same} {seen[same]}".encode()).hexdigest()
     seen[same] += 1
-    return Order(number, key, prompt, options, files.get("image"), files.get("mask"))
+    return Order(number, key, prompt, options, files.get("image"), files.get("mask"), files.get("depth"))
 
 
 def _checked(number: int, found: Any, strict: bool) -> _Line:

@@ -107,7 +107,7 @@ class Batch:
                 return await client.generate(order.prompt, **options_of(order) | fixed)
             if order.prompt is None:
                 return await client.vary(order.image, **fixed)
-            return await client.edit(order.image, order.prompt, order.mask, **fixed)
+            return await client.edit(order.image, order.prompt, order.mask, order.depth, **fixed)
         except OSError as error:
             raise SavingError(f"a picture to draw from cannot be read any more: {error.strerror}") from None
 

@@ -53,6 +53,9 @@ def edit(
     mask: Annotated[
         Path | None, typer.Option(help="What of it to draw anew: where this picture is transparent, or white.")
     ] = None,
+    depth: Annotated[
+        Path | None, typer.Option(help="For models that see it: a picture that is the lighter the nearer things are.")
+    ] = None,
     force: Force = False,
     preview: ShowPreview = None,
     url: Url = None,
@@ -63,9 +66,9 @@ def edit(
     destination = _destination(out, settings, force)
     screen = Screen.of(preview, as_json=as_json)
     source = read_file("IMAGE", image)
-    hole = None if mask is None else read_file("--mask", mask)
+    beside = [None if one is None else read_file(name, one) for name, one in (("--mask", mask), ("--depth", depth))]
     with connected(url, key_file) as client:
-        events = client.stream_edit(source, prompt, hole, previews=screen.previews, **settings)
+        events = client.stream_edit(source, prompt, *beside, previews=screen.previews, **settings)
         made = follow(events, screen, destination)
     tell(made, as_json)
 

@@ -42,13 +42,15 @@ def verify(
     file: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file.")],
     source: Annotated[Path | None, typer.Option(help="The picture that it was made from.")] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask that it was made with.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="The depth map that it was made with.")] = None,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Draw a picture again by the versions of its story, and say whether the pixels are equal; status 1 if not."""
     data = read_file("FILE", file)
-    brought = [None if one is None else read_file(name, one) for name, one in (("--source", source), ("--mask", mask))]
+    given = {"--source": source, "--mask": mask, "--depth": depth}
+    brought = [None if one is None else read_file(name, one) for name, one in given.items()]
     with connected(url, key_file) as client:
         found = client.verify(data, *brought)
     facts = [("equal", "yes" if found.equal else "no")]

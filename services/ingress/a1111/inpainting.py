@@ -141,6 +141,11 @@ class InitImage:
             raise FieldError(error.message, "init_images") from None
         return cls(picture, mask, size, strength_of(body), preparation, mask is not None, held)
 
+    @property
+    def has_depth(self) -> bool:
+        """A1111's face takes no depth map."""
+        return False
+
     def source(self, order: Order, most_pixels: int) -> Source:
         """What an order starts from.
 

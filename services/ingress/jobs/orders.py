@@ -53,7 +53,8 @@ def fingerprint_of(body: GenerationBody, source: Source | None = None) -> str:
     told = sha256(f"{type(body).__name__}\n{body.model_dump_json()}".encode("utf-8", "surrogatepass"))
     if source is not None:
         told.update(source.pixels.tobytes())
-        told.update(b"" if source.mask is None else source.mask.tobytes())
+        for more in (source.mask, source.depth):
+            told.update(b"" if more is None else more.tobytes())
     return told.hexdigest()
 
 

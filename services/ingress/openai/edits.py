@@ -12,11 +12,11 @@ from services.ingress.http.body import parse_object
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
 from services.ingress.orders.orders import Orders
-from services.ingress.orders.sources import IMAGE, MASK, Brought, brought
+from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
 from services.ingress.wire.requests import EditBody, VariationBody
 
-# of picture and mask together
+# of picture, mask and depth together
 _MOST_BYTES = 64 * 2**20
 # several are refused by name, not for being too many parts
 _MOST_FILES = 16
@@ -36,7 +36,7 @@ class EditsFace:
         """The face's routes."""
         router = APIRouter(prefix="/v1/images", tags=["OpenAI images"])
         for path, endpoint, model, files in (
-            ("/edits", self.edit, EditBody, (IMAGE, MASK)),
+            ("/edits", self.edit, EditBody, (IMAGE, MASK, DEPTH)),
             ("/variations", self.vary, VariationBody, (IMAGE,)),
         ):
             router.add_api_route(
@@ -54,7 +54,7 @@ class EditsFace:
         with ExitStack() as held:
             form = await self._read(request, held)
             body = typed_edit(_members(form.fields))
-            pictures = await self._brought(form, (MASK,), body.strength, held)
+            pictures = await self._brought(form, (MASK, DEPTH), body.strength, held)
             del form
             return await self.orders.answer(body, request, pictures, "image_edit")
 
@@ -120,6 +120,7 @@ _OBJECTS = ("components",)
 _FILES = {
     IMAGE: "the picture: PNG, JPEG, WebP, GIF or BMP, not animated",
     MASK: "a PNG as large as the picture; what is transparent in it is drawn anew",
+    DEPTH: "how near things are, for a model that sees it: grey, of 8 or 16 bits and any scale, the lighter the nearer",
 }
 _TEXTS = ("prompt", "negative_prompt", "user")
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -210,6 +210,7 @@ def _request(
         strength=None if brought is None else brought.strength,
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
+        depth=brought is not None and brought.has_depth,
     )
     return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from pipeline.depth import depth_plane
 from pipeline.errors import RequestError
 from pipeline.picture_size import source_size
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture, turned_size
@@ -15,8 +16,9 @@ from services.messages import Order, Source
 
 IMAGE = "image"
 MASK = "mask"
+DEPTH = "depth"
 # as clients write the field of several
-_NAMES = {IMAGE: IMAGE, f"{IMAGE}[]": IMAGE, MASK: MASK}
+_NAMES = {f"{IMAGE}[]": IMAGE}
 _LONGEST_NAME = 64
 
 
@@ -34,6 +36,10 @@ class Undecoded(Protocol):
     @property
     def has_mask(self) -> bool:
         """Whether a mask came too."""
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether a depth map came too."""
 
     def source(self, order: Order, most_pixels: int) -> Source:
         """What an order starts from; each picture may have at most so many pixels.
@@ -60,11 +66,17 @@ class Brought:
     strength: float | None
     held: ExitStack
     field: str = IMAGE
+    depth: Image.Image | None = None
 
     @property
     def has_mask(self) -> bool:
         """Whether a mask came too."""
         return self.mask is not None
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether a depth map came too."""
+        return self.depth is not None
 
     def source(self, order: Order, most_pixels: int) -> Source:
         """What an order starts from: the pictures in the size that it draws; each may have at most so many pixels.
@@ -77,15 +89,19 @@ class Brought:
         assert order.contract.latent_space is not None, "a denoiser's contract has one"
         size = source_size(order.request, order.contract)
         pixels = image_pixels(self.image, *size, most_pixels, self.field)
+        downscale = order.contract.latent_space.downscale
+        near = None
+        if self.depth is not None:
+            near = depth_plane(self.depth, size[0] // downscale, size[1] // downscale, most_pixels)
         if self.mask is None:
-            return Source(pixels)
+            return Source(pixels, depth=near)
         anew = edit_mask(self.mask, *size, most_pixels)
         hidden = anew if order.contract.sees_mask else None
-        return Source(pixels, latent_mask(anew, order.contract.latent_space.downscale), hidden)
+        return Source(pixels, latent_mask(anew, downscale), hidden, near)
 
     def let_go(self) -> None:
         """Keep nothing in memory any more."""
-        self.image = self.mask = None
+        self.image = self.mask = self.depth = None
         self.held.close()
 
 
@@ -120,4 +136,4 @@ def brought(
         size = turned_size(image)
     except RequestError as error:
         raise FieldError(error.message, error.field) from None
-    return Brought(image, pictures.get(MASK), size, strength, held)
+    return Brought(image, pictures.get(MASK), size, strength, held, depth=pictures.get(DEPTH))

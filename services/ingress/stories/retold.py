@@ -112,8 +112,8 @@ def _request(story: Story) -> ImageRequest:
     for name, value in told.items():
         if value is None and not _may_be_none(name):
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell the {name}, without which it cannot be drawn")
-    source, mask = story.origin
-    if source is None and (mask is not None or told["strength"] != DEFAULTS["strength"]):
+    source, *beside = story.origin
+    if source is None and (any(beside) or told["strength"] != DEFAULTS["strength"]):
         raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
     return ImageRequest(**told, n=1)
 

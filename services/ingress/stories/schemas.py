@@ -14,10 +14,13 @@ _EMPTY = BeforeValidator(lambda given: None if given == "" else given)
 
 
 class MadeFrom(BaseModel):
-    """The picture that another one was made from, and its mask, told by their digests."""
+    """The picture that another one was made from, its mask and its depth, told by their digests."""
 
     source: PixelsDigest = Field(description="of its RGB pixels, in the size that was drawn")
     mask: PixelsDigest | None = Field(description="of a byte for each latent, 1 where it was drawn anew; null: all was")
+    depth: PixelsDigest | None = Field(
+        description="of a float32 for each latent, -1 the farthest and 1 the nearest; null: none was looked at"
+    )
 
 
 class Inspection(BaseModel):
@@ -40,7 +43,7 @@ class Inspection(BaseModel):
 
 
 class VerificationBody(BaseModel):
-    """The fields of a form that brings a picture, `image`, and the `source` and `mask` that it was made from if any."""
+    """The fields of a form that brings a picture, `image`, and what it was made from: `source`, `mask`, `depth`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -26,7 +26,7 @@ from services.ingress.http.multipart import MULTIPART_TYPE, Uploads, picture_or_
 from services.ingress.orders.drawings import Asked
 from services.ingress.orders.fields import check_form, order_of, typed_body
 from services.ingress.orders.orders import Orders
-from services.ingress.orders.sources import IMAGE, MASK, Brought
+from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought
 from services.ingress.stories.inspect import made_from
 from services.ingress.stories.retold import Retold, retold
 from services.ingress.stories.schemas import Verification, VerificationBody, VerifiedComponent
@@ -40,8 +40,10 @@ _FILES = {
     IMAGE: "the picture that is verified",
     SOURCE: "the picture that it was made from, if it was made from one",
     MASK: "the mask that it was made with, if there was one",
+    DEPTH: "the depth map that it was made with, if there was one",
 }
-# of a source and its mask together, as for an edit
+_ORIGIN = (SOURCE, MASK, DEPTH)
+# of all that a picture was made from, as for an edit
 _SOURCE_BYTES = 64 * 2**20
 _MOST_FILES = 16
 _LONGEST_NAME = 64
@@ -151,20 +153,20 @@ def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: Exit
     Raises:
         RequestError: it is, or is no picture.
     """
-    for name, digest in zip((SOURCE, MASK), told.story.origin, strict=True):
+    for name, digest in zip(_ORIGIN, told.story.origin, strict=True):
         if digest is None and name in files:
             raise RequestError(name, f"{name}: must be left out: the picture was made without one")
         if digest is not None and name not in files:
             raise RequestError(name, f"{name}: is required, and must be a file: the picture was made from it")
     if SOURCE not in files:
         return None
-    source = open_picture(SOURCE, files[SOURCE], most_pixels)
-    mask = open_picture(MASK, files[MASK], most_pixels) if MASK in files else None
-    return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE)
+    source, mask, depth = (open_picture(name, files[name], most_pixels) if name in files else None for name in _ORIGIN)
+    assert source is not None, "it is there"
+    return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE, depth)
 
 
 def _require_origin(told: Retold, order: Order) -> None:
-    for name, digest, found in zip((SOURCE, MASK), told.story.origin, origin_of(order.source), strict=True):
+    for name, digest, found in zip(_ORIGIN, told.story.origin, origin_of(order.source), strict=True):
         if digest != found and digest is not None and found is not None:
             size = f"{found.width}x{found.height}"
             said = f"is another than the picture was made from: in {size} its sha256 is {found.sha256}"

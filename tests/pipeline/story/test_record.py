@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import struct
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
@@ -56,16 +57,19 @@ def test_every_field_of_a_request_is_told() -> None:
 def test_what_a_picture_was_made_from_and_how_it_was_written_is_told() -> None:
     pixels, mask = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(1, 5, 7, 3), np.eye(5, 7, dtype=np.bool_)
     form = FileForm(output_format="webp", output_compression=3)
-    told = replace(TOLD, origin=Origin.of(pixels, mask)).written_as(form)
+    depth = np.linspace(-1, 1, 6, dtype=np.float32).reshape(1, 1, 2, 3)
+    told = replace(TOLD, origin=Origin.of(pixels, mask, depth)).written_as(form)
     assert read_json(told.to_json()) == (told, ())
     said = json.loads(told.to_json())
     digest = hashlib.sha256(bytes(range(105))).hexdigest()
     assert said["source"] == {"sha256": digest, "width": 7, "height": 5}
     digest = hashlib.sha256(bytes(int(x == y) for y in range(5) for x in range(7))).hexdigest()
     assert said["mask"] == {"sha256": digest, "width": 7, "height": 5}
+    digest = hashlib.sha256(struct.pack("<6f", *depth.ravel())).hexdigest()
+    assert said["depth"] == {"sha256": digest, "width": 3, "height": 2}
     assert said["file"] == {"output_format": "webp", "output_compression": 3}
     said = json.loads(TOLD.to_json())
-    assert (said["source"], said["mask"], said["file"]) == (None, None, None)
+    assert (said["source"], said["mask"], said["depth"], said["file"]) == (None,) * 4
 
 
 def test_a_story_is_frozen() -> None:
@@ -148,7 +152,7 @@ def test_what_is_none_of_ours_is_none(text: str) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
 def test_no_value_of_any_member_fails(value: Any) -> None:
-    for name in (*SETTINGS, "format", "model", "fallback_for", "source", "mask", "file", "other"):
+    for name in (*SETTINGS, "format", "model", "fallback_for", "source", "mask", "depth", "file", "other"):
         read_json(json.dumps({"components": {"denoiser": value}, name: value}))
 
 

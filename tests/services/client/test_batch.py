@@ -301,6 +301,7 @@ def test_csv_says_the_same_as_json(tmp_path: Path) -> None:
         ("", "holds no request"),
         ("{}\n", "line 1: prompt: is required"),
         ('{"prompt": "a", "mask": "photo.png"}\n', "line 1: image: is required"),
+        ('{"prompt": "a", "depth": "photo.png"}\n', "line 1: image: is required"),
         ('{"image": "photo.png", "mask": "photo.png"}\n', "line 1: prompt: is required"),
         (
             '{"prompt": "a"}\n{"prompt": "a", "step": 1}\n',

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from components.contract import ImageChannels
 from services.errors import OverloadedError
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, LiveModel, Order, Progress
 from tests.services.client.conftest import ROOT, command, run, surroundings
+from tests.services.conftest import looking_at
 from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
 from tests.services.ingress.latents.test_face import ID
@@ -221,6 +223,25 @@ def test_pictures_are_edited_varied_inspected_and_compared(server: Server, url: 
     with Image.open(sheet) as picture:
         assert picture.format == "PNG"
     assert run("inspect", str(tmp_path / "nothing.png"), "--url", url).returncode == 2
+
+
+def test_a_picture_is_edited_and_verified_by_its_depth(
+    server: Server, url: str, live: LiveModel, tmp_path: Path
+) -> None:
+    looking = looking_at(live, ImageChannels(source="depth", channels=1))
+    server.pinning.record = looking
+    for kind, pin in live.pins.items():
+        server.controller.versions[str(pin)] = (pin, looking.live.contracts[kind])
+    photo, depth, edited = (tmp_path / name for name in ("photo.png", "depth.png", "edited.png"))
+    Image.new("RGB", (64, 64), "red").save(photo)
+    Image.linear_gradient("L").save(depth)
+    asked = ["edit", str(photo), "a boat", "--depth", str(depth), "--out", str(edited), "--url", url]
+    assert run(*asked).returncode == 0
+    [order] = server.orders
+    assert order.source is not None
+    assert order.source.depth is not None
+    told = run("verify", str(edited), "--source", str(photo), "--depth", str(depth), "--json", "--url", url)
+    assert json.loads(told.stdout)["equal"] is True
 
 
 def test_what_a_files_text_holds_does_not_steer_the_terminal(url: str, tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
     )
     mask = np.arange(64).reshape(8, 8) % 2 == 0
     hidden = mask.repeat(8, axis=0).repeat(8, axis=1)
-    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask, hidden)
+    depth = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask, hidden, depth)
     object.__setattr__(order, "source", source)
     [id_] = [store.submit(house.submission(order=order))[0].id]
     _, work = house.open()
@@ -102,6 +103,7 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
     np.testing.assert_array_equal(job.order.source.pixels, source.pixels)
     np.testing.assert_array_equal(job.order.source.mask, mask)
     np.testing.assert_array_equal(job.order.source.hidden, hidden)
+    np.testing.assert_array_equal(job.order.source.depth, depth)
 
 
 def test_pictures_are_what_was_drawn(house: House) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import io
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ import pytest
 from PIL import Image
 
 from components.contract import ImageChannels, Kind, TensorSpec
+from pipeline.depth import depth_plane
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
 from services.messages import LiveModel, Order, Source
 from tests.pipeline import hostile
-from tests.services.conftest import record_of
+from tests.services.conftest import looking_at
 from tests.services.ingress.conftest import draw_at_once, error_of, listening
 
 Server = Any
@@ -99,11 +99,8 @@ def test_a_mask_says_where(server: Server, photo: Image.Image, mask: Image.Image
 @pytest.fixture
 def inpainter(server: Server, live: LiveModel) -> Server:
     """A server whose denoiser sees the mask."""
-    denoiser = live.contracts[Kind.DENOISER]
-    seen = TensorSpec(name="image_channels", dtype="float32", shape=("batch", 5, "height", "width"))
     looks = (ImageChannels(source="mask", channels=1), ImageChannels(source="masked_image", channels=4))
-    changed = denoiser.model_copy(update={"inputs": (*denoiser.inputs, seen), "image_channels": looks})
-    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
+    server.pinning.record = looking_at(live, *looks)
     return server
 
 
@@ -121,21 +118,13 @@ def test_a_denoiser_that_sees_the_mask_gets_it_in_the_pictures_own_size(
 def test_a_picture_is_brought_as_small_as_a_denoiser_that_enlarges_takes_it(
     server: Server, live: LiveModel, photo: Image.Image
 ) -> None:
-    denoiser = live.contracts[Kind.DENOISER]
-    shape = ("batch", 3, "height", "width")
-    seen = (
-        TensorSpec(name="image_channels", dtype="float32", shape=shape),
-        TensorSpec(name="noise_level", dtype="int64", shape=("batch",)),
+    server.pinning.record = looking_at(
+        live,
+        ImageChannels(source="low_resolution", channels=3),
+        inputs=(TensorSpec(name="noise_level", dtype="int64", shape=("batch",)),),
+        noise_levels=351,
+        low_resolution_schedule=live.contracts[Kind.DENOISER].noise_schedule,
     )
-    changed = denoiser.model_copy(
-        update={
-            "inputs": (*denoiser.inputs, *seen),
-            "image_channels": (ImageChannels(source="low_resolution", channels=3),),
-            "noise_levels": 351,
-            "low_resolution_schedule": denoiser.noise_schedule,
-        }
-    )
-    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
     tiny = photo.resize((10, 13))
     assert edit(server, tiny).status_code == 200
     order, source = only(server)
@@ -144,6 +133,35 @@ def test_a_picture_is_brought_as_small_as_a_denoiser_that_enlarges_takes_it(
     np.testing.assert_array_equal(source.pixels, image_pixels(tiny, 10, 12, MOST_PIXELS))
     assert error_of(edit(server, tiny, noise_level=351), 422)["param"] == "noise_level"
     assert error_of(server.generate(prompt="a boat"), 422)["param"] == "image"
+
+
+def test_a_denoiser_that_sees_depth_gets_it_of_the_latents_size(
+    server: Server, live: LiveModel, photo: Image.Image, mask: Image.Image
+) -> None:
+    server.pinning.record = looking_at(live, ImageChannels(source="depth", channels=1))
+    depth = Image.fromarray(np.random.default_rng(1).integers(0, 2**16, (50, 40)).astype(np.uint16))
+    files = {"image": file(photo), "mask": file(mask), "depth": file(depth)}
+    assert post(server, EDITS, files, prompt="a boat", size="64x96").status_code == 200
+    _, source = only(server)
+    np.testing.assert_array_equal(source.depth, depth_plane(depth, 8, 12, MOST_PIXELS))
+    np.testing.assert_array_equal(source.mask, latent_mask(edit_mask(mask, 64, 96, MOST_PIXELS), 8))
+    for answered, field, said in (
+        (server.generate(prompt="a boat"), "image", "is required, as this model changes a picture by its depth"),
+        (edit(server, photo), "depth", "is required"),
+        (post(server, VARIATIONS, {"image": file(photo)}), "depth", "is required"),
+        (
+            post(server, EDITS, {"image": file(photo), "depth": file(Image.new("L", (9, 9)))}, prompt="a"),
+            "depth",
+            "must be a picture of several",
+        ),
+    ):
+        error = error_of(answered, 422)
+        assert (error["param"], said in error["message"]) == (field, True), error
+
+
+def test_a_denoiser_that_sees_no_depth_takes_none(server: Server, photo: Image.Image) -> None:
+    error = error_of(post(server, EDITS, {"image": file(photo), "depth": file(photo)}, prompt="a"), 422)
+    assert (error["param"], error["message"]) == ("depth", "depth: must be left out, as this model sees none")
 
 
 def test_a_denoiser_that_sees_the_mask_draws_nothing_without_picture_and_mask(
@@ -247,7 +265,7 @@ def test_fields_are_refused_by_name(
         ([("image", b"no picture")], "image", "must be a picture"),
         ([("image", None), ("image", None)], "image", "is there twice"),
         ([("image[]", None), ("image[]", None)], "image", "is there twice"),
-        ([("picture", None)], "picture", "no such file; there are image, mask"),
+        ([("picture", None)], "picture", "no such file; there are image, mask, depth"),
         ([("mask", None)], "image", "is required"),
         ([("image", hostile.huge("PNG"))], "image", "image=50000x50000: must have 1 to 16777216 pixels"),
         ([("image", None), ("mask", hostile.huge("GIF"))], "mask", "mask=50000x50000: must have 1 to 16777216 pixels"),
@@ -321,7 +339,10 @@ def test_the_body_is_no_form(server: Server) -> None:
 
 def test_the_document_describes_the_forms(server: Server) -> None:
     document = server.request("GET", "/openapi.json").json()
-    for path, model, files in ((EDITS, "EditBody", {"image", "mask"}), (VARIATIONS, "VariationBody", {"image"})):
+    for path, model, files in (
+        (EDITS, "EditBody", {"image", "mask", "depth"}),
+        (VARIATIONS, "VariationBody", {"image"}),
+    ):
         content = document["paths"][path]["post"]["requestBody"]["content"]
         [reference, pictures] = content["multipart/form-data"]["schema"]["allOf"]
         assert reference["$ref"].endswith(model)

@@ -16,11 +16,12 @@ from PIL import Image
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 
-from components.contract import Kind
+from components.contract import ImageChannels, Kind
 from components.messages import Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
 from pipeline.story.files import png_options
+from pipeline.story.origin import NOISE
 from pipeline.story.reading import read_story
 from pipeline.story.record import Story
 from services.encoding import describe, encode_picture, origin_of
@@ -32,6 +33,7 @@ from services.keys.allowance import Allowance
 from services.keys.keyring import Caller
 from services.keys.settings import KeyLimits
 from services.messages import Drawn, LiveModel, Order, Picture
+from tests.services.conftest import looking_at
 from tests.services.ingress.conftest import Server, error_of
 
 PATH = "/v1/verify"
@@ -272,13 +274,13 @@ def edited(server: Server, photo: Image.Image, mask: Image.Image | None, **field
 
 
 def test_a_story_tells_which_picture_it_began_with(noisy: Server, photo: Image.Image, mask: Image.Image) -> None:
-    source, area = story_of(edited(noisy, photo, mask)).origin
+    source, area, _ = story_of(edited(noisy, photo, mask)).origin
     assert source is not None
     assert area is not None
     assert (source.width, source.height, area.width, area.height) == (64, 64, 8, 8)
     assert source.sha256 == sha256(image_pixels(photo, 64, 64, MOST_PIXELS).tobytes()).hexdigest()
     assert area.sha256 == sha256(latent_mask(edit_mask(mask, 64, 64, MOST_PIXELS), 8).tobytes()).hexdigest()
-    assert story_of(noisy.generate("image/png", **SETTINGS).content).origin == (None, None)
+    assert story_of(noisy.generate("image/png", **SETTINGS).content).origin == NOISE
 
 
 def test_an_edit_is_made_again_from_its_source(
@@ -297,6 +299,25 @@ def test_an_edit_is_made_again_from_its_source(
         assert first.source is not None
         assert second.source is not None
         np.testing.assert_array_equal(second.source.pixels, first.source.pixels)
+
+
+def test_an_edit_by_depth_is_made_again_from_both(noisy: Server, live: LiveModel, photo: Image.Image) -> None:
+    looking = looking_at(live, ImageChannels(source="depth", channels=1))
+    noisy.pinning.record = looking
+    for kind, pin in live.pins.items():
+        noisy.controller.versions[str(pin)] = (pin, looking.live.contracts[kind])
+    map_of = np.add.outer(np.arange(60), np.arange(40)).astype(np.uint16)
+    depth, other = png(Image.fromarray(map_of)), png(Image.fromarray(map_of.T.copy()))
+    asked = {"prompt": "a boat", "size": "64x64", "seed": "3"}
+    files = {"image": png(photo), "depth": depth}
+    response = noisy.request("POST", "/v1/images/edits", files=files, data=asked, headers={"accept": "image/png"})
+    made = response.content
+    said = verified(noisy, made, source=png(photo), depth=depth)
+    assert (said["equal"], said["made_from"]["depth"]["width"], said["made_from"]["mask"]) == (True, 8, None)
+    error = error_of(verify(noisy, made, source=png(photo)), 422)
+    assert error["param"] == "depth"
+    error = error_of(verify(noisy, made, source=png(photo), depth=other), 422)
+    assert (error["param"], "is another than" in error["message"]) == ("depth", True)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,22 @@ class Tiling(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hires:
+    """How a picture is drawn in two passes: small first, then enlarged by `upscaler`, and drawn over from there.
+
+    The first is of `first_width` and `first_height` pixels, taken by the VAE as `tiling` says if it is at all. Of the
+    `steps` of the second those of the last share `strength` are walked.
+    """
+
+    first_width: int
+    first_height: int
+    upscaler: str
+    strength: float
+    steps: int
+    tiling: Tiling | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Walk):
     """A request for `n` pictures, its defaults filled in; `width` and `height` are pixels.
 
@@ -81,7 +97,8 @@ class ImageRequest(Walk):
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
     With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
     picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
-    `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none.
+    `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none. With `hires`
+    the picture is drawn in two passes, of which the second has this size.
     """
 
     prompt: str
@@ -103,6 +120,17 @@ class ImageRequest(Walk):
     width: int
     height: int
     tiling: Tiling | None = None
+    hires: Hires | None = None
+
+    @property
+    def passes(self) -> tuple["ImageRequest", ...]:
+        """The walks that draw it one after the other, each as a request; the second from what the first one drew."""
+        hires = self.hires
+        if hires is None:
+            return (self,)
+        width, height = hires.first_width, hires.first_height
+        first = replace(self, width=width, height=height, tiling=hires.tiling, hires=None)
+        return first, replace(self, steps=hires.steps, strength=hires.strength, hires=None)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -181,8 +209,9 @@ class DenoiseJob(Walk):
     there left them, noise and all; `end` is where it ends itself. `mask` [height, width] is True where the picture is
     drawn anew, and elsewhere the picture's latents stay; with one a walk of strength 1 starts from noise alone.
     `controls` hold it by ControlNets, each by one of its own, and `features` by adapters, whose work is done already;
-    what several add is summed up. `drawn` counts the draws of noise that `rows` have taken after the initial one, and
-    `after` is the shape of what they have taken before it, empty for nothing.
+    what several add is summed up. `sampled` says whether `image_latents` have taken a draw of noise, the first; `drawn`
+    counts the draws that `rows` have taken after the initial one, and `after` is the shape of what they have taken
+    before it, empty for nothing.
     """
 
     rows: Mapping[str, Arrays]
@@ -195,6 +224,7 @@ class DenoiseJob(Walk):
     features: tuple[ControlFeatures, ...] = ()
     start: float = 0.0
     end: float = 1.0
+    sampled: bool = True
     drawn: int = 0
     after: tuple[int, ...] = ()
 
@@ -229,10 +259,12 @@ class EncodedImage:
     The distribution is of batch 1, or of 2 for a denoiser that sees the mask: the picture, and the same with grey where
     it is drawn anew. Each picture of a request samples its latents from it by its own seed. A denoiser that enlarges a
     picture has no latents of it, but `low_resolution` [1, height, width, 3], 0..255, of the latents' size. `depth`
-    [1, 1, height, width], of that size too, is for a denoiser that sees it: -1 the farthest, 1 the nearest.
+    [1, 1, height, width], of that size too, is for a denoiser that sees it: -1 the farthest, 1 the nearest. `latents`
+    [1, channels, height, width], in the denoiser's scale, are a picture that nobody needs to encode.
     """
 
     distribution: LatentDistribution | None
     mask: Mask | None = None
     low_resolution: Pixels | None = None
     depth: FloatArray | None = None
+    latents: FloatArray | None = None

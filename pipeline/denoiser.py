@@ -199,7 +199,7 @@ def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tupl
         return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
     # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
     # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
-    first = 0 if job.image_latents is None else 1
+    first = 0 if job.image_latents is None or not job.sampled else 1
     later_draws = map(source.draw, count(first + 1 + (job.drawn if job.mask is None else 1)))
     initial = _initial_noise(job, source, first, shape)
     if job.image_latents is None or (job.mask is not None and job.strength == 1):

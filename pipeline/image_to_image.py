@@ -44,9 +44,9 @@ class ImageToImage:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
-        folders = open_bundle(Path(bundle), _KINDS)
-        chosen = SessionSettings() if settings is None else settings
-        return cls(TextToImage.of(folders, chosen, rules), VaeEncoder(folders[Kind.VAE_ENCODER], chosen))
+        chain = TextToImage.of(open_bundle(Path(bundle), _KINDS), settings, rules)
+        assert chain.vae_encoder is not None, "it is among the folders"
+        return cls(chain, chain.vae_encoder)
 
     def generate(
         self,

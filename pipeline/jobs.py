@@ -60,6 +60,8 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
     """What a walk starts from, and is held to, by the fields of a job."""
     if image is None or contract.image_guidance is not None:
         return {}
+    if image.latents is not None:
+        return {"image_latents": image.latents, "sampled": False}
     if image.low_resolution is not None:
         # the noise on the picture comes first, one draw for its planes
         batch, height, width, channels = image.low_resolution.shape

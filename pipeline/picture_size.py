@@ -48,6 +48,13 @@ def source_size(request: ImageRequest, contract: Contract) -> tuple[int, int]:
     return request.width // factor, request.height // factor
 
 
+def enlarged_size(size: tuple[int, int], times: tuple[float, float], contract: Contract) -> tuple[int, int]:
+    """Width and height so many times as large, rounded down to what the network of a denoiser's contract takes."""
+    multiple = _multiple(contract)
+    width, height = (int(side * factor) // multiple * multiple for side, factor in zip(size, times, strict=True))
+    return width, height
+
+
 def _own_size(contract: Contract) -> tuple[int, int]:
     space, latent_size = contract.latent_space, contract.latent_size
     assert space is not None, "check_request has seen to it"

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +18,7 @@ from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING, check_framing
+from pipeline.hires import check_hires, within_hires
 from pipeline.loras import check_loras
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
@@ -138,8 +139,8 @@ class RequestFields:
     default "torch", `eta` the sampler's own, `clip_skip` 1. The whole walk is guided, and not rescaled, unless the
     fields beside `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture
     that it starts from, if it brings one. `mask` says whether it brings a mask of what to draw anew, `depth` whether it
-    brings a map of how near things are. `loras` is as `check_loras` takes it. `image_prompts` counts the pictures that
-    it is to be like.
+    brings a map of how near things are. `loras` is as `check_loras` takes it, `hires` as `check_hires` does.
+    `image_prompts` counts the pictures that it is to be like.
     """
 
     prompt: str
@@ -179,6 +180,7 @@ class RequestFields:
     loras: object = ()
     image_prompts: int = 0
     image_prompt_scale: float | None = None
+    hires: object = None
 
 
 def check_request(
@@ -219,9 +221,18 @@ def check_request(
     subseed, subseed_strength = _variation(fields)
     asked, limits = (fields.width, fields.height), (rules.min_side, rules.most_pixels(contract))
     width, height = picture_size(asked, fields.image, contract, limits)
-    latents = (height // contract.latent_space.downscale, width // contract.latent_space.downscale)
     strength = _strength(fields, contract, rules)
-    Trajectories.of(contract).lay_out(sampler, steps, schedule, latents, strength=strength)
+    _lay_out(contract, (sampler, schedule), (width, height), steps, strength)
+    hires = None
+    if fields.hires is not None:
+        if fields.image is not None:
+            raise RequestError("hires", "hires: must be left out with an image")
+        hires, (width, height) = check_hires(fields.hires, (width, height), contract, limits, (steps, most_steps))
+        try:
+            _lay_out(contract, (sampler, schedule), (width, height), hires.steps, hires.strength)
+        except RequestError as error:
+            raise within_hires(error) from None
+        hires = replace(hires, tiling=rules.tiling(hires.first_width, hires.first_height))
     start, end = _interval(fields)
     return ImageRequest(
         prompt=fields.prompt,
@@ -251,8 +262,17 @@ def check_request(
         width=width,
         height=height,
         tiling=rules.tiling(width, height),
+        hires=hires,
         **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
+
+
+def _lay_out(contract: Contract, walk: tuple[str, str], size: tuple[int, int], steps: int, strength: float) -> None:
+    """Refuse a walk, by a sampler and a sigma schedule, that there is not for a picture of that width and height."""
+    assert contract.latent_space is not None, "check_request has seen to it"
+    (sampler, schedule), (width, height), downscale = walk, size, contract.latent_space.downscale
+    latents = (height // downscale, width // downscale)
+    Trajectories.of(contract).lay_out(sampler, steps, schedule, latents, strength=strength)
 
 
 def _image_prompt_scale(fields: RequestFields, contract: Contract, rules: RequestRules) -> float | None:

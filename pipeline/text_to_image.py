@@ -17,12 +17,15 @@ from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError, refuse
+from pipeline.hires import enlarged_latents, enlarged_pixels
 from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
 from pipeline.request import RequestFields, RequestRules, check_request
 from pipeline.text_encoder import TextEncoder
+from pipeline.upscalers import UPSCALERS
 from pipeline.vae_decoder import VaeDecoder
+from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
 
 _KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
@@ -63,6 +66,7 @@ class Options(TypedDict, total=False):
     crop_left: int
     aesthetic_score: float
     negative_aesthetic_score: float
+    hires: Mapping[str, object]
 
 
 class TextToImage:
@@ -76,13 +80,18 @@ class TextToImage:
         rules: RequestRules,
         loras: LoraShelf | None = None,
         image_encoder: ImageEncoder | None = None,
+        vae_encoder: VaeEncoder | None = None,
     ) -> None:
-        """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`."""
+        """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`.
+
+        The VAE's encoder is for pictures that are drawn in two passes and enlarged between them as pixels.
+        """
         self._encoder = encoder
         self._denoiser = denoiser
         self._decoder = decoder
         self._loras = loras
         self._image_encoder = image_encoder
+        self.vae_encoder = vae_encoder
         self.rules = rules
 
     @classmethod
@@ -96,7 +105,7 @@ class TextToImage:
         """Open a bundle folder; without `settings`, every core and the best provider that attaches.
 
         `loras` are the component folders of what requests may name. Where there is an image encoder in the bundle,
-        requests may bring pictures to be like.
+        requests may bring pictures to be like; where there is a VAE encoder, they may have pixels enlarged.
 
         Raises:
             ComponentError: a component is missing or damaged, or they do not fit together.
@@ -105,7 +114,7 @@ class TextToImage:
         shelved = {name: ComponentFolder.open(path) for name, path in ({} if loras is None else loras).items()}
         for folder in shelved.values():
             folder.verify()
-        more = (Kind.IMAGE_ENCODER,) if (Path(bundle) / Kind.IMAGE_ENCODER).is_dir() else ()
+        more = [kind for kind in (Kind.IMAGE_ENCODER, Kind.VAE_ENCODER) if (Path(bundle) / kind).is_dir()]
         return cls.of(open_bundle(Path(bundle), (*_KINDS, *more)), settings, rules, shelved)
 
     @classmethod
@@ -134,6 +143,7 @@ class TextToImage:
             RequestRules() if rules is None else rules,
             LoraShelf(loras, denoiser.contract, one_thread) if loras else None,
             ImageEncoder(folders[Kind.IMAGE_ENCODER], chosen) if Kind.IMAGE_ENCODER in folders else None,
+            VaeEncoder(folders[Kind.VAE_ENCODER], chosen) if Kind.VAE_ENCODER in folders else None,
         )
 
     def generate(
@@ -148,8 +158,8 @@ class TextToImage:
         """Draw one picture: the same arguments give the same bytes. Seed and subseed are 0 unless given.
 
         `controls` hold it; equal to StableDiffusionControlNetPipeline and StableDiffusionAdapterPipeline in diffusers.
-        `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's.
-        `image_prompts` are pictures to be like, by an IP-Adapter.
+        `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's, but in
+        a second pass. `image_prompts` are pictures to be like, by an IP-Adapter.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -180,6 +190,10 @@ class TextToImage:
         )
         if fields.image_prompts and self._image_encoder is None:
             raise RequestError("image_prompts", "image_prompts: must be left out, as there is no image encoder here")
+        hires = checked.hires
+        if hires is not None and not UPSCALERS[hires.upscaler].of_latents and self.vae_encoder is None:
+            latents = ", ".join(name for name, one in UPSCALERS.items() if one.of_latents)
+            raise refuse("hires.upscaler", hires.upscaler, f"one of {latents}, as there is no VAE encoder here")
         return checked
 
     def draw(
@@ -197,8 +211,15 @@ class TextToImage:
                 not for this denoiser, or the image prompts are others than were checked; no network has walked.
             RuntimeFault: a session could not run.
         """
-        job, nets = self._job(request, noise, image, controls, image_prompts)
-        return Image.fromarray(self._decoder.decode(self._denoiser.denoise(job, nets), request.tiling)[0])
+        first, *more = request.passes
+        job, nets = self._job(first, noise, image, controls, image_prompts)
+        latents = self._denoiser.denoise(job, nets)
+        for second in more:
+            assert request.hires is not None, "there are several passes"
+            start = self._enlarged(latents, first, second, request.hires.upscaler)
+            job, nets = self._job(second, None, start, controls, image_prompts)
+            latents = self._denoiser.denoise(job, nets)
+        return Image.fromarray(self._decoder.decode(latents, request.tiling)[0])
 
     def begin(self, request: ImageRequest, end: float, noise: FloatArray | None = None) -> FloatArray:
         """Walk a checked request's first picture up to the fraction `end` of the timesteps, for a refiner to go on.
@@ -206,9 +227,10 @@ class TextToImage:
         The latents are the denoiser's, with the noise that they have there; `noise` as in `generate`.
 
         Raises:
-            RequestError: `end` is outside 0..1, or leaves no step; otherwise as `draw`.
+            RequestError: `end` is outside 0..1, or leaves no step, or there are two passes; otherwise as `draw`.
             RuntimeFault: a session could not run.
         """
+        _require_one_pass(request)
         job, nets = self._job(request, noise)
         return self._denoiser.denoise(replace(job, end=end), nets)
 
@@ -216,12 +238,24 @@ class TextToImage:
         """Draw a checked request's first picture from the `latents` that another bundle's `begin` left at `start`.
 
         Raises:
-            RequestError: `start` is outside 0..1, or leaves no step, or the latents are of another shape.
+            RequestError: `start` is outside 0..1, or leaves no step, or the latents are of another shape, or there are
+                two passes.
             RuntimeFault: a session could not run.
         """
+        _require_one_pass(request)
         job, nets = self._job(request)
         walked = self._denoiser.denoise(replace(job, start=start, image_latents=latents), nets)
         return Image.fromarray(self._decoder.decode(walked, request.tiling)[0])
+
+    def _enlarged(self, latents: FloatArray, first: ImageRequest, second: ImageRequest, upscaler: str) -> EncodedImage:
+        """What the second of two passes starts from."""
+        if UPSCALERS[upscaler].of_latents:
+            return EncodedImage(
+                None, latents=enlarged_latents(latents, second, upscaler, self._denoiser.space.downscale)
+            )
+        assert self.vae_encoder is not None, "a checked request has asked for it"
+        pixels = enlarged_pixels(self._decoder.decode(latents, first.tiling)[0], second, upscaler)
+        return EncodedImage(self.vae_encoder.encode(pixels, second.tiling))
 
     def _job(
         self,
@@ -252,3 +286,8 @@ class TextToImage:
             return dict.fromkeys(Row, arrays) if arrays else {}
         scale, most = request.image_prompt_scale, self.rules.max_source_pixels
         return {row: {**arrays, **own} for row, own in self._image_encoder.rows(image_prompts, scale, most).items()}
+
+
+def _require_one_pass(request: ImageRequest) -> None:
+    if request.hires is not None:
+        raise RequestError("hires", "hires: must be left out where a refiner goes on")

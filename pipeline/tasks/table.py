@@ -66,6 +66,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ),
             ),
             Task(
+                "two_passes",
+                "a picture of a prompt drawn small, enlarged as latents or as pixels, and drawn over from there",
+                ("hires",),
+                _plain,
+                ("StableDiffusionImg2ImgPipeline", "StableDiffusionXLImg2ImgPipeline"),
+            ),
+            Task(
                 "image_to_image",
                 "a picture changed by a prompt",
                 ("image", "strength"),

@@ -17,6 +17,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from PIL import Image
+from torch.nn import functional
 
 from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
@@ -249,6 +250,27 @@ def test_the_base_changes_a_picture_as_in_diffusers(
     )
     task, model = ("inpainting", "tiny SDXL, blending") if masked else ("image_to_image", "tiny SDXL")
     assert measured.note(task, model, kind.__name__, image, expected) <= MOST_OFF
+
+
+def test_two_passes_are_those_of_diffusers_each_told_its_own_size(
+    measured: Measured, base: StableDiffusionXLPipeline, chain: TextToImage
+) -> None:
+    options: dict[str, Any] = {"guidance_scale": 4.0, "num_inference_steps": 5}
+    first = base(
+        PROMPT, height=32, width=32, generator=torch.Generator().manual_seed(7), output_type="latent", **options
+    ).images
+    second = quiet(StableDiffusionXLImg2ImgPipeline(**base.components, add_watermarker=False))
+    expected = second(
+        PROMPT,
+        image=functional.interpolate(first, (24, 20), mode="bicubic"),
+        strength=0.6,
+        generator=torch.Generator().manual_seed(7),
+        output_type="np",
+        **options,
+    ).images[0]
+    hires = {"height": 48, "width": 40, "strength": 0.6, "upscaler": "latent_bicubic"}
+    image = chain.generate(PROMPT, steps=5, guidance=4.0, seed=7, sampler="euler", height=32, width=32, hires=hires)
+    assert measured.note("two_passes", "tiny SDXL", type(second).__name__, image, expected) <= MOST_OFF
 
 
 @pytest.mark.parametrize(

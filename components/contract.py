@@ -92,10 +92,11 @@ class ImageChannels(Record):
 
     `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
     `image`: the likeliest latents of a picture, in the VAE's own scale. `low_resolution`: a picture in RGB, -1..1, with
-    noise on it. `depth`: how near things are, -1 the farthest and 1 the nearest.
+    noise on it. `low_resolution_latents`: latents of a picture half as wide and high, in the denoiser's scale, each
+    four times. `depth`: how near things are, -1 the farthest and 1 the nearest.
     """
 
-    source: Literal["mask", "masked_image", "image", "low_resolution", "depth"]
+    source: Literal["mask", "masked_image", "image", "low_resolution", "low_resolution_latents", "depth"]
     channels: int = Field(ge=1, le=MAX_CHANNELS)
 
 
@@ -120,6 +121,12 @@ class NoiseSchedule(Record):
     beta_start: float = Field(gt=0, lt=1)
     beta_end: float = Field(gt=0, lt=1)
     rescale_betas_zero_snr: bool = False
+    interpolation_type: Literal["linear", "log_linear"] = Field(
+        "linear", description="log_linear: Euler's sigmas are spread evenly by their logarithms, the last of training's"
+    )
+    timestep_type: Literal["discrete", "continuous"] = Field(
+        "discrete", description="continuous: the network is told ln(sigma) / 4 in place of the training timestep"
+    )
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None = Field(
         None, description="null: what the chosen sampler's scheduler takes when its config names none"
     )
@@ -280,8 +287,20 @@ class Contract(Record):
 
     @property
     def enlarges(self) -> bool:
-        """Whether a denoiser draws a picture of low resolution larger, by its latents' downscale."""
+        """Whether a denoiser draws a picture of low resolution larger."""
+        return self.sees_pixels or any(part.source == "low_resolution_latents" for part in self.image_channels)
+
+    @property
+    def sees_pixels(self) -> bool:
+        """Whether a denoiser that draws a picture larger sees the small one itself, which nothing encodes then."""
         return any(part.source == "low_resolution" for part in self.image_channels)
+
+    @property
+    def enlargement(self) -> int:
+        """How many times as wide and high a denoiser draws the picture that it is given."""
+        if not self.enlarges or self.latent_space is None:
+            return 1
+        return self.latent_space.downscale if self.sees_pixels else 2
 
     @property
     def inputs_beside_latents(self) -> set[str]:

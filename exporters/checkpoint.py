@@ -48,6 +48,7 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionDepth2ImgPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
     "StableDiffusionUpscalePipeline": _SD,
+    "StableDiffusionLatentUpscalePipeline": _SD,
     "LatentConsistencyModelPipeline": _SD,
     "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,
@@ -167,6 +168,11 @@ class Checkpoint:
         if self.has_transformer:
             return 2
         return 0 if self.parts.class_of("text_encoder_2") is None else 1
+
+    @property
+    def upscales_latents(self) -> bool:
+        """Whether it is for the pipeline that hands other text conditioning to its denoiser than the rest."""
+        return self.parts.pipeline() == "StableDiffusionLatentUpscalePipeline"
 
     @property
     def has_transformer(self) -> bool:

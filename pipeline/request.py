@@ -271,8 +271,8 @@ def least_fields(contract: Contract) -> RequestFields:
     """What a request must bring at least, for a denoiser's contract."""
     size = None
     if contract.image_channels and contract.latent_size is not None and contract.latent_space is not None:
-        factor = 1 if contract.enlarges else contract.latent_space.downscale
-        height, width = (side * factor for side in contract.latent_size)
+        downscale, larger = contract.latent_space.downscale, contract.enlargement
+        height, width = (side * downscale // larger for side in contract.latent_size)
         size = (width, height)
     return RequestFields(prompt="-", image=size, mask=contract.sees_mask, depth=contract.sees_depth)
 

@@ -94,8 +94,15 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "super_resolution",
                 "a picture drawn larger, by a denoiser that sees it with noise on it",
                 ("image", "noise_level"),
-                lambda denoiser: denoiser.enlarges,
+                lambda denoiser: denoiser.sees_pixels,
                 ("StableDiffusionUpscalePipeline",),
+            ),
+            Task(
+                "latent_super_resolution",
+                "a picture drawn twice as large, by a denoiser that sees its latents",
+                ("image",),
+                lambda denoiser: denoiser.enlarges and not denoiser.sees_pixels,
+                ("StableDiffusionLatentUpscalePipeline",),
             ),
             Task(
                 "instruction",

@@ -69,8 +69,15 @@ class LatentSpace(Record):
     shift_factor: float = Field(0.0, ge=-1e6, le=1e6)
 
 
+# what an image encoder makes of a picture, for a denoiser that looks at it beside a text or in place of one
+IMAGE_PROMPT = "image_prompt"
+
+
 class Conditioning(Record):
-    """One array that a text encoder hands to the denoiser: [batch, tokens, width], or [batch, width] of whole texts."""
+    """One array that a text encoder hands to the denoiser: [batch, tokens, width], or [batch, width] of whole texts.
+
+    A denoiser that knows no texts has `image_prompt` alone, from an image encoder.
+    """
 
     name: str = Field(min_length=1)
     width: int = Field(ge=1, le=MAX_WIDTH)
@@ -274,6 +281,11 @@ class Contract(Record):
     def required_inputs(self) -> set[str]:
         """The names of the inputs that cannot be left out."""
         return {spec.name for spec in self.inputs if not spec.optional}
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether a denoiser is conditioned on texts, and not on pictures in place of them."""
+        return any(array.name != IMAGE_PROMPT for array in self.conditioning)
 
     @property
     def sees_mask(self) -> bool:

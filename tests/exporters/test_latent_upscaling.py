@@ -13,6 +13,7 @@ from components.contract import Kind
 from components.folder import read_manifest
 from components.messages import FloatArray
 from pipeline.errors import RequestError
+from pipeline.image_to_image import ImageToImage
 from pipeline.super_resolution import SuperResolution
 from pipeline.text_to_image import TextToImage
 from tests.differences import MOST_OFF, Measured
@@ -107,6 +108,8 @@ def test_requests_that_do_not_fit_are_refused_by_their_field(bundle: Path) -> No
     assert (contract.enlarges, contract.sees_pixels, contract.enlargement) == (True, False, 2)
     with pytest.raises(RequestError, match="image: is required, as this model enlarges a picture"):
         TextToImage.load(bundle, CPU).generate(PROMPT)
+    with pytest.raises(RequestError, match="image: is drawn larger by this model"):
+        ImageToImage.load(bundle, CPU).generate(PROMPT, small())
     chain = SuperResolution.load(bundle, CPU)
     with pytest.raises(RequestError, match="noise_level=20: must be left out"):
         chain.generate(PROMPT, small(), noise_level=20)

@@ -4,7 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from components.contract import CONTROL_PREFIXES, Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
+from components.contract import (
+    CONTROL_PREFIXES,
+    IMAGE_PROMPT,
+    Conditioning,
+    Contract,
+    Kind,
+    LatentSpace,
+    TensorSpec,
+    shape_text,
+)
 
 # What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
 # space's channels, which are compared there.
@@ -16,7 +25,7 @@ _LATENTS_HANDED_ON = (
 )
 
 # a picture's tokens, of which the denoiser takes those of several pictures one after the other
-_IMAGE_PROMPT = (Kind.IMAGE_ENCODER, "image_prompt", Kind.DENOISER, "image_prompt")
+_IMAGE_PROMPT = (Kind.IMAGE_ENCODER, IMAGE_PROMPT, Kind.DENOISER, IMAGE_PROMPT)
 
 
 class _Difference(NamedTuple):

@@ -69,8 +69,15 @@ class LatentSpace(Record):
     shift_factor: float = Field(0.0, ge=-1e6, le=1e6)
 
 
+# what an image encoder makes of a picture, for a denoiser that looks at it beside a text or in place of one
+IMAGE_PROMPT = "image_prompt"
+
+
 class Conditioning(Record):
-    """One array that a text encoder hands to the denoiser: [batch, tokens, width], or [batch, width] of whole texts."""
+    """One array that a text encoder hands to the denoiser: [batch, tokens, width], or [batch, width] of whole texts.
+
+    A denoiser that knows no texts has `image_prompt` alone, from an image encoder.
+    """
 
     name: str = Field(min_length=1)
     width: int = Field(ge=1, le=MAX_WIDTH)
@@ -92,10 +99,11 @@ class ImageChannels(Record):
 
     `mask`: 1 where the picture is drawn anew. `masked_image`: latents of the picture, grey where it is drawn anew.
     `image`: the likeliest latents of a picture, in the VAE's own scale. `low_resolution`: a picture in RGB, -1..1, with
-    noise on it. `depth`: how near things are, -1 the farthest and 1 the nearest.
+    noise on it. `low_resolution_latents`: latents of a picture half as wide and high, in the denoiser's scale, each
+    four times. `depth`: how near things are, -1 the farthest and 1 the nearest.
     """
 
-    source: Literal["mask", "masked_image", "image", "low_resolution", "depth"]
+    source: Literal["mask", "masked_image", "image", "low_resolution", "low_resolution_latents", "depth"]
     channels: int = Field(ge=1, le=MAX_CHANNELS)
 
 
@@ -120,6 +128,12 @@ class NoiseSchedule(Record):
     beta_start: float = Field(gt=0, lt=1)
     beta_end: float = Field(gt=0, lt=1)
     rescale_betas_zero_snr: bool = False
+    interpolation_type: Literal["linear", "log_linear"] = Field(
+        "linear", description="log_linear: Euler's sigmas are spread evenly by their logarithms, the last of training's"
+    )
+    timestep_type: Literal["discrete", "continuous"] = Field(
+        "discrete", description="continuous: the network is told ln(sigma) / 4 in place of the training timestep"
+    )
     timestep_spacing: Literal["leading", "trailing", "linspace"] | None = Field(
         None, description="null: what the chosen sampler's scheduler takes when its config names none"
     )
@@ -269,6 +283,11 @@ class Contract(Record):
         return {spec.name for spec in self.inputs if not spec.optional}
 
     @property
+    def reads_texts(self) -> bool:
+        """Whether a denoiser is conditioned on texts, and not on pictures in place of them."""
+        return any(array.name != IMAGE_PROMPT for array in self.conditioning)
+
+    @property
     def sees_mask(self) -> bool:
         """Whether a denoiser sees itself what of a picture is drawn anew, so that it draws from nothing else."""
         return any(part.source == "masked_image" for part in self.image_channels)
@@ -280,8 +299,20 @@ class Contract(Record):
 
     @property
     def enlarges(self) -> bool:
-        """Whether a denoiser draws a picture of low resolution larger, by its latents' downscale."""
+        """Whether a denoiser draws a picture of low resolution larger."""
+        return self.sees_pixels or any(part.source == "low_resolution_latents" for part in self.image_channels)
+
+    @property
+    def sees_pixels(self) -> bool:
+        """Whether a denoiser that draws a picture larger sees the small one itself, which nothing encodes then."""
         return any(part.source == "low_resolution" for part in self.image_channels)
+
+    @property
+    def enlargement(self) -> int:
+        """How many times as wide and high a denoiser draws the picture that it is given."""
+        if not self.enlarges or self.latent_space is None:
+            return 1
+        return self.latent_space.downscale if self.sees_pixels else 2
 
     @property
     def inputs_beside_latents(self) -> set[str]:

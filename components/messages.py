@@ -258,9 +258,9 @@ class EncodedImage:
 
     The distribution is of batch 1, or of 2 for a denoiser that sees the mask: the picture, and the same with grey where
     it is drawn anew. Each picture of a request samples its latents from it by its own seed. A denoiser that enlarges a
-    picture has no latents of it, but `low_resolution` [1, height, width, 3], 0..255, of the latents' size. `depth`
-    [1, 1, height, width], of that size too, is for a denoiser that sees it: -1 the farthest, 1 the nearest. `latents`
-    [1, channels, height, width], in the denoiser's scale, are a picture that nobody needs to encode.
+    picture may see that itself: it has no latents of it, but `low_resolution` [1, height, width, 3], 0..255, of the
+    latents' size. Or it is given `latents` [1, channels, height, width] in its own scale in place of a distribution.
+    `depth` [1, 1, height, width], of the latents' size, is for one that sees it: -1 the farthest, 1 the nearest.
     """
 
     distribution: LatentDistribution | None

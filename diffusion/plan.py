@@ -12,7 +12,14 @@ from diffusion.arrays import Table
 from diffusion.errors import DiffusionError, require_integer, unknown_name
 from diffusion.flow import FlowSchedule
 from diffusion.schedule import NoiseSchedule
-from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES, SigmaSchedule, sigmas_at, timesteps_at
+from diffusion.sigma_schedules import (
+    DEFAULT,
+    SIGMA_SCHEDULES,
+    SigmaSchedule,
+    exponential,
+    sigmas_at,
+    timesteps_at,
+)
 from diffusion.spacing import Spacing, TimestepSpacing, distilled_timesteps, spaced_timesteps
 from diffusion.trajectory import EULER_ZERO_SNR_SIGMA, Evaluation, Step, TimestepRule, Trajectory
 
@@ -36,7 +43,7 @@ class Conventions:
     `asks` says where a step asks a second time: never, at the sigma it lands on, at the geometric mean of its two
     sigmas, or at that of its first and of what an ancestral step leaves of its second.
     `ranges` says between which sigmas a schedule spreads: those of the spaced timesteps, or of all trained ones.
-    `zero_snr_sigma` stands for the infinite one.
+    `zero_snr_sigma` stands for the infinite one. `interpolates` says that it heeds the config's `interpolation_type`.
     """
 
     default_spacing: TimestepSpacing
@@ -51,6 +58,7 @@ class Conventions:
     karras_rule: KarrasRule = "exact"
     sigma_rule: TimestepRule = "exact"
     takes_schedules: bool = True
+    interpolates: bool = False
 
 
 def taken_schedules(conventions: Conventions, flow: bool) -> tuple[str, ...]:
@@ -76,14 +84,18 @@ def plan(
     row = _chosen(sigma_schedule, taken_schedules(conventions, flow=False))
     timesteps = _placed(kind, steps, schedule.num_train_timesteps, spacing.steps_offset, conventions)
     rule = _rule(row, schedule, conventions)
-    if row.name == DEFAULT:
+    final = _final_sigma(spacing, conventions, table)
+    if row.name == DEFAULT and conventions.interpolates and spacing.interpolation_type == "log_linear":
+        told = _told(timesteps, rule)
+        *levels, final = _float32(exponential(steps + 1, float(table[0]), float(table[-1]))).tolist()
+        sigmas = np.array(levels)
+    elif row.name == DEFAULT:
         told = _told(timesteps, rule)
         sigmas = _float32(np.interp(told, np.arange(len(table)), table))
     else:
         told, sigmas = _scheduled(row, timesteps, table, steps, conventions)
         told = _told(told, rule)
     _check_falling(steps, sigmas, row, conventions)
-    final = _final_sigma(spacing, conventions, table)
     stride = len(table) // steps
     nexts = [*sigmas[1:].tolist(), final]
     landings = _strided(told, table, stride, final) if conventions.lands == "stride" else nexts

@@ -42,6 +42,15 @@ def scale_input(latents: Array, sigma: PerRow) -> Array:
     return scaled
 
 
+def quarter_log(sigma: float) -> np.float32:
+    """What a network is told of sigma, over 0, in place of a training timestep: ln(sigma) / 4.
+
+    Karras et al. 2022, table 1 (c_noise of their own).
+    """
+    told: np.float32 = np.log(np.float32(sigma)) * np.float32(0.25)
+    return told
+
+
 def denoised_from_epsilon(output: Array, latents: Array, sigma: PerRow) -> Array:
     """Estimate x0 when the network predicts the noise: x - sigma * output (Ho et al. 2020, equation 15)."""
     return latents - per_row("sigma", sigma, latents) * output

@@ -10,6 +10,7 @@ from diffusion.errors import DiffusionError, require_integer, unknown_name
 
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace"]
 FinalSigma: TypeAlias = Literal["zero", "sigma_min"]
+Interpolation: TypeAlias = Literal["linear", "log_linear"]
 
 # the steps of the teacher that latent consistency models are distilled from (Luo et al. 2023)
 DISTILLED_STEPS = 50
@@ -23,6 +24,8 @@ class Spacing:
     shows the three). `steps_offset` is added to leading timesteps only. `set_alpha_to_one` False ends a DDIM walk at
     the noise of the first training timestep; `final_sigmas_type` "sigma_min" does so for the Euler family.
     `skip_prk_steps` False starts a PNDM walk with three Runge-Kutta steps; diffusers' own default, but not this one.
+    `interpolation_type` "log_linear" spreads the logarithms of an Euler walk's sigmas evenly over those of training,
+    both ends included, whatever its timesteps.
     Raises UnknownNameError for another name, DiffusionError for a negative offset.
     """
 
@@ -31,6 +34,7 @@ class Spacing:
     set_alpha_to_one: bool = True
     final_sigmas_type: FinalSigma = "zero"
     skip_prk_steps: bool = True
+    interpolation_type: Interpolation = "linear"
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -38,6 +42,8 @@ class Spacing:
             raise unknown_name("timestep_spacing", self.timestep_spacing, get_args(TimestepSpacing))
         if self.final_sigmas_type not in get_args(FinalSigma):
             raise unknown_name("final_sigmas_type", self.final_sigmas_type, get_args(FinalSigma))
+        if self.interpolation_type not in get_args(Interpolation):
+            raise unknown_name("interpolation_type", self.interpolation_type, get_args(Interpolation))
         require_integer("steps_offset", self.steps_offset, 0, 2**31 - 1)
 
 

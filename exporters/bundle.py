@@ -1,4 +1,4 @@
-"""A whole checkpoint as a bundle folder: four components that fit together."""
+"""A whole checkpoint as a bundle folder: components that fit together."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from exporters.component import exporter_versions, require_replaceable, write_co
 from exporters.denoiser import UnetInputs, denoiser
 from exporters.edits import EditedCheckpoint, Edits
 from exporters.errors import ExportError
+from exporters.image_encoder import image_conditioning, variation_encoder
 from exporters.image_prompt import ImagePromptAdapter
 from exporters.network import Network
 from exporters.preview import fit_preview
@@ -59,7 +60,8 @@ def export_bundle(
 ) -> None:
     """Export the checkpoint at `path` into four component folders below `out`, one network in memory at a time.
 
-    Components that are there already are replaced together, once all four are right.
+    Components that are there already are replaced together, once all four are right. Where a picture takes the text's
+    place there is an image encoder and no text encoder.
 
     Raises:
         ComponentError: the bundle's name cannot be part of a component's name.
@@ -67,11 +69,12 @@ def export_bundle(
             component; nothing is replaced then.
     """
     registered_name(options.bundle, Kind.DENOISER)
-    for kind in PARTS:
-        require_replaceable(out / kind)
     checkpoint = EditedCheckpoint.of(
         Checkpoint.open(path, options.configs, options.prediction_type, options.without_t5), options.edits
     )
+    kinds = [_encoder_of(checkpoint) if kind == Kind.TEXT_ENCODER else kind for kind in PARTS]
+    for kind in kinds:
+        require_replaceable(out / kind)
     _require_inputs(checkpoint, options)
     # beside `out`, so that a rename brings it there
     partial = out.absolute().with_name(f".{out.absolute().name}.partial")
@@ -79,12 +82,16 @@ def export_bundle(
     try:
         _export(checkpoint, partial, options, on_component)
         out.mkdir(parents=True, exist_ok=True)
-        for kind in PARTS:
+        for kind in kinds:
             if (out / kind).exists():
                 (out / kind).rename(partial / f"{kind}.old")
             (partial / kind).rename(out / kind)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _encoder_of(checkpoint: Checkpoint) -> Kind:
+    return Kind.IMAGE_ENCODER if checkpoint.has_image_encoder else Kind.TEXT_ENCODER
 
 
 def _require_inputs(checkpoint: Checkpoint, options: BundleOptions) -> None:
@@ -97,7 +104,7 @@ def _require_inputs(checkpoint: Checkpoint, options: BundleOptions) -> None:
 def _export(
     checkpoint: Checkpoint, partial: Path, options: BundleOptions, on_component: Callable[[ComponentFolder], None]
 ) -> None:
-    tokenizers = tokenizer_files(checkpoint.tokenizers())
+    tokenizers = {} if checkpoint.has_image_encoder else tokenizer_files(checkpoint.tokenizers())
     source = checkpoint.name if options.source is None else options.source
     origin = Origin(
         source=source,
@@ -124,10 +131,16 @@ def _networks(checkpoint: Checkpoint, space: str, options: BundleOptions) -> Ite
         yield vae_decoder(vae, latents)
         yield vae_encoder(vae, latents)
         del vae
-        texts = text_encoder(checkpoint)
-        conditioning = texts.contract.conditioning
-        yield texts
-        del texts
+        if checkpoint.has_image_encoder:
+            pictures = variation_encoder(checkpoint)
+            conditioning = image_conditioning(pictures.contract)
+            yield pictures
+            del pictures
+        else:
+            texts = text_encoder(checkpoint)
+            conditioning = texts.contract.conditioning
+            yield texts
+            del texts
         if checkpoint.has_transformer:
             yield transformer(checkpoint, latents, conditioning, preview, options.guidance)
         else:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from components.contract import FlowSchedule, NoiseSchedule
 from exporters.checkpoint_file import CheckpointFile
@@ -39,6 +39,12 @@ _SD3 = {
     "transformer": ("SD3Transformer2DModel",),
     "vae": ("AutoencoderKL",),
 }
+# a picture takes the text's place
+_VARIATION = {
+    "image_encoder": ("CLIPVisionModelWithProjection",),
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+}
 # Which classes each part may be of, by the pipeline that names the whole; None: it may be missing.
 PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionPipeline": _SD,
@@ -48,6 +54,8 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionDepth2ImgPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
     "StableDiffusionUpscalePipeline": _SD,
+    "StableDiffusionLatentUpscalePipeline": _SD,
+    "StableDiffusionImageVariationPipeline": _VARIATION,
     "LatentConsistencyModelPipeline": _SD,
     "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,
@@ -169,6 +177,11 @@ class Checkpoint:
         return 0 if self.parts.class_of("text_encoder_2") is None else 1
 
     @property
+    def upscales_latents(self) -> bool:
+        """Whether it is for the pipeline that hands other text conditioning to its denoiser than the rest."""
+        return self.parts.pipeline() == "StableDiffusionLatentUpscalePipeline"
+
+    @property
     def has_transformer(self) -> bool:
         """Whether the denoiser is the transformer of SD 3."""
         return self.parts.class_of("transformer") is not None
@@ -202,6 +215,15 @@ class Checkpoint:
         return [
             self.parts.tokenizer(part) for part in ("tokenizer", "tokenizer_2") if self.parts.class_of(part) is not None
         ]
+
+    @property
+    def has_image_encoder(self) -> bool:
+        """Whether its denoiser looks at a picture in place of a text."""
+        return self.parts.class_of("image_encoder") is not None and not self.text_parts
+
+    def image_encoder(self) -> CLIPVisionModelWithProjection:
+        """What sees a picture in place of a text."""
+        return self.parts.network("image_encoder", CLIPVisionModelWithProjection)
 
     def unet(self) -> UNet2DConditionModel:
         """The denoiser."""

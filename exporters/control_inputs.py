@@ -57,7 +57,9 @@ def feature_spec(name: str, channels: int, downscale: int, optional: bool) -> Te
 
 
 def unet_arguments(added: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...] | list[Tensor] | Tensor]:
-    """What diffusers' U-Nets call the arrays that are added within, all of `control_specs` and `adapter_specs`."""
+    """What diffusers' U-Nets call what is added within: all arrays of `control_specs` and `adapter_specs`, or none."""
+    if not added:
+        return {}
     return {
         "down_block_additional_residuals": tuple(_numbered(_CONTROL, added)),
         "mid_block_additional_residual": added[_MID],

@@ -24,6 +24,7 @@ from exporters.checkpoint import Checkpoint, Enlarging
 from exporters.control_inputs import adapter_specs, control_specs, unet_arguments
 from exporters.errors import ExportError
 from exporters.image_prompt import PROMPT, ImagePromptAdapter, add_image_prompt, image_prompt_specs
+from exporters.latent_upscaler import noise_and_text, preconditioned, require_condition, velocity
 from exporters.lora_inputs import add_loras, lora_input_specs
 from exporters.network import Network, text_spec, trials
 from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
@@ -52,9 +53,11 @@ class _Denoiser(nn.Module):
         beside: Sequence[TensorSpec],
         added: Sequence[TensorSpec],
         within: dict[str, Tensor],
+        upscales_latents: bool = False,
     ) -> None:
         super().__init__()
         self.unet = unet
+        self.upscales_latents = upscales_latents
         self.beside = [spec.name for spec in beside]
         self.added = [spec.name for spec in added]
         # not an attribute, which torch's tracer watches
@@ -74,6 +77,8 @@ class _Denoiser(nn.Module):
         if (second := given.get(HIDDEN_STATES[1])) is not None:
             hidden_states = torch.cat([hidden_states, second], dim=-1)
         embedded, told = None, None
+        if self.upscales_latents:
+            embedded = noise_and_text(given[TEXT_EMBEDS[0]])
         if "guidance" in given:
             embedded = _embedded_guidance(given["guidance"], self.unet.config.time_cond_proj_dim)
         if "time_ids" in given:
@@ -88,7 +93,7 @@ class _Denoiser(nn.Module):
             return_dict=False,
             **unet_arguments(controls),
         )
-        return (prediction,)
+        return (velocity(prediction) if self.upscales_latents else prediction,)
 
 
 def _embedded_guidance(guidance: Tensor, width: int) -> Tensor:
@@ -150,11 +155,17 @@ def denoiser(
     _require_width(unet, conditioning)
     time_ids = _time_ids(unet, conditioning)
     height, width = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else config.sample_size
-    multiple = 2 ** (len(config.block_out_channels) - 1)
+    sources = [part.source for part in image_channels]
+    upscales_latents = sources == ["low_resolution_latents"]
+    # of a picture half as large the VAE's latents must be whole ones
+    multiple = max(2 ** (len(config.block_out_channels) - 1), 2 if upscales_latents else 1)
     latents = ("batch", space.channels, "height", "width")
     tokens = next(array.tokens for array in conditioning if array.tokens is not None)
     schedule = checkpoint.schedule()
-    embeds_guidance = config.time_cond_proj_dim is not None
+    if upscales_latents:
+        require_condition(unet, conditioning)
+        schedule = preconditioned(schedule)
+    embeds_guidance = config.time_cond_proj_dim is not None and not upscales_latents
     beside = [text_spec(array) for array in conditioning[1:]]
     if time_ids:
         beside.append(TensorSpec(name="time_ids", dtype="float32", shape=("batch", len(time_ids))))
@@ -162,7 +173,6 @@ def denoiser(
         channels = sum(part.channels for part in image_channels)
         shape = ("batch", channels, "height", "width")
         beside.append(TensorSpec(name="image_channels", dtype="float32", shape=shape))
-    sources = [part.source for part in image_channels]
     enlarging = checkpoint.enlarging() if sources == ["low_resolution"] else None
     _require_labels(unet, enlarging)
     if enlarging is not None:
@@ -172,7 +182,8 @@ def denoiser(
     within: dict[str, Tensor] = {}
     more = UnetInputs() if more is None else more
     beside += more.give(unet, within)
-    added = [*control_specs(config), *adapter_specs(config)]
+    # no ControlNet or adapter is made for its blocks
+    added = [] if upscales_latents else [*control_specs(config), *adapter_specs(config)]
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
@@ -202,7 +213,7 @@ def denoiser(
     )
     small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1), **more.sizes}
     whole = {"height": height, "width": width, "tokens": tokens, **more.sizes}
-    module = _Denoiser(unet, beside, added, within)
+    module = _Denoiser(unet, beside, added, within, upscales_latents)
     return Network(module, contract, trials(small, whole), bound=contract.noise_levels or 1)
 
 
@@ -234,23 +245,26 @@ def _time_ids(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) 
 def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[ImageChannels, ...]:
     """What a U-Net looks at beside the latents: how many more channels it takes tells the tasks apart."""
     config, latents = unet.config, space.channels
-    known: dict[int, tuple[ImageChannels, ...]] = {
-        latents: (),
-        latents + 1: (ImageChannels(source="depth", channels=1),),
-        latents + _RGB: (ImageChannels(source="low_resolution", channels=_RGB),),
-        2 * latents: (ImageChannels(source="image", channels=latents),),
-        2 * latents + 1: (
+    known: dict[tuple[int, int], tuple[ImageChannels, ...]] = {
+        (latents, latents): (),
+        (latents + 1, latents): (ImageChannels(source="depth", channels=1),),
+        (latents + _RGB, latents): (ImageChannels(source="low_resolution", channels=_RGB),),
+        (2 * latents, latents): (ImageChannels(source="image", channels=latents),),
+        # and a variance
+        (2 * latents, latents + 1): (ImageChannels(source="low_resolution_latents", channels=latents),),
+        (2 * latents + 1, latents): (
             ImageChannels(source="mask", channels=1),
             ImageChannels(source="masked_image", channels=latents),
         ),
     }
-    if config.out_channels != latents or config.in_channels not in known:
-        taken = " or ".join(map(str, known))
+    found = (config.in_channels, config.out_channels)
+    if found not in known:
+        allowed = " or ".join(f"{taken} and give {given}" for taken, given in known)
         raise ExportError(
             f"unet: takes {config.in_channels} channels and gives {config.out_channels}; with the VAE's latents of "
-            f"{latents} it must take {taken} and give {latents}"
+            f"{latents} it must take {allowed}"
         )
-    return known[config.in_channels]
+    return known[found]
 
 
 def _require_labels(unet: UNet2DConditionModel, enlarging: Enlarging | None) -> None:

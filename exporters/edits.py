@@ -56,7 +56,7 @@ class EditedCheckpoint(Checkpoint):
             if checkpoint.text_parts != ("text_encoder",):
                 raise ExportError(
                     f"{inversion.path.name}: is for one text encoder; {checkpoint.name} has "
-                    f"{', '.join(checkpoint.text_parts)}"
+                    f"{', '.join(checkpoint.text_parts) or 'none'}"
                 )
         return cls(**{field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, edits=edits)
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from components.compatibility import mismatches_among
-from components.contract import Contract, Kind, Preprocessing, TensorSpec
+from components.contract import IMAGE_PROMPT, Conditioning, Contract, Kind, Preprocessing, TensorSpec
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.manifest import Origin
+from exporters.checkpoint import Checkpoint
 from exporters.checkpoint_folder import read_json, require_safetensors
 from exporters.component import exporter_versions, require_replaceable, summary, write_component
 from exporters.errors import ExportError
@@ -31,11 +32,11 @@ _CONFIG = "preprocessor_config.json"
 class _ImageEncoder(nn.Module):
     """Pixels to the tokens of a picture, and to those of no picture, as diffusers gives the unconditional row."""
 
-    def __init__(self, encoder: CLIPVisionModelWithProjection, projection: nn.Module) -> None:
+    def __init__(self, encoder: CLIPVisionModelWithProjection, projection: nn.Module, whole: bool) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = projection
-        self.whole = isinstance(projection, ImageProjection)
+        self.whole = whole
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         seen = self._seen(pixels)
@@ -86,19 +87,45 @@ def _network(path: Path, adapter: ImagePromptAdapter) -> Network:
         encoder = CLIPVisionModelWithProjection.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ExportError(f"{path.name}: cannot be read as a CLIP image encoder ({type(error).__name__})") from None
-    module = _ImageEncoder(encoder, adapter.image_projection()).eval().requires_grad_(False)
-    side = encoder.config.image_size
+    projection = adapter.image_projection()
+    module = _ImageEncoder(encoder, projection, isinstance(projection, ImageProjection))
     try:
-        tokens, _ = module(torch.zeros(1, 3, side, side))
+        return _seen_by(module, path)
     except RuntimeError:
         raise ExportError(f"{adapter.path.name}: is for another image encoder than {path.name}") from None
+
+
+def variation_encoder(checkpoint: Checkpoint) -> Network:
+    """Read the image encoder of a checkpoint whose denoiser looks at a picture in place of a text: one token each.
+
+    Raises:
+        ExportError: it cannot be read.
+    """
+    encoder = checkpoint.image_encoder()
+    one_token = nn.Unflatten(1, (1, encoder.config.projection_dim))
+    return _seen_by(_ImageEncoder(encoder, one_token, whole=True), checkpoint.parts.path / "feature_extractor")
+
+
+def image_conditioning(encoder: Contract) -> tuple[Conditioning, ...]:
+    """What a denoiser that looks at nothing but pictures takes of an image encoder of that contract."""
+    tokens, width = next(spec.shape[1:] for spec in encoder.outputs if spec.name == IMAGE_PROMPT)
+    assert isinstance(tokens, int), "a picture has so many tokens"
+    assert isinstance(width, int), "a token has a width"
+    return (Conditioning(name=IMAGE_PROMPT, width=width, tokens=tokens),)
+
+
+def _seen_by(module: _ImageEncoder, path: Path) -> Network:
+    """The network, its preprocessing said at `path`; RuntimeError where the projection is for another encoder."""
+    module.eval().requires_grad_(False)
+    side = module.encoder.config.image_size
+    tokens, _ = module(torch.zeros(1, 3, side, side))
     _, count, width = tokens.shape
     shape = ("batch", count, width)
     contract = Contract(
         kind=Kind.IMAGE_ENCODER,
         inputs=(TensorSpec(name="pixels", dtype="float32", shape=("batch", 3, side, side)),),
         outputs=(
-            TensorSpec(name="image_prompt", dtype="float32", shape=shape),
+            TensorSpec(name=IMAGE_PROMPT, dtype="float32", shape=shape),
             TensorSpec(name="no_image_prompt", dtype="float32", shape=shape),
         ),
         preprocessing=_preprocessing(path, side),

@@ -11,13 +11,13 @@ from diffusers.models.attention_processor import Attention, IPAdapterAttnProcess
 from diffusers.models.embeddings import ImageProjection, IPAdapterPlusImageProjection
 from torch import Tensor, nn
 
-from components.contract import TensorSpec
+from components.contract import IMAGE_PROMPT, TensorSpec
 from components.folder import sha256
 from components.manifest import Edit
 from exporters.adapter_files import read_safetensors
 from exporters.errors import ExportError
 
-PROMPT, SCALE = "image_prompt", "image_prompt_scale"
+PROMPT, SCALE = IMAGE_PROMPT, "image_prompt_scale"
 
 # added to the logit of a token that is not there: its weight is exactly 0 beside any other
 _AWAY = -1e9

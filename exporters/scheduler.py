@@ -35,10 +35,12 @@ _SIGMA_SCHEDULES = {
     "use_beta_sigmas": "beta",
 }
 
+# of prediction types, which diffusers still reads
+_OLDER_NAMES = {"original_sample": "sample"}
+
 # What would change the walk and is in no contract: the value that leaves it as it is.
 _NEUTRAL: Mapping[str, object] = {
     "euler_at_final": False,
-    "interpolation_type": "linear",
     "invert_sigmas": False,
     "lambda_min_clipped": -math.inf,
     "original_inference_steps": 50,
@@ -86,8 +88,9 @@ def read_schedule(config: Mapping[str, Any], *, offset_of_one: bool = True) -> N
 def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any], offset_of_one: bool) -> NoiseSchedule:
     if full.get("use_dynamic_shifting", False):
         raise ExportError("scheduler: use_dynamic_shifting=True is not supported where betas make the noise")
+    predicted = full.get("prediction_type", "epsilon")
     return NoiseSchedule(
-        prediction_type=full.get("prediction_type", "epsilon"),
+        prediction_type=_OLDER_NAMES.get(predicted, predicted),
         num_train_timesteps=full["num_train_timesteps"],
         beta_schedule=full["beta_schedule"],
         beta_start=full["beta_start"],
@@ -100,6 +103,7 @@ def _noise_schedule(full: Mapping[str, Any], config: Mapping[str, Any], offset_o
         skip_prk_steps=config.get("skip_prk_steps", True),
         final_sigmas_type=full.get("final_sigmas_type", "zero"),
         sigma_schedule=_sigma_schedule(full),
+        interpolation_type=full.get("interpolation_type", "linear"),
     )
 
 

@@ -32,6 +32,18 @@ class _LastLayers(nn.Module):
         return (encoded.last_hidden_state, *(norm(hidden) for hidden in reversed(earlier)))
 
 
+class _LastWithoutNorm(nn.Module):
+    """One encoder's last layer before its final norm, and whole texts after it: what a latent upscaler is told."""
+
+    def __init__(self, encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.encoder(input_ids, output_hidden_states=True)
+        return encoded.hidden_states[-1], encoded.pooler_output
+
+
 class _InnerLayers(nn.Module):
     """Layers of the encoders before any norm, from the last but one down, and whole texts of the last `whole`."""
 
@@ -54,6 +66,7 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
 
     There is an output for every layer, the last one first, as A1111 and diffusers count them for clip skip. SDXL and
     SD 3 begin with the last but one, take none through the final norm, and have encoders' projections of a whole text.
+    A latent upscaler has the last one alone, before the norm, and a whole text after it.
 
     Raises:
         ExportError: a tokenizer cuts at more tokens than its encoder knows, or at another number than the other.
@@ -72,7 +85,11 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
     fewest = min(encoder.config.num_hidden_layers for encoder in encoders)
     module: nn.Module
     whole: tuple[Conditioning, ...]
-    if checkpoint.projecting:
+    if checkpoint.upscales_latents:
+        module = _LastWithoutNorm(encoders[0])
+        whole = (Conditioning(name=TEXT_EMBEDS[0], width=encoders[0].config.hidden_size, tokens=None),)
+        last = 0
+    elif checkpoint.projecting:
         module = _InnerLayers(encoders, fewest - 1, checkpoint.projecting)
         numbers = range(len(encoders) - checkpoint.projecting + 1, len(encoders) + 1)
         whole = tuple(

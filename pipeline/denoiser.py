@@ -107,7 +107,7 @@ class Denoiser:
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"
         rows = [track.rows for track in tracks]
-        asked = [_asked(track) for track in tracks]
+        asked = [self._asked(track) for track in tracks]
         added = added_within(tracks, asked, interrupt)
         feeds = joined([{**arrays, **more} for arrays, more in zip(asked, added, strict=True)], rows)
         prediction = self._session.run(feeds, interrupt)["prediction"]
@@ -135,6 +135,11 @@ class Denoiser:
         """
         projection = self.contract.preview
         return None if projection is None else project(estimate, projection.factors, projection.bias)[0]
+
+    def _asked(self, track: Track) -> Arrays:
+        """What the network is asked for a track's rows."""
+        timestep = np.full(track.rows, self._trajectories.told(track.query), np.float32)
+        return {**track.conditioning, "latents": track.network_input(), "timestep": timestep}
 
     def _check_size(self, job: DenoiseJob) -> None:
         multiple = self.contract.latent_multiple
@@ -219,9 +224,3 @@ def _initial_noise(job: DenoiseJob, source: NoiseSource, draw: int, shape: tuple
     if job.subseed is None:
         return own
     return slerp(own, NoiseSource(job.subseed, shape, job.rng, job.after).draw(draw), job.subseed_strength)
-
-
-def _asked(track: Track) -> Arrays:
-    """What the network is asked for a track's rows."""
-    timestep = np.full(track.rows, track.query.timestep, np.float32)
-    return {**track.conditioning, "latents": track.network_input(), "timestep": timestep}

@@ -24,34 +24,28 @@ def depth_plane(picture: Image.Image, width: int, height: int, most: int) -> Flo
         RequestError: the map has more than `most` pixels, cannot be read, has values that are not finite, or one alone.
     """
     values = grey_values("depth", picture, most)
-    # no number makes both extremes none
-    least, greatest = values.min(), values.max()
+    # with a NaN among them both are one
+    least, greatest = float(values.min()), float(values.max())
     if not np.isfinite(least) or not np.isfinite(greatest):
         raise refuse("depth", "values that are not finite", "a picture of finite ones")
-    plane = _resized(_resized(_unit(values, least, greatest), height, 0), width, 1)
-    span = plane.max() - plane.min()
-    if span <= _FLAT:
+    plane = _resized(_resized(values, height, 0), width, 1)
+    lowest, span = plane.min(), plane.max() - plane.min()
+    if greatest == least or span <= _FLAT * (greatest - least):
         raise refuse("depth", "one value", "a picture of several, in the size that is drawn")
-    normal = np.float32(2) * (plane - plane.min()) / span - np.float32(1)
+    normal = 2 * (plane - lowest) / span - 1
     return np.ascontiguousarray(normal[np.newaxis, np.newaxis], np.float32)
 
 
-def _unit(values: FloatArray, least: np.float32, greatest: np.float32) -> FloatArray:
-    """Values as 0..1 of their range, so that a large one costs no digits; zeros where all are one."""
-    span = np.float64(greatest) - np.float64(least)
-    unit: FloatArray = ((values - np.float64(least)) / (span if span > 0 else 1)).astype(np.float32)
-    return unit
-
-
-def _resized(values: FloatArray, size: int, axis: int) -> FloatArray:
+def _resized(values: npt.NDArray[np.floating], size: int, axis: int) -> npt.NDArray[np.float64]:
     """Values resized along an axis by cubic convolution at the centres of `size` parts: Keys 1981, equation 4."""
     length = values.shape[axis]
     at = (np.arange(size) + 0.5) * (length / size) - 0.5
     before = np.floor(at).astype(np.int64)
     shape = (-1, 1) if axis == 0 else (1, -1)
-    total = np.zeros(np.where(np.arange(2) == axis, size, values.shape), np.float32)
+    # wide, and small beside the map
+    total = np.zeros(np.where(np.arange(2) == axis, size, values.shape), np.float64)
     for tap in range(-1, 3):
-        weight = _kernel(np.abs(at - (before + tap))).astype(np.float32).reshape(shape)
+        weight = _kernel(np.abs(at - (before + tap))).reshape(shape)
         total += weight * values.take(np.clip(before + tap, 0, length - 1), axis)
     return total
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from components.contract import Kind, Preprocessing
+from components.contract import IMAGE_PROMPT, Kind, Preprocessing
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.messages import Arrays, FloatArray
@@ -14,7 +14,7 @@ from pipeline.source_pictures import image_pixels, turned_size
 from pipeline.stage import Interface, open_session
 from runtime.settings import SessionSettings
 
-_INTERFACE = Interface(Kind.IMAGE_ENCODER, frozenset({"pixels"}), frozenset({"image_prompt", "no_image_prompt"}))
+_INTERFACE = Interface(Kind.IMAGE_ENCODER, frozenset({"pixels"}), frozenset({IMAGE_PROMPT, "no_image_prompt"}))
 _WHITE = 255
 
 
@@ -34,8 +34,10 @@ class ImageEncoder:
             raise ComponentError(f"{folder.path.name}: its contract has no preprocessing")
         self._preprocessing = self.contract.preprocessing
 
-    def rows(self, pictures: Sequence[Image.Image], scale: float, most_pixels: int) -> Mapping[str, Arrays]:
+    def rows(self, pictures: Sequence[Image.Image], scale: float | None, most_pixels: int) -> Mapping[str, Arrays]:
         """What each row of a request with these pictures takes: a row without the prompt has no pictures, as many.
+
+        A `scale` of None is for a denoiser that takes none.
 
         Raises:
             RequestError: a picture has more than `most_pixels` or cannot be read.
@@ -46,10 +48,11 @@ class ImageEncoder:
 
         def row(output: str) -> Arrays:
             tokens = np.concatenate([arrays[output] for arrays in found], axis=1)
-            return {"image_prompt": tokens, "image_prompt_scale": np.array([scale], np.float32)}
+            scaled = {} if scale is None else {"image_prompt_scale": np.array([scale], np.float32)}
+            return {IMAGE_PROMPT: tokens, **scaled}
 
         without = row("no_image_prompt")
-        return {Row.NEGATIVE: without, Row.IMAGE: without, Row.POSITIVE: row("image_prompt")}
+        return {Row.NEGATIVE: without, Row.IMAGE: without, Row.POSITIVE: row(IMAGE_PROMPT)}
 
     def _pixels(self, picture: Image.Image, most: int) -> FloatArray:
         field = "image_prompts"

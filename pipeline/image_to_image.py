@@ -11,6 +11,7 @@ from components.messages import EncodedImage, FloatArray
 from pipeline.bundle import open_bundle
 from pipeline.controls import ControlBy
 from pipeline.depth import depth_plane
+from pipeline.errors import RequestError
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
 from pipeline.text_to_image import Options, TextToImage
@@ -68,9 +69,11 @@ class ImageToImage:
         same arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
 
         Raises:
-            RequestError: an argument is outside its limits; nothing has run.
+            RequestError: an argument is outside its limits, or the bundle enlarges pictures; nothing has run.
             RuntimeFault: a session could not run.
         """
+        if self._chain.contract.enlarges:
+            raise RequestError("image", "image: is drawn larger by this model, which is what SuperResolution does")
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
         fields = RequestFields(

@@ -66,6 +66,9 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
         # the noise on the picture comes first, one draw for its planes
         batch, height, width, channels = image.low_resolution.shape
         return {"after": (batch, channels, height, width)}
+    if contract.enlarges:
+        # and so does what samples its latents
+        return {} if image.distribution is None else {"after": image.distribution.mean.shape}
     if contract.sees_mask:
         # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
         latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)
@@ -84,7 +87,10 @@ def _image_channels(
         return noised_picture(image.low_resolution, walk, contract)
     if contract.sees_depth:
         return image.depth
-    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
+    if contract.enlarges:
+        latents = _sampled(image, 0, walk, 0, space) if image.latents is None else image.latents
+        return latents.repeat(2, axis=2).repeat(2, axis=3)
+    assert image.distribution is not None, "only one that is drawn larger may have none"
     if not contract.sees_mask:
         # the likeliest latents, in the VAE's own scale
         return image.distribution.mean[:1]
@@ -95,7 +101,7 @@ def _image_channels(
 
 
 def _sampled(image: EncodedImage, row: int, walk: Walk, draw: int, space: LatentSpace) -> FloatArray:
-    assert image.distribution is not None, "only a denoiser that enlarges has no latents of its picture"
+    assert image.distribution is not None, "only one that is drawn larger may have none"
     mean, log_variance = (moment[row : row + 1] for moment in image.distribution)
     sampled = sample(mean, log_variance, draw_noise(walk.seed, draw, mean.shape, walk.rng))
     return to_model(sampled, space.scaling_factor, space.shift_factor)

@@ -15,7 +15,7 @@ def picture_size(
 
     A side that is not `asked` for is the bundle's own; but where neither is and there is a `source`, a picture of that
     width and height, it is drawn in its proportions, of about as many pixels as the bundle's own size has, which is
-    what the network draws best; by a network that enlarges, by the downscale of its latents. `limits` are the least
+    what the network draws best; by a network that enlarges, by as much as that does. `limits` are the least
     pixels of a side and the most of a picture.
 
     Raises:
@@ -43,9 +43,7 @@ def picture_size(
 
 def source_size(request: ImageRequest, contract: Contract) -> tuple[int, int]:
     """Width and height of the picture that a request starts from: as drawn, or as small as what is drawn larger."""
-    assert contract.latent_space is not None, "a denoiser's contract has one"
-    factor = contract.latent_space.downscale if contract.enlarges else 1
-    return request.width // factor, request.height // factor
+    return request.width // contract.enlargement, request.height // contract.enlargement
 
 
 def enlarged_size(size: tuple[int, int], times: tuple[float, float], contract: Contract) -> tuple[int, int]:
@@ -75,9 +73,8 @@ def _multiple(contract: Contract) -> int:
 
 
 def _enlarged(source: tuple[int, int], contract: Contract) -> tuple[int, int]:
-    assert contract.latent_space is not None, "check_request has seen to it"
-    multiple = contract.latent_multiple
-    width, height = (max(1, side // multiple) * multiple * contract.latent_space.downscale for side in source)
+    multiple = _multiple(contract)
+    width, height = (max(1, side * contract.enlargement // multiple) * multiple for side in source)
     return width, height
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from components.contract import Contract
+from components.contract import IMAGE_PROMPT, Contract
 from components.errors import ComponentError
 from components.messages import LEAST_TILE, MOST_OVERLAP, MOST_TILE, ImageRequest, Tiling
 from diffusion.errors import UnknownNameError, unknown_name
@@ -204,7 +204,8 @@ def check_request(
         raise ComponentError(f"{contract.kind}: a request is checked against a denoiser's contract")
     _require_pictures(fields, contract)
     # a picture says enough
-    check_text("prompt", fields.prompt, 1 if fields.image is None else 0, rules.max_prompt_characters)
+    least = 1 if fields.image is None and contract.reads_texts else 0
+    check_text("prompt", fields.prompt, least, rules.max_prompt_characters)
     check_text("negative_prompt", fields.negative_prompt, 0, rules.max_prompt_characters)
     weighting = _weighting(fields, rules)
     clip_skip = 1 if fields.clip_skip is None else fields.clip_skip
@@ -280,8 +281,12 @@ def _image_prompt_scale(fields: RequestFields, contract: Contract, rules: Reques
         if fields.image_prompt_scale is not None:
             raise refuse("image_prompt_scale", fields.image_prompt_scale, "left out without image_prompts")
         return None
-    if not any(spec.name == "image_prompt" for spec in contract.inputs):
+    inputs = {spec.name for spec in contract.inputs}
+    if IMAGE_PROMPT not in inputs:
         raise RequestError("image_prompts", "image_prompts: must be left out, as this bundle takes none")
+    if fields.image_prompt_scale is not None and "image_prompt_scale" not in inputs:
+        limit = "left out, as this model looks at nothing else"
+        raise refuse("image_prompt_scale", fields.image_prompt_scale, limit)
     if fields.image_prompts > rules.max_image_prompts:
         raise refuse("image_prompts", f"{fields.image_prompts} pictures", f"at most {rules.max_image_prompts}")
     return _share("image_prompt_scale", fields.image_prompt_scale, 1.0)
@@ -291,13 +296,30 @@ def least_fields(contract: Contract) -> RequestFields:
     """What a request must bring at least, for a denoiser's contract."""
     size = None
     if contract.image_channels and contract.latent_size is not None and contract.latent_space is not None:
-        factor = 1 if contract.enlarges else contract.latent_space.downscale
-        height, width = (side * factor for side in contract.latent_size)
+        downscale, larger = contract.latent_space.downscale, contract.enlargement
+        height, width = (side * downscale // larger for side in contract.latent_size)
         size = (width, height)
-    return RequestFields(prompt="-", image=size, mask=contract.sees_mask, depth=contract.sees_depth)
+    texts = contract.reads_texts
+    return RequestFields(
+        prompt="-" if texts else "",
+        image=size,
+        mask=contract.sees_mask,
+        depth=contract.sees_depth,
+        image_prompts=0 if texts else 1,
+    )
+
+
+def _require_no_texts(fields: RequestFields) -> None:
+    for field in ("prompt", "negative_prompt"):
+        if getattr(fields, field):
+            raise RequestError(field, f"{field}: must be left out, as this model draws by pictures alone")
+    if not fields.image_prompts:
+        raise RequestError("image_prompts", "image_prompts: is required, as this model draws by pictures alone")
 
 
 def _require_pictures(fields: RequestFields, contract: Contract) -> None:
+    if not contract.reads_texts:
+        _require_no_texts(fields)
     if fields.depth and not contract.sees_depth:
         raise RequestError("depth", "depth: must be left out, as this model sees none")
     if contract.sees_mask or contract.sees_depth:

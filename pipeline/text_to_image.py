@@ -9,8 +9,9 @@ from typing import TypedDict, Unpack
 from PIL import Image
 
 from components.contract import Contract, Kind
+from components.errors import ComponentError
 from components.folder import ComponentFolder
-from components.messages import Arrays, DenoiseJob, EncodedImage, FloatArray, ImageRequest
+from components.messages import Arrays, DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest
 from diffusion.guidance import Row
 from pipeline.bundle import open_bundle
 from pipeline.controlnet import ControlNet
@@ -74,7 +75,7 @@ class TextToImage:
 
     def __init__(
         self,
-        encoder: TextEncoder,
+        encoder: TextEncoder | None,
         denoiser: Denoiser,
         decoder: VaeDecoder,
         rules: RequestRules,
@@ -84,7 +85,8 @@ class TextToImage:
     ) -> None:
         """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`.
 
-        The VAE's encoder is for pictures that are drawn in two passes and enlarged between them as pixels.
+        A denoiser that reads no texts needs no text encoder, but an image encoder. The VAE's encoder is for pictures
+        that are drawn in two passes and enlarged between them as pixels.
         """
         self._encoder = encoder
         self._denoiser = denoiser
@@ -114,8 +116,12 @@ class TextToImage:
         shelved = {name: ComponentFolder.open(path) for name, path in ({} if loras is None else loras).items()}
         for folder in shelved.values():
             folder.verify()
-        more = [kind for kind in (Kind.IMAGE_ENCODER, Kind.VAE_ENCODER) if (Path(bundle) / kind).is_dir()]
-        return cls.of(open_bundle(Path(bundle), (*_KINDS, *more)), settings, rules, shelved)
+        path = Path(bundle)
+        more = [kind for kind in (Kind.IMAGE_ENCODER, Kind.VAE_ENCODER) if (path / kind).is_dir()]
+        # a bundle whose denoiser reads no texts has none that would
+        reads = Kind.IMAGE_ENCODER not in more or (path / Kind.TEXT_ENCODER).is_dir()
+        kinds = [kind for kind in _KINDS if kind != Kind.TEXT_ENCODER or reads]
+        return cls.of(open_bundle(path, (*kinds, *more)), settings, rules, shelved)
 
     @classmethod
     def of(
@@ -130,14 +136,17 @@ class TextToImage:
         Where `settings` leave the threads open, the text encoder takes one: it is done in a few milliseconds.
 
         Raises:
-            ComponentError: a component cannot be driven.
+            ComponentError: a component cannot be driven, or what encodes what the denoiser reads is missing.
             RuntimeFault: as `Session.open`.
         """
         chosen = SessionSettings() if settings is None else settings
         one_thread = chosen if chosen.threads is not None else chosen.model_copy(update={"threads": 1})
         denoiser = Denoiser(folders[Kind.DENOISER], chosen)
+        texts = denoiser.contract.reads_texts
+        if (needed := Kind.TEXT_ENCODER if texts else Kind.IMAGE_ENCODER) not in folders:
+            raise ComponentError(f"{needed}: missing, and this denoiser draws by what it makes")
         return cls(
-            TextEncoder(folders[Kind.TEXT_ENCODER], one_thread),
+            TextEncoder(folders[Kind.TEXT_ENCODER], one_thread) if texts else None,
             denoiser,
             VaeDecoder(folders[Kind.VAE_DECODER], chosen),
             RequestRules() if rules is None else rules,
@@ -159,7 +168,8 @@ class TextToImage:
 
         `controls` hold it; equal to StableDiffusionControlNetPipeline and StableDiffusionAdapterPipeline in diffusers.
         `noise`, standard normal [1, channels, height / downscale, width / downscale], stands in for the seed's, but in
-        a second pass. `image_prompts` are pictures to be like, by an IP-Adapter.
+        a second pass. `image_prompts` are pictures to be like, by an IP-Adapter; or in place of a prompt, which is then
+        empty: equal to StableDiffusionImageVariationPipeline.
 
         Raises:
             RequestError: an argument is outside its limits; nothing has run.
@@ -185,7 +195,7 @@ class TextToImage:
             fields,
             self._denoiser.contract,
             self.rules,
-            self._encoder.contract.most_clip_skip,
+            1 if self._encoder is None else self._encoder.contract.most_clip_skip,
             () if self._loras is None else self._loras.names,
         )
         if fields.image_prompts and self._image_encoder is None:
@@ -266,9 +276,11 @@ class TextToImage:
         image_prompts: Sequence[Image.Image] = (),
     ) -> tuple[DenoiseJob, Sequence[ControlNet]]:
         pictures, nets, features = prepare(controls, request, self._denoiser.contract, self.rules)
-        encoded = self._encoder.encode(
-            request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
-        )
+        encoded = EncodedText({}, ())
+        if self._encoder is not None:
+            encoded = self._encoder.encode(
+                request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
+            )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)
@@ -284,7 +296,8 @@ class TextToImage:
         arrays = self._loras.arrays(request.loras) if self._loras is not None and request.loras else {}
         if self._image_encoder is None or request.image_prompt_scale is None:
             return dict.fromkeys(Row, arrays) if arrays else {}
-        scale, most = request.image_prompt_scale, self.rules.max_source_pixels
+        scaled = any(spec.name == "image_prompt_scale" for spec in self.contract.inputs)
+        scale, most = request.image_prompt_scale if scaled else None, self.rules.max_source_pixels
         return {row: {**arrays, **own} for row, own in self._image_encoder.rows(image_prompts, scale, most).items()}
 
 

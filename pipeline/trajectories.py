@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from components.contract import Contract
 from components.contract import FlowSchedule as WrittenFlow
 from components.contract import NoiseSchedule as WrittenNoise
 from components.errors import ComponentError
 from diffusion.errors import DiffusionError
 from diffusion.flow import DynamicShift, FlowSchedule
-from diffusion.prediction import Prediction, find_prediction
-from diffusion.samplers import SamplerRow, find_sampler
+from diffusion.prediction import Prediction, find_prediction, quarter_log
+from diffusion.samplers import Query, SamplerRow, find_sampler
 from diffusion.schedule import NoiseSchedule
 from diffusion.sigma_schedules import DEFAULT
 from diffusion.spacing import Spacing
@@ -26,7 +28,8 @@ class Trajectories:
     """A contract's schedule in the terms of the mathematics.
 
     `sigma_schedule` is the checkpoint's own. One image token covers `patch` by `patch` latent pixels, and `latent_size`
-    is the height and width of latents that the denoiser was trained for.
+    is the height and width of latents that the denoiser was trained for. `tells_sigma` says that the network is told
+    sigma in place of the training timestep.
     """
 
     schedule: NoiseSchedule | FlowSchedule
@@ -35,6 +38,7 @@ class Trajectories:
     sigma_schedule: str
     latent_size: tuple[int, int]
     patch: int = 1
+    tells_sigma: bool = False
 
     @classmethod
     def of(cls, contract: Contract) -> "Trajectories":
@@ -92,6 +96,10 @@ class Trajectories:
             raise RequestError(error.field, str(error)) from None
         return trajectory
 
+    def told(self, query: Query) -> np.float32:
+        """What the network is told of a query's noise."""
+        return quarter_log(query.sigma) if self.tells_sigma else np.float32(query.timestep)
+
     def _own(self, row: SamplerRow) -> str:
         takes_it = row.conventions.takes_schedules and row.name not in _WITHOUT_FIELD
         return self.sigma_schedule if takes_it else DEFAULT
@@ -116,9 +124,11 @@ def _of_noise(written: WrittenNoise, latent_size: tuple[int, int]) -> Trajectori
         set_alpha_to_one=written.set_alpha_to_one,
         final_sigmas_type=written.final_sigmas_type,
         skip_prk_steps=written.skip_prk_steps,
+        interpolation_type=written.interpolation_type,
     )
     prediction = find_prediction(written.prediction_type)
-    return Trajectories(schedule, spacing, prediction, written.sigma_schedule, latent_size)
+    tells_sigma = written.timestep_type == "continuous"
+    return Trajectories(schedule, spacing, prediction, written.sigma_schedule, latent_size, tells_sigma=tells_sigma)
 
 
 def _of_flow(written: WrittenFlow, latent_size: tuple[int, int]) -> Trajectories:

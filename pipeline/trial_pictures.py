@@ -53,10 +53,11 @@ def _grey(contract: Contract) -> EncodedImage | None:
     """A grey picture, all of it to be drawn anew, for a denoiser that looks at one; None for others."""
     if not contract.image_channels or contract.latent_size is None or contract.latent_space is None:
         return None
-    if contract.enlarges:
+    if contract.sees_pixels:
         return EncodedImage(None, low_resolution=np.full((1, *contract.latent_size, 3), _GREY, np.uint8))
     # zeros stand for the latents of grey, and are of no variance to speak of
-    zeros = np.zeros((2, contract.latent_space.channels, *contract.latent_size), np.float32)
+    sides = (side // 2 if contract.enlarges else side for side in contract.latent_size)
+    zeros = np.zeros((2, contract.latent_space.channels, *sides), np.float32)
     everywhere = np.ones(contract.latent_size, np.bool_)
     return EncodedImage(LatentDistribution(zeros, zeros - 30), everywhere, depth=zeros[:1, :1])
 

@@ -97,7 +97,7 @@ class Denoisers:
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,
             mask=None if source is None else source.mask,
-            low_resolution=source.pixels if source is not None and order.enlarges else None,
+            low_resolution=source.pixels if source is not None and order.sees_pixels else None,
             depth=None if source is None else source.depth,
         )
 

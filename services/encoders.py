@@ -73,7 +73,7 @@ class Encoders:
         )
 
     async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":
-        if order.source is None or order.enlarges:
+        if order.source is None or order.sees_pixels:
             return None
         pin, source, tiling = order.pins[Kind.VAE_ENCODER], order.source, order.request.tiling
         return await self._asked(

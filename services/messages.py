@@ -121,7 +121,7 @@ class Terms:
 class Source:
     """What the pictures of an order start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
 
-    For a denoiser that enlarges them they are of the latents' size, and nothing encodes them.
+    For a denoiser that draws them larger they are so much smaller; one that sees them itself has none encoded.
 
     `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
     in the picture's own size, for a denoiser that sees the mask, and None for others. `depth` [1, 1, height, width], of
@@ -160,9 +160,9 @@ class Order:
             raise ValueError("store_latents: needs the denoiser's contract")
 
     @property
-    def enlarges(self) -> bool:
-        """Whether its denoiser draws the source larger, which nothing encodes then."""
-        return self.contract is not None and self.contract.enlarges
+    def sees_pixels(self) -> bool:
+        """Whether its denoiser sees the source itself, and draws it larger; nothing encodes it then."""
+        return self.contract is not None and self.contract.sees_pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

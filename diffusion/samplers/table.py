@@ -66,7 +66,7 @@ _DPM = Conventions(
 _ROWS = (
     SamplerRow("ddim", ddim, replace(_WHOLE, lands="stride", ends="set_alpha_to_one"), takes_eta=True, order=1),
     _noisy("ddpm", ddpm, _WHOLE),
-    _plain("euler", euler, 1, replace(_K, ends="final_sigmas_type")),
+    _plain("euler", euler, 1, replace(_K, ends="final_sigmas_type", interpolates=True)),
     _noisy("euler_ancestral", euler_ancestral, _K),
     _plain("heun", heun, 2, replace(_K, asks="where it lands")),
     _plain("dpm2", dpm2, 2, _K_BETWEEN),

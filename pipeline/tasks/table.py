@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from components.contract import Contract
+from components.contract import IMAGE_PROMPT, Contract
 from components.lora import adapted_layers
 
 
@@ -30,7 +30,7 @@ def _sources(denoiser: Contract) -> tuple[str, ...]:
 
 
 def _plain(denoiser: Contract) -> bool:
-    return not denoiser.image_channels
+    return denoiser.reads_texts and not denoiser.image_channels
 
 
 def _edits_by_instruction(denoiser: Contract) -> bool:
@@ -46,7 +46,7 @@ def _looks_at_depth(denoiser: Contract) -> bool:
 
 
 def _takes_image_prompts(denoiser: Contract) -> bool:
-    return any(spec.name == "image_prompt" for spec in denoiser.inputs)
+    return denoiser.reads_texts and any(spec.name == IMAGE_PROMPT for spec in denoiser.inputs)
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -101,8 +101,15 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 "super_resolution",
                 "a picture drawn larger, by a denoiser that sees it with noise on it",
                 ("image", "noise_level"),
-                lambda denoiser: denoiser.enlarges,
+                lambda denoiser: denoiser.sees_pixels,
                 ("StableDiffusionUpscalePipeline",),
+            ),
+            Task(
+                "latent_super_resolution",
+                "a picture drawn twice as large, by a denoiser that sees its latents",
+                ("image",),
+                lambda denoiser: denoiser.enlarges and not denoiser.sees_pixels,
+                ("StableDiffusionLatentUpscalePipeline",),
             ),
             Task(
                 "instruction",
@@ -125,6 +132,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("image_prompts", "image_prompt_scale"),
                 _takes_image_prompts,
                 ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
+                served=False,
+            ),
+            Task(
+                "image_variation",
+                "a picture like another, by a denoiser that looks at it in place of a prompt",
+                ("image_prompts",),
+                lambda denoiser: not denoiser.reads_texts,
+                ("StableDiffusionImageVariationPipeline",),
                 served=False,
             ),
         )

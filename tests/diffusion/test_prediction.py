@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from diffusion.arrays import Array
 from diffusion.errors import DiffusionError, UnknownNameError
 from diffusion.noise import noise
-from diffusion.prediction import PREDICTIONS, find_prediction, scale_input
+from diffusion.prediction import PREDICTIONS, find_prediction, quarter_log, scale_input
 from diffusion.samplers import find_sampler
 from diffusion.schedule import NoiseSchedule
 from diffusion.spacing import Spacing
@@ -29,6 +29,10 @@ def exact(name: str) -> tuple[Array, Array, Array]:
     }
     latents = (1 - sigma) * clean + sigma * added if name == "flow" else clean + sigma * added
     return latents, outputs[name], clean
+
+
+def test_noise_is_told_by_a_quarter_of_its_logarithm() -> None:
+    assert [quarter_log(sigma) for sigma in (1.0, np.e**2, np.exp(-1))] == pytest.approx([0, 0.5, -0.25], abs=1e-7)
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)

@@ -34,6 +34,8 @@ def test_unknown_names_list_the_choices() -> None:
         Spacing("even")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="final_sigmas_type='one': must be one of sigma_min, zero"):
         Spacing(final_sigmas_type="one")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="interpolation_type='cubic': must be one of linear, log_linear"):
+        Spacing(interpolation_type="cubic")  # type: ignore[arg-type]
 
 
 def test_offset_is_not_negative() -> None:

@@ -41,6 +41,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler exponential": ("EulerDiscreteScheduler", {"use_exponential_sigmas": True, "timestep_spacing": "trailing"}),
     "euler beta": ("EulerDiscreteScheduler", {"use_beta_sigmas": True}),
     "euler sigma_min": ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min", "timestep_spacing": "trailing"}),
+    "euler log_linear": (
+        "EulerDiscreteScheduler",
+        {"interpolation_type": "log_linear", "prediction_type": "original_sample"},
+    ),
     "dpm karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True, "prediction_type": "v_prediction"}),
     "dpm sigma_min": ("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"}),
     "dpm sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}),
@@ -116,7 +120,8 @@ def test_a_walk_is_that_of_diffusers_from_the_same_configuration(case: str, samp
     )
     if hasattr(scheduler, "sigmas"):
         sigmas = [step.sigma for step in walk.steps] + [walk.steps[-1].sigma_next]
-        assert_allclose(sigmas, scheduler.sigmas.numpy(), rtol=1e-5)
+        # of log_linear diffusers has one more, which no step goes to
+        assert_allclose(sigmas, scheduler.sigmas.numpy()[: steps + 1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 25])
@@ -183,7 +188,6 @@ def test_a_spacing_that_the_file_leaves_out_stays_the_samplers_own() -> None:
         ),
         ("DDIMScheduler", {"trained_betas": [0.1, 0.2]}, r"trained_betas=\[0.1, 0.2\] is not supported"),
         ("DDIMScheduler", {"thresholding": True}, "thresholding=True is not supported"),
-        ("EulerDiscreteScheduler", {"interpolation_type": "log_linear"}, "interpolation_type='log_linear' is not supp"),
         ("EulerDiscreteScheduler", {"sigma_min": 0.02}, "sigma_min=0.02 is not supported"),
         ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, "timestep_type='continuous' is not supported"),
         ("DPMSolverMultistepScheduler", {"use_flow_sigmas": True}, "use_flow_sigmas=True is not supported"),

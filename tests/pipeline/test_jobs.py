@@ -5,8 +5,10 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from components.contract import Kind
+from components.contract import ImageChannels, Kind
 from components.messages import EncodedImage, EncodedText, LatentDistribution
+from diffusion.latents import sample, to_model
+from diffusion.noise import noise
 from pipeline.jobs import denoise_jobs
 from tests.pipeline.conftest import CONTRACTS, SPACE
 from tests.requests import image_request
@@ -81,3 +83,30 @@ def test_jobs_cross_processes() -> None:
     copy = pickle.loads(pickle.dumps(job))
     assert (copy.seed, copy.guidance, copy.height) == (41, 2.0, 4)
     np.testing.assert_array_equal(copy.rows["positive"]["hidden_states"], job.rows["positive"]["hidden_states"])
+
+
+def test_depth_is_seen_by_every_row_and_the_picture_starts_the_walk() -> None:
+    looking = CONTRACT.model_copy(update={"image_channels": (ImageChannels(source="depth", channels=1),)})
+    depth = np.linspace(-1, 1, 32, dtype=np.float32).reshape(1, 1, 4, 8)
+    for job in denoise_jobs(REQUEST, ENCODED, looking, image=replace(IMAGE, depth=depth)):
+        assert [row["image_channels"] is depth for row in job.rows.values()] == [True, True]
+        assert job.image_latents is not None
+        assert job.mask is IMAGE.mask
+
+
+def test_latents_of_a_small_picture_are_sampled_before_the_noise_and_seen_twice_as_large() -> None:
+    looks = (ImageChannels(source="low_resolution_latents", channels=4),)
+    upscaler = CONTRACT.model_copy(update={"image_channels": looks})
+    small = IMAGE.distribution
+    assert small is not None
+    halved = LatentDistribution(small.mean[:, :, :2, :4], small.log_variance[:, :, :2, :4])
+    first, *_ = denoise_jobs(REQUEST, ENCODED, upscaler, image=EncodedImage(halved))
+    assert (first.image_latents, first.mask, first.after) == (None, None, (1, 4, 2, 4))
+    seen = first.rows["positive"]["image_channels"]
+    drawn = sample(*halved, noise(first.seed, 0, (1, 4, 2, 4), first.rng))
+    expected = torch.from_numpy(to_model(drawn, SPACE.scaling_factor, SPACE.shift_factor))
+    larger = torch.nn.functional.interpolate(expected, scale_factor=2, mode="nearest")
+    np.testing.assert_array_equal(seen, larger.numpy())
+    (given,) = denoise_jobs(replace(REQUEST, n=1), ENCODED, upscaler, image=EncodedImage(None, latents=drawn))
+    assert given.after == ()
+    np.testing.assert_array_equal(given.rows["negative"]["image_channels"][:, :, ::2, ::2], drawn)

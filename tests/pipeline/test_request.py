@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.contract import FlowSchedule, Kind
+from components.contract import Conditioning, FlowSchedule, Kind, TensorSpec
 from components.errors import ComponentError
 from components.messages import Tiling
 from pipeline.errors import RequestError
-from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.request import RequestFields, RequestRules, check_request, least_fields
 from tests.pipeline.conftest import CONTRACTS, SCHEDULE
 
 DENOISER = CONTRACTS[Kind.DENOISER]
@@ -352,3 +352,22 @@ def test_layers_are_skipped_as_far_as_the_text_encoder_has_outputs() -> None:
     for clip_skip, most in ((2, 1), (3, 2), (0, 2)):
         with pytest.raises(RequestError, match=f"clip_skip={clip_skip}: must be a whole number between 1 and {most}"):
             check_request(replace(FIELDS, clip_skip=clip_skip), DENOISER, RULES, most)
+
+
+def test_a_model_that_reads_no_texts_draws_by_pictures_alone() -> None:
+    conditioning = (Conditioning(name="image_prompt", width=6, tokens=1),)
+    seen = TensorSpec(name="image_prompt", dtype="float32", shape=("batch", "tokens", 6))
+    inputs = (*(spec for spec in DENOISER.inputs if spec.name != "hidden_states"), seen)
+    contract = DENOISER.model_copy(update={"inputs": inputs, "conditioning": conditioning})
+    asked = RequestFields(prompt="", image_prompts=1)
+    assert check_request(asked, contract, RULES).image_prompt_scale == 1.0
+    assert check_request(least_fields(contract), contract, RULES).prompt == ""
+    for changes, field in (
+        ({"prompt": "a"}, "prompt"),
+        ({"negative_prompt": "a"}, "negative_prompt"),
+        ({"image_prompts": 0}, "image_prompts"),
+        ({"image_prompt_scale": 0.5}, "image_prompt_scale"),
+    ):
+        with pytest.raises(RequestError) as refused:
+            check_request(replace(asked, **changes), contract, RULES)
+        assert refused.value.field == field

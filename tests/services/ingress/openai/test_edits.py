@@ -135,6 +135,18 @@ def test_a_picture_is_brought_as_small_as_a_denoiser_that_enlarges_takes_it(
     assert error_of(server.generate(prompt="a boat"), 422)["param"] == "image"
 
 
+def test_a_picture_is_brought_half_as_large_as_a_latent_upscaler_draws_it(
+    server: Server, live: LiveModel, photo: Image.Image
+) -> None:
+    server.pinning.record = looking_at(live, ImageChannels(source="low_resolution_latents", channels=4))
+    assert edit(server, photo.resize((43, 50))).status_code == 200
+    order, source = only(server)
+    # twice as large in whole pairs of latents, of 16 pixels
+    assert (order.request.width, order.request.height, order.sees_pixels) == (80, 96, False)
+    np.testing.assert_array_equal(source.pixels, image_pixels(photo.resize((43, 50)), 40, 48, MOST_PIXELS))
+    assert error_of(edit(server, photo, strength="0.5"), 422)["param"] == "strength"
+
+
 def test_a_denoiser_that_sees_depth_gets_it_of_the_latents_size(
     server: Server, live: LiveModel, photo: Image.Image, mask: Image.Image
 ) -> None:

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
 from PIL import Image
 
 from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
 from pipeline.bundle import open_bundle
 from pipeline.controls import ControlBy
+from pipeline.edit_sources import edit_source
+from pipeline.overlays import laid
 from pipeline.request import RequestFields, RequestRules
-from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
+from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
 from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
@@ -23,6 +26,8 @@ class EditOptions(Options, total=False):
     """What `ImageToImage.generate` takes beside prompt, picture and mask, as in `RequestFields`."""
 
     strength: float
+    mask_blur: float
+    padding_mask_crop: int
 
 
 class ImageToImage:
@@ -60,7 +65,8 @@ class ImageToImage:
         """Draw one picture from `image`, anew where `mask` says so (`edit_mask`), and everywhere without one.
 
         Both are resized to the size asked for (`image_pixels`), if none is as `picture_size` says. Outside the mask the
-        picture is what the VAE makes of it, or what a denoiser that sees the mask does. Equal to
+        picture is what the VAE makes of it, or what a denoiser that sees the mask does; but with `padding_mask_crop` it
+        stays as it is, in its own size (`edit_source`). Equal to
         StableDiffusionImg2ImgPipeline and, with a mask, StableDiffusionInpaintPipeline in diffusers, defaults of
         strength included: 0.8, with a mask 1. The same arguments give the same bytes; `noise`, `controls`, seed and
         subseed as in `TextToImage.generate`.
@@ -73,9 +79,7 @@ class ImageToImage:
         options.setdefault("subseed", 0)
         fields = RequestFields(prompt=prompt, image=turned_size(image), mask=mask is not None, **options)
         request = self._chain.check(fields)
-        size, most = (request.width, request.height), self._chain.rules.max_source_pixels
-        pixels = image_pixels(image, *size, most)
-        anew = None if mask is None else edit_mask(mask, *size, most)
-        latents = self._encoder.encode(pixels, request.tiling, anew if self._chain.contract.sees_mask else None)
-        within = None if anew is None else latent_mask(anew, self._encoder.space.downscale)
-        return self._chain.draw(request, noise, EncodedImage(latents, within), controls)
+        source = edit_source(image, mask, request, self._chain.contract, self._chain.rules.max_source_pixels)
+        latents = self._encoder.encode(source.pixels, request.tiling, source.hidden)
+        drawn = self._chain.draw(request, noise, EncodedImage(latents, source.mask), controls)
+        return drawn if source.overlay is None else Image.fromarray(laid(source.overlay, np.asarray(drawn)))

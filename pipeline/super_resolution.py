@@ -6,10 +6,10 @@ from typing import Unpack
 from PIL import Image
 
 from components.messages import EncodedImage, FloatArray
+from pipeline.edit_sources import edit_source
 from pipeline.errors import RequestError
-from pipeline.picture_size import source_size
 from pipeline.request import RequestFields, RequestRules
-from pipeline.source_pictures import image_pixels, turned_size
+from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
 from runtime.settings import SessionSettings
 
@@ -51,5 +51,5 @@ class SuperResolution:
         options.setdefault("seed", 0)
         options.setdefault("subseed", 0)
         request = self._chain.check(RequestFields(prompt=prompt, image=turned_size(image), **options))
-        small = image_pixels(image, *source_size(request, contract), self._chain.rules.max_source_pixels)
-        return self._chain.draw(request, noise, EncodedImage(None, low_resolution=small))
+        source = edit_source(image, None, request, contract, self._chain.rules.max_source_pixels)
+        return self._chain.draw(request, noise, EncodedImage(None, low_resolution=source.pixels))

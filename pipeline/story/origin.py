@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from pydantic import Field
 
 from components.manifest import Sha256
-from components.messages import Mask, Pixels
+from components.messages import Mask, Pixels, Source
 from components.record import Record
 
 _MOST_SIDE = 2**20
@@ -30,16 +30,22 @@ class Origin(NamedTuple):
     """What a picture was made from, as the stages were given it: pixels of the drawn size, a mask of the latents'.
 
     `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
-    everywhere.
+    everywhere; `laid_into`, which has the size of the picture, where the drawn one is the picture.
     """
 
     source: PixelsDigest | None = None
     mask: PixelsDigest | None = None
+    laid_into: PixelsDigest | None = None
 
     @classmethod
-    def of(cls, pixels: Pixels, mask: Mask | None) -> Self:
-        """The digests of pixels [1, height, width, 3] and of a mask [height, width]."""
-        return cls(PixelsDigest.of(pixels[0]), None if mask is None else PixelsDigest.of(mask))
+    def of(cls, source: Source) -> Self:
+        """The digests of what a request's pictures start from."""
+        mask, overlay = source.mask, source.overlay
+        return cls(
+            PixelsDigest.of(source.pixels[0]),
+            None if mask is None else PixelsDigest.of(mask),
+            None if overlay is None else PixelsDigest.of(overlay.picture),
+        )
 
 
 NOISE = Origin()

@@ -107,8 +107,7 @@ class Story:
         )
 
     def _parts(self) -> dict[str, Record | None]:
-        source, mask = self.origin
-        return {"fallback_for": self.fallback_for, "source": source, "mask": mask, "file": self.file}
+        return {"fallback_for": self.fallback_for, **self.origin._asdict(), "file": self.file}
 
 
 class Told(NamedTuple):
@@ -145,7 +144,7 @@ def read_json(text: str, infotext: str | None = None) -> Told | None:
     form = members.take("format", _read_format)
     model = members.take("model", _read_model)
     fallback_for = members.take("fallback_for", _pin_reader(Kind.VAE_DECODER))
-    origin = Origin(*(members.take(name, _part_reader(PixelsDigest)) for name in ("source", "mask")))
+    origin = Origin(*(members.take(name, _part_reader(PixelsDigest)) for name in Origin._fields))
     file = members.take("file", _part_reader(FileForm))
     parts = _Members(found.pop("components"), "components.")
     components = {kind: parts.take(kind.value, _pin_reader(kind)) for kind in Kind}

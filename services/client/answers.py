@@ -106,10 +106,11 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The picture that another one was made from, and its mask if it had one."""
+    """The picture that another one was made from, its mask if it had one, and the picture it was laid into if any."""
 
     source: PixelsDigest
     mask: PixelsDigest | None
+    laid_into: PixelsDigest | None = None
 
 
 class Inspection(Answer):

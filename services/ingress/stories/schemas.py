@@ -18,6 +18,9 @@ class MadeFrom(BaseModel):
 
     source: PixelsDigest = Field(description="of its RGB pixels, in the size that was drawn")
     mask: PixelsDigest | None = Field(description="of a byte for each latent, 1 where it was drawn anew; null: all was")
+    laid_into: PixelsDigest | None = Field(
+        description="of the RGB pixels that what was drawn is laid into; null: it is the picture"
+    )
 
 
 class Inspection(BaseModel):

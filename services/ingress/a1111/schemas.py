@@ -138,7 +138,9 @@ class Img2ImgBody(DrawingBody):
     init_images: list[str] | None = Field(None, description="one picture, in base64")
     denoising_strength: float | None = Field(0.75, description="the share of the steps that is walked")
     resize_mode: Literal[0, 1, 2] | None = Field(0, description="0 just resize, 1 crop and resize, 2 resize and fill")
-    image_cfg_scale: float | None = Field(None, description="of InstructPix2Pix checkpoints, which this is none")
+    image_cfg_scale: float | None = Field(
+        None, description="of checkpoints that edit by instruction; others take 1.5 alone"
+    )
     mask: str | None = Field(None, description="in base64: what is light, or where it has alpha opaque, is drawn anew")
     mask_blur: int | None = Field(None, description="pixels, both ways, in place of the two that follow")
     mask_blur_x: int | None = Field(4, description="pixels")

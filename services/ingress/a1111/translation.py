@@ -18,6 +18,7 @@ from services.ingress.wire.requests import EditBody, HiresBody
 
 _DEFAULT_SAMPLER = "Euler"
 _MOST_BATCHES = 1000
+_DEFAULT_IMAGE_CFG = 1.5
 _FRESH = -1
 # by our names, those that A1111 has; width and height have the same
 _NAMES: Mapping[str, str] = MappingProxyType(
@@ -25,6 +26,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "n": "batch_size * n_iter",
         "guidance": "cfg_scale",
         "strength": "denoising_strength",
+        "image_guidance": "image_cfg_scale",
         "sampler": "sampler_name",
         "schedule": "scheduler",
         "rng": "randn_source",
@@ -80,6 +82,7 @@ def generation_of(body: DrawingBody, settings: Settings, denoiser: Contract) -> 
         weighting=settings.weighting,
         clip_skip=settings.clip_skip,
         components=settings.components,
+        image_guidance=_image_guidance(body, denoiser) if isinstance(body, Img2ImgBody) else None,
         hires=None if hires is None else HiresBody(**hires),
         strength=strength_of(body) if isinstance(body, Img2ImgBody) else None,
     )
@@ -108,6 +111,12 @@ def renamed(error: FieldError) -> FieldError:
     theirs = _NAMES[ours]
     told = error.message.removeprefix(ours) if error.message.startswith(ours) else f": {error.message}"
     return FieldError(f"{theirs}{told}", theirs)
+
+
+def _image_guidance(body: Img2ImgBody, denoiser: Contract) -> float | None:
+    # which clients send to every checkpoint
+    asks_for_nothing = denoiser.image_guidance is None and body.image_cfg_scale == _DEFAULT_IMAGE_CFG
+    return None if asks_for_nothing else body.image_cfg_scale
 
 
 def _sampler(body: DrawingBody, denoiser: Contract) -> str | None:

@@ -14,6 +14,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+# left, top, right and bottom in pixels, the last two outside it
+Box: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,9 @@ class ImageRequest(Walk):
     With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
     picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
     `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none. With `hires`
-    the picture is drawn in two passes, of which the second has this size.
+    the picture is drawn in two passes, of which the second has this size. A mask is blurred by a Gaussian whose
+    deviation is `mask_blur` of its pixels; with `padding_mask_crop` only what lies around its light part, so many
+    pixels on each side, is drawn in this size, and laid back.
     """
 
     prompt: str
@@ -121,6 +125,8 @@ class ImageRequest(Walk):
     height: int
     tiling: Tiling | None = None
     hires: Hires | None = None
+    mask_blur: float = 0.0
+    padding_mask_crop: int | None = None
 
     @property
     def passes(self) -> tuple["ImageRequest", ...]:
@@ -131,6 +137,11 @@ class ImageRequest(Walk):
         width, height = hires.first_width, hires.first_height
         first = replace(self, width=width, height=height, tiling=hires.tiling, hires=None)
         return first, replace(self, steps=hires.steps, strength=hires.strength, hires=None)
+
+    @property
+    def walked(self) -> int:
+        """How many steps a picture takes, at least, those of all passes together."""
+        return sum(max(1, int(one.steps * one.strength)) for one in self.passes)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -268,3 +279,40 @@ class EncodedImage:
     low_resolution: Pixels | None = None
     depth: FloatArray | None = None
     latents: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlay:
+    """What a drawn picture is laid into: `picture` [height, width, 3], 0..255, of which it was drawn for `box`.
+
+    It shows as far as `mask` [height, width] is light, 0..255.
+    """
+
+    picture: Pixels
+    mask: npt.NDArray[np.uint8]
+    box: Box
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole."""
+        height, width = self.mask.shape
+        return width, height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What the pictures of a request start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
+
+    For a denoiser that draws them larger they are so much smaller; one that sees them itself has none encoded.
+
+    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
+    in the picture's own size, for a denoiser that sees the mask, and None for others. `depth` [1, 1, height, width], of
+    the latents' size, is for one that sees it: -1 the farthest, 1 the nearest. With an `overlay` each drawn picture is
+    laid into it.
+    """
+
+    pixels: Pixels
+    mask: Mask | None = None
+    hidden: Mask | None = None
+    depth: FloatArray | None = None
+    overlay: Overlay | None = None

@@ -93,11 +93,18 @@ def within_hires(error: RequestError) -> RequestError:
     return RequestError(f"hires.{error.field}", f"hires.{error.message}")
 
 
-def enlarged_latents(latents: FloatArray, second: ImageRequest, upscaler: str, downscale: int) -> FloatArray:
+def enlarges_latents(upscaler: str) -> bool:
+    """Whether an upscaler enlarges latents: then no stage but the denoiser is asked between two passes."""
+    return UPSCALERS[upscaler].of_latents
+
+
+def enlarged_latents(latents: FloatArray, first: ImageRequest, second: ImageRequest, upscaler: str) -> FloatArray:
     """The latents [1, channels, height, width] of the first pass in the second's size, in the same scale."""
     interpolation = UPSCALERS[upscaler].interpolation
     assert interpolation is not None, "of pixels it is asked otherwise"
-    return enlarged(latents, (second.height // downscale, second.width // downscale), INTERPOLATIONS[interpolation])
+    height, width = latents.shape[2:]
+    size = (height * second.height // first.height, width * second.width // first.width)
+    return enlarged(latents, size, INTERPOLATIONS[interpolation])
 
 
 def enlarged_pixels(pixels: Pixels, second: ImageRequest, upscaler: str) -> Pixels:

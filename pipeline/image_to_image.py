@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
 from PIL import Image
 
 from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
 from pipeline.bundle import open_bundle
 from pipeline.controls import ControlBy
-from pipeline.depth import depth_plane
+from pipeline.edit_sources import edit_source
 from pipeline.errors import RequestError
+from pipeline.overlays import laid
 from pipeline.request import RequestFields, RequestRules
-from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
+from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
 from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
@@ -25,6 +27,8 @@ class EditOptions(Options, total=False):
     """What `ImageToImage.generate` takes beside prompt, picture and mask, as in `RequestFields`."""
 
     strength: float
+    mask_blur: float
+    padding_mask_crop: int
 
 
 class ImageToImage:
@@ -63,10 +67,11 @@ class ImageToImage:
         """Draw one picture from `image`, anew where `mask` says so (`edit_mask`), and everywhere without one.
 
         Both are resized to the size asked for (`image_pixels`), if none is as `picture_size` says. Outside the mask the
-        picture is what the VAE makes of it, or what a denoiser that sees the mask does. `depth` is for a denoiser that
-        sees it (`depth_plane`). Equal to StableDiffusionImg2ImgPipeline, with a mask StableDiffusionInpaintPipeline and
-        with depth StableDiffusionDepth2ImgPipeline in diffusers, defaults of strength included: 0.8, with a mask 1. The
-        same arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
+        picture is what the VAE makes of it, or what a denoiser that sees the mask does; but with `padding_mask_crop` it
+        stays as it is, in its own size (`edit_source`). `depth` is for a denoiser that sees it (`depth_plane`). Equal
+        to StableDiffusionImg2ImgPipeline, with a mask StableDiffusionInpaintPipeline and with depth
+        StableDiffusionDepth2ImgPipeline in diffusers, defaults of strength included: 0.8, with a mask 1. The same
+        arguments give the same bytes; `noise`, `controls`, seed and subseed as in `TextToImage.generate`.
 
         Raises:
             RequestError: an argument is outside its limits, or the bundle enlarges pictures; nothing has run.
@@ -80,11 +85,9 @@ class ImageToImage:
             prompt=prompt, image=turned_size(image), mask=mask is not None, depth=depth is not None, **options
         )
         request = self._chain.check(fields)
-        size, most = (request.width, request.height), self._chain.rules.max_source_pixels
-        pixels = image_pixels(image, *size, most)
-        anew = None if mask is None else edit_mask(mask, *size, most)
-        downscale = self._encoder.space.downscale
-        near = None if depth is None else depth_plane(depth, size[0] // downscale, size[1] // downscale, most)
-        latents = self._encoder.encode(pixels, request.tiling, anew if self._chain.contract.sees_mask else None)
-        within = None if anew is None else latent_mask(anew, downscale)
-        return self._chain.draw(request, noise, EncodedImage(latents, within, depth=near), controls)
+        most = self._chain.rules.max_source_pixels
+        source = edit_source(image, mask, request, self._chain.contract, most, depth=depth)
+        latents = self._encoder.encode(source.pixels, request.tiling, source.hidden)
+        seen = EncodedImage(latents, source.mask, depth=source.depth)
+        drawn = self._chain.draw(request, noise, seen, controls)
+        return drawn if source.overlay is None else Image.fromarray(laid(source.overlay, np.asarray(drawn)))

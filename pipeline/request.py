@@ -20,6 +20,7 @@ from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING, check_framing
 from pipeline.hires import check_hires, within_hires
 from pipeline.loras import check_loras
+from pipeline.masks import MOST_BLUR, MOST_PADDING
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
 from pipeline.trajectories import Trajectories
@@ -177,6 +178,8 @@ class RequestFields:
     image: tuple[int, int] | None = None
     mask: bool = False
     depth: bool = False
+    mask_blur: float | None = None
+    padding_mask_crop: int | None = None
     loras: object = ()
     image_prompts: int = 0
     image_prompt_scale: float | None = None
@@ -264,6 +267,8 @@ def check_request(
         height=height,
         tiling=rules.tiling(width, height),
         hires=hires,
+        mask_blur=_mask_blur(fields),
+        padding_mask_crop=_padding(fields),
         **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
 
@@ -405,6 +410,23 @@ def _strength(fields: RequestFields, contract: Contract, rules: RequestRules) ->
         return 1.0
     # diffusers' defaults, 0.8 and 1
     return _share("strength", fields.strength, 1.0 if fields.mask else rules.default_strength)
+
+
+def _mask_blur(fields: RequestFields) -> float:
+    blur = 0.0 if fields.mask_blur is None else fields.mask_blur
+    check_number("mask_blur", blur, MOST_BLUR)
+    if blur and not fields.mask:
+        raise refuse("mask_blur", blur, "0 or left out without a mask")
+    return float(blur)
+
+
+def _padding(fields: RequestFields) -> int | None:
+    if fields.padding_mask_crop is None:
+        return None
+    if not fields.mask:
+        raise refuse("padding_mask_crop", fields.padding_mask_crop, "left out without a mask")
+    check_whole("padding_mask_crop", fields.padding_mask_crop, 0, MOST_PADDING)
+    return fields.padding_mask_crop
 
 
 def _image_guidance(fields: RequestFields, contract: Contract, rules: RequestRules) -> float | None:

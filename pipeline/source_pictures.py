@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from components.messages import FloatArray, Mask, Pixels
 from pipeline.colours import in_srgb
 from pipeline.errors import RequestError, UnreadablePictureError, refuse
+from pipeline.masks import blurred
 from pipeline.picture_files import FORMATS, PictureFileError, read_picture_file
 from pipeline.story.exif import exif_of_orientation
 
@@ -98,11 +99,24 @@ def image_pixels(picture: Image.Image, width: int, height: int, most: int, field
     return np.asarray(rgb)[np.newaxis]
 
 
-def edit_mask(picture: Image.Image, width: int, height: int, most: int) -> Mask:
+def edit_mask(picture: Image.Image, width: int, height: int, most: int, blur: float = 0.0) -> Mask:
     """Where a mask [height, width] says that the picture is drawn anew: True in its light parts, or in its holes.
 
+    As `mask_picture` reads it, blurred by a Gaussian of so many of its own pixels, resized by Lanczos' filter and light
+    from half of white on, as in diffusers.
+
+    Raises:
+        RequestError: as `image_pixels`, of the field "mask".
+    """
+    shown = blurred(mask_picture(picture, most), (blur, blur))
+    return light_part(shown.resize((width, height), _FILTER))
+
+
+def mask_picture(picture: Image.Image, most: int) -> Image.Image:
+    """A mask in its own size, light where the picture is drawn anew, in colours or in shades of grey.
+
     A picture with pixels of alpha 0 speaks by them alone, as in OpenAI's interface; any other by its luminance, as in
-    diffusers: resized by Lanczos' filter, light from half of white on.
+    diffusers.
 
     Raises:
         RequestError: as `image_pixels`, of the field "mask".
@@ -110,8 +124,12 @@ def edit_mask(picture: Image.Image, width: int, height: int, most: int) -> Mask:
     decoded = decoded_picture("mask", picture, most)
     holes = _holes(decoded)
     # colours are resized before they are made grey, as in diffusers
-    shown = _converted("mask", decoded, "RGB") if holes is None else holes
-    return np.asarray(shown.resize((width, height), _FILTER).convert("L")) >= _LIGHT
+    return _converted("mask", decoded, "RGB") if holes is None else holes
+
+
+def light_part(mask: Image.Image) -> Mask:
+    """Where a mask is light by half or more, [height, width]."""
+    return np.asarray(mask.convert("L")) >= _LIGHT
 
 
 def latent_mask(mask: Mask, downscale: int) -> Mask:

@@ -9,10 +9,11 @@ from PIL import Image
 from components.contract import PARTS, Contract, Kind
 from components.messages import EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
+from pipeline.edit_sources import edit_source
 from pipeline.errors import RequestError, refuse
 from pipeline.picture_size import source_size
 from pipeline.request import RequestFields, RequestRules
-from pipeline.source_pictures import image_pixels, turned_size
+from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
 from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
@@ -71,7 +72,7 @@ class SuperResolution:
         return self._chain.draw(request, noise, seen)
 
     def _encoded(self, image: Image.Image, request: ImageRequest) -> EncodedImage:
-        small = image_pixels(image, *source_size(request, self._chain.contract), self._chain.rules.max_source_pixels)
+        small = edit_source(image, None, request, self._chain.contract, self._chain.rules.max_source_pixels).pixels
         if self._encoder is None:
             return EncodedImage(None, low_resolution=small)
         return EncodedImage(self._encoder.encode(small, request.tiling))

@@ -18,7 +18,7 @@ from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError, refuse
-from pipeline.hires import enlarged_latents, enlarged_pixels
+from pipeline.hires import enlarged_latents, enlarged_pixels, enlarges_latents
 from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
@@ -201,7 +201,7 @@ class TextToImage:
         if fields.image_prompts and self._image_encoder is None:
             raise RequestError("image_prompts", "image_prompts: must be left out, as there is no image encoder here")
         hires = checked.hires
-        if hires is not None and not UPSCALERS[hires.upscaler].of_latents and self.vae_encoder is None:
+        if hires is not None and not enlarges_latents(hires.upscaler) and self.vae_encoder is None:
             latents = ", ".join(name for name, one in UPSCALERS.items() if one.of_latents)
             raise refuse("hires.upscaler", hires.upscaler, f"one of {latents}, as there is no VAE encoder here")
         return checked
@@ -221,11 +221,10 @@ class TextToImage:
                 not for this denoiser, or the image prompts are others than were checked; no network has walked.
             RuntimeFault: a session could not run.
         """
-        first, *more = request.passes
-        job, nets = self._job(first, noise, image, controls, image_prompts)
+        job, nets = self._job(request.passes[0], noise, image, controls, image_prompts)
         latents = self._denoiser.denoise(job, nets)
-        for second in more:
-            assert request.hires is not None, "there are several passes"
+        if request.hires is not None:
+            first, second = request.passes
             start = self._enlarged(latents, first, second, request.hires.upscaler)
             job, nets = self._job(second, None, start, controls, image_prompts)
             latents = self._denoiser.denoise(job, nets)
@@ -259,10 +258,8 @@ class TextToImage:
 
     def _enlarged(self, latents: FloatArray, first: ImageRequest, second: ImageRequest, upscaler: str) -> EncodedImage:
         """What the second of two passes starts from."""
-        if UPSCALERS[upscaler].of_latents:
-            return EncodedImage(
-                None, latents=enlarged_latents(latents, second, upscaler, self._denoiser.space.downscale)
-            )
+        if enlarges_latents(upscaler):
+            return EncodedImage(None, latents=enlarged_latents(latents, first, second, upscaler))
         assert self.vae_encoder is not None, "a checked request has asked for it"
         pixels = enlarged_pixels(self._decoder.decode(latents, first.tiling)[0], second, upscaler)
         return EncodedImage(self.vae_encoder.encode(pixels, second.tiling))

@@ -35,7 +35,7 @@ _LATENTS = {
     "bicubic": "Latent (bicubic)",
     "bicubic_antialiased": "Latent (bicubic antialiased)",
 }
-_PIXELS = {"nearest": "Nearest", "bilinear": None, "bicubic": None, "lanczos": "Lanczos"}
+_PIXELS = {"lanczos": "Lanczos", "nearest": "Nearest", "bilinear": None, "bicubic": None}
 
 UPSCALERS: Mapping[str, Upscaler] = MappingProxyType(
     {

@@ -102,9 +102,9 @@ class DenoiserDeployment:
         async with self._host.using(order.pin) as stage:
             with self._host.working(order.pin):
                 image = None
-                if source is not None or order.low_resolution is not None:
-                    latents = None if source is None else source.made
-                    image = EncodedImage(latents, order.mask, order.low_resolution, order.depth)
+                if source is not None or order.low_resolution is not None or order.latents is not None:
+                    distribution = None if source is None else source.made
+                    image = EncodedImage(distribution, order.mask, order.low_resolution, order.depth, order.latents)
                 [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it

@@ -93,12 +93,15 @@ class Denoisers:
             request=order.request.picture(image),
             terms=order.terms,
             waited_s=drawing.deadline.waited_s(),
+            # a picture whose first pass is done is not refused for what came since
+            admitted=drawing.before > 0,
             report_every=self._snapshot_every if watch is None else 1,
             preview_every=0 if watch is None else watch.preview_every,
             tell_position=watch is not None,
             mask=None if source is None else source.mask,
             low_resolution=source.pixels if source is not None and order.sees_pixels else None,
             depth=None if source is None else source.depth,
+            latents=drawing.start,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from components.messages import FloatArray
 from pipeline.story.origin import Origin
 from services.deadlines import Deadline
 from services.encoders import Encoded
@@ -19,7 +20,10 @@ class Watch:
 
 @dataclass(slots=True, eq=False)
 class Drawing:
-    """An order under way, and what it starts from."""
+    """An order under way, and what it starts from; of two passes each is one, drawn from `start` if it is the second.
+
+    `before` and `after` count the steps of the passes before it and after it.
+    """
 
     id: str
     order: Order
@@ -27,6 +31,9 @@ class Drawing:
     origin: Origin
     deadline: Deadline
     watch: Watch | None
+    start: FloatArray | None = None
+    before: int = 0
+    after: int = 0
 
     @property
     def truncated(self) -> tuple[bool, bool]:
@@ -41,4 +48,5 @@ class Drawing:
         if report.position:
             self.watch.tell(Queued(image, report.position))
         elif report.progress.estimates or report.latents is not None:
-            self.watch.tell(Progress(image, report.step, report.steps, report.preview))
+            steps = self.before + report.steps + self.after
+            self.watch.tell(Progress(image, self.before + report.step, steps, report.preview))

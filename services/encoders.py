@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
@@ -60,6 +60,12 @@ class Encoders:
             theirs.cancel()
         spans = (texts.span,) if source is None else (texts.span, source.span)
         return Encoded(texts.response, None if source is None else source.response, texts.made, spans)
+
+    async def with_source(self, encoded: Encoded, order: Order, deadline: Deadline) -> Encoded:
+        """The same texts beside the source of another order; raises as `encode`."""
+        source = await self._source(order, deadline)
+        assert source is not None, "the order has one that is encoded"
+        return replace(encoded, source=source.response, spans=(source.span,))
 
     async def _texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText]":
         request, pin = order.request, order.pins[Kind.TEXT_ENCODER]

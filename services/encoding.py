@@ -6,14 +6,15 @@ from typing import Any
 from PIL import Image
 
 from components.contract import Kind
-from components.messages import ImageRequest, Pixels
+from components.messages import ImageRequest, Pixels, Source
 from components.reference import ComponentRef
+from pipeline.overlays import laid
 from pipeline.story.containers import OURS
 from pipeline.story.file_form import FileForm
 from pipeline.story.files import jpeg_options, png_options, webp_options
 from pipeline.story.origin import NOISE, Origin
 from pipeline.story.record import Story
-from services.messages import Encoding, Pins, Source
+from services.messages import Encoding, Order, Pins
 
 METADATA_KEY = OURS
 # Level 6, Pillow's own, takes four times as long on photographs and saves a twentieth.
@@ -41,7 +42,13 @@ def describe(
 
 def origin_of(source: Source | None) -> Origin:
     """What a story tells of what a picture starts from; it reads all of its pixels."""
-    return NOISE if source is None else Origin.of(source.pixels, source.mask, source.depth)
+    return NOISE if source is None else Origin.of(source)
+
+
+def finished_picture(pixels: Pixels, order: Order, metadata: Story) -> bytes:
+    """Write pixels [height, width, 3] as an order says, laid into the picture that they are a part of if they are."""
+    overlay = None if order.source is None else order.source.overlay
+    return encode_picture(pixels if overlay is None else laid(overlay, pixels), order.encoding, metadata)
 
 
 def encode_picture(pixels: Pixels, encoding: Encoding, metadata: Story | str) -> bytes:

@@ -15,12 +15,13 @@ from services.decoding import PictureDecoder
 from services.denoising import Denoisers
 from services.drawing import Drawing, Watch
 from services.encoders import Encoders
-from services.encoding import describe, encode_picture, origin_of
+from services.encoding import describe, finished_picture, origin_of
 from services.latents.keeper import Keeper
 from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.latents.views import LatentViews
 from services.messages import Drawn, Order, Picture, Progress, Queued
 from services.metrics.graph import GraphMetrics
+from services.passes import Passes
 from services.replica import application, whereabouts
 from services.shadows import Shadows, Shown
 from services.stage_times import times_of
@@ -83,8 +84,9 @@ class GraphDeployment:
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
         self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
-        self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
+        denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
+        self._passes = Passes(denoisers, self._encoders, self._decoder)
         self._views = LatentViews(self._decoder)
         self._keeper = Keeper(latents, self._metrics)
         self._shadows = Shadows(self._decoder, rollout, self._metrics, settings.shadows)
@@ -125,7 +127,7 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
-        source = () if order.source is None else (Kind.VAE_ENCODER,)
+        source = (Kind.VAE_ENCODER,) if order.encodes else ()
         stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
@@ -150,7 +152,7 @@ class GraphDeployment:
         # what it waited for; where texts are encoded again that is part of its walk
         encoded = drawing.encoded.spans
         request = order.request.picture(image)
-        latents, walk = await self._denoisers.walk(drawing, image)
+        latents, walks = await self._passes.walk(drawing, image)
         drawing.deadline.require("after all steps")
         # beside the decoding, which takes longer
         keeping = asyncio.create_task(self._keep(drawing, request, latents))
@@ -161,12 +163,12 @@ class GraphDeployment:
             prompts = self._settings.write_prompts
             metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
             writing = Stopwatch()
-            data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
+            data = await asyncio.to_thread(finished_picture, made.pixels, order, metadata)
             file = writing.span("file", bytes=len(data))
             kept, keep = await keeping
         finally:
             keeping.cancel()
-        parts = (walk, decode, file) if keep is None else (walk, decode, file, keep)
+        parts = (*walks, decode, file) if keep is None else (*walks, decode, file, keep)
         span = watch.span("picture", *parts, image=image)
         times = times_of((*encoded, *parts), drawing.deadline.waited_s())
         picture = Picture(data, request.seed, request.subseed, made.decoder, kept, times)

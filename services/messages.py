@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from components.contract import Contract, Kind
-from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot
+from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot, Source
 from components.reference import ComponentRef
 from diffusion.batcher_records import Priority
+from pipeline.hires import enlarges_latents
 from registry.rollout.state import Canary, Shadow
 from services.timelines.spans import Span
 
@@ -118,29 +119,13 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """What the pictures of an order start from: pixels [1, height, width, 3], 0..255, of the size that is drawn.
-
-    For a denoiser that draws them larger they are so much smaller; one that sees them itself has none encoded.
-
-    `mask`, of the latents' size, is True where the picture is drawn anew; None means everywhere. `hidden` is the same
-    in the picture's own size, for a denoiser that sees the mask, and None for others. `depth` [1, 1, height, width], of
-    the latents' size, is for one that sees it: -1 the farthest, 1 the nearest.
-    """
-
-    pixels: Pixels
-    mask: Mask | None = None
-    hidden: Mask | None = None
-    depth: FloatArray | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Order:
     """An admitted request: what to draw, by which versions, how to write it, and on which terms.
 
     `fallback` decodes a picture that the pinned VAE decoder gives wrong; `shadow` decodes the latents once more after
     the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
-    denoiser's. `source` is what the pictures start from, None where that is noise alone.
+    denoiser's. `source` is what the pictures start from, None where that is noise alone; `laid_size` is the width and
+    height of what they are laid into, known longer than that itself.
     """
 
     request: ImageRequest
@@ -153,6 +138,7 @@ class Order:
     store_latents: bool = False
     contract: Contract | None = None
     source: Source | None = None
+    laid_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where latents are to be kept and nothing says what they are."""
@@ -160,9 +146,21 @@ class Order:
             raise ValueError("store_latents: needs the denoiser's contract")
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures."""
+        return (self.request.width, self.request.height) if self.laid_size is None else self.laid_size
+
+    @property
     def sees_pixels(self) -> bool:
         """Whether its denoiser sees the source itself, and draws it larger; nothing encodes it then."""
         return self.contract is not None and self.contract.sees_pixels
+
+    @property
+    def encodes(self) -> bool:
+        """Whether its pictures need the VAE's encoder: for their source, or between two passes."""
+        hires = self.request.hires
+        between = hires is not None and not enlarges_latents(hires.upscaler)
+        return between or (self.source is not None and not self.sees_pixels)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -173,7 +171,8 @@ class WalkOrder:
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
     steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` and
-    `depth` are those of the order's source, `low_resolution` its pixels where they are drawn larger.
+    `depth` are those of the order's source, `low_resolution` its pixels where they are drawn larger. A second pass
+    starts from the first's `latents`, enlarged.
     """
 
     order: str
@@ -190,6 +189,7 @@ class WalkOrder:
     mask: Mask | None = None
     low_resolution: Pixels | None = None
     depth: FloatArray | None = None
+    latents: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,8 +235,9 @@ class StageTimes:
     """Where the time of one picture went, in seconds.
 
     The encoders work side by side; `vae_encoder_s` is None where the picture starts from noise alone. `queued_s` is
-    what it waited for its first step, `denoiser_s` the rest of the walk, `file_s` the writing of the file. `total_s`
-    has what is none of these too: the ways between the stages, and the start of a stage that had no replica.
+    what it waited for its first step, `denoiser_s` the rest of the walk, `file_s` the writing of the file. Where there
+    are two passes each is that of both. `total_s` has what is none of these too: the ways between the stages, and the
+    start of a stage that had no replica.
     """
 
     text_encoder_s: float

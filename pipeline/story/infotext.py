@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from components.contract import Kind
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from pipeline.prompts.a1111 import parse
 from pipeline.prompts.fragments import Fragment
+from pipeline.story.infotext_hires import hires_parameters
 from pipeline.story.record import DEFAULTS, TEXTS, Story
 
 NEGATIVE = "Negative prompt:"
@@ -24,6 +26,8 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "image_guidance": "Image CFG scale",
         "noise_level": "Noise level",
         "clip_skip": "Clip skip",
+        "mask_blur": "Mask blur",
+        "padding_mask_crop": "Masked area padding",
         "guidance_rescale": "Guidance rescale",
         "guidance_start": "Guidance start",
         "guidance_end": "Guidance end",
@@ -73,7 +77,7 @@ def _parameters(story: Story) -> Iterator[tuple[str, str]]:
         ("Schedule type", _label(settings["schedule"], schedule_label)),
         ("CFG scale", _number(settings["guidance"])),
         ("Seed", _number(settings["seed"])),
-        ("Size", _size(settings["width"], settings["height"])),
+        ("Size", _size(*_first_size(settings))),
     ):
         if value is not None:
             yield name, value
@@ -82,6 +86,7 @@ def _parameters(story: Story) -> Iterator[tuple[str, str]]:
         value = _number(settings.get(setting))
         if value is not None and label not in _FIRST and _does_something(setting, story):
             yield label, value
+    yield from hires_parameters(settings)
     if (rng := settings["rng"]) is not None:
         yield "RNG", RNG_LABELS.get(rng, rng)
     yield from _emphasis(story)
@@ -133,6 +138,12 @@ def _label(name: str | None, label: Callable[[str], str]) -> str | None:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else repr(value).removesuffix(".0")
+
+
+def _first_size(settings: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    # as A1111 has it: that of the first pass where there are two
+    hires = settings["hires"]
+    return (settings["width"], settings["height"]) if hires is None else (hires.first_width, hires.first_height)
 
 
 def _size(width: int | None, height: int | None) -> str | None:

@@ -12,7 +12,9 @@ from diffusion.noise import LARGEST_SEED
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import Choice, find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT
+from pipeline.masks import MOST_BLUR, MOST_PADDING
 from pipeline.story.infotext import EMPHASIS_LABELS, LABELS, NEGATIVE, RNG_LABELS
+from pipeline.story.infotext_hires import RESIZE, STEPS, UPSCALE, UPSCALER, find_upscaler, read_hires
 from pipeline.story.record import SETTINGS, Story, Told, quote, valid
 
 _FIRST = "Steps:"
@@ -148,14 +150,30 @@ def _settle(settings: dict[str, Any], parameters: Mapping[str, str]) -> list[str
     elif "subseed" not in settings:
         # which way it went is not told
         unknown.append(f"variation seed strength: {settings.pop('subseed_strength')}")
-    if "strength" in settings and any(name.startswith("hires") for name in parameters):
-        # that of a second walk over a larger picture, of which we have none
-        unknown.append(f"denoising strength: {settings.pop('strength')}")
+    unknown += _settle_hires(settings, parameters)
     if "seed" in settings and "rng" not in parameters:
         settings["rng"] = "philox"
     if "emphasis" not in parameters:
         settings["weighting"] = "none" if parameters.get("version", "").startswith(_OURS) else "a1111"
     return unknown
+
+
+def _settle_hires(settings: dict[str, Any], parameters: Mapping[str, str]) -> list[str]:
+    found = {label: settings.pop(label) for label in _HIRES if label in settings}
+    told = [name for name in parameters if name.startswith("hires")]
+    if not told:
+        return []
+    # with one that is not understood it is another second pass
+    if len(told) == len(found):
+        try:
+            settings |= read_hires(found, settings)
+        except ValueError:
+            pass
+        else:
+            return []
+    said = [quote(f"{name}: {parameters[name]}") for name in told if name in _READERS]
+    # that of the second pass
+    return said + ([f"denoising strength: {settings.pop('strength')}"] if "strength" in settings else [])
 
 
 def _whole(setting: str, lowest: int, highest: int) -> Callable[[str], dict[str, Any]]:
@@ -210,6 +228,17 @@ def _size(value: str) -> dict[str, Any]:
     return {"width": int(match[1]), "height": int(match[2])}
 
 
+def _resize(value: str) -> dict[str, Any]:
+    match = _SIZE.fullmatch(value)
+    if match is None or int(match[1]) == int(match[2]) == 0:
+        raise ValueError("resize")
+    return {RESIZE: (int(match[1]), int(match[2]))}
+
+
+def _upscaler(value: str) -> dict[str, Any]:
+    return {UPSCALER: find_upscaler(value)}
+
+
 def _rng(value: str) -> dict[str, Any]:
     return {"rng": _SOURCES[value.casefold()]}
 
@@ -219,7 +248,13 @@ def _emphasis(value: str) -> dict[str, Any]:
 
 
 def _by_label() -> dict[str, Callable[[str], dict[str, Any]]]:
-    wholes = {"steps": (1, 10**6), "clip_skip": (1, 100), "seed": (0, LARGEST_SEED), "subseed": (0, LARGEST_SEED)}
+    wholes = {
+        "steps": (1, 10**6),
+        "clip_skip": (1, 100),
+        "padding_mask_crop": (0, MOST_PADDING),
+        "seed": (0, LARGEST_SEED),
+        "subseed": (0, LARGEST_SEED),
+    }
     return {
         label.casefold(): _whole(name, *wholes[name]) if name in wholes else _number(name, _HIGHEST.get(name, 1.0))
         for name, label in LABELS.items()
@@ -227,13 +262,18 @@ def _by_label() -> dict[str, Callable[[str], dict[str, Any]]]:
     }
 
 
-_HIGHEST = {"guidance": inf}
+_HIGHEST = {"guidance": inf, "mask_blur": MOST_BLUR}
+_HIRES = (UPSCALE, RESIZE, STEPS, UPSCALER)
 _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = MappingProxyType(
     {
         **_by_label(),
         "sampler": _sampler,
         "schedule type": _schedule,
         "size": _size,
+        UPSCALE.casefold(): _number(UPSCALE, 100.0),
+        RESIZE.casefold(): _resize,
+        STEPS.casefold(): _whole(STEPS, 0, 10**6),
+        UPSCALER.casefold(): _upscaler,
         "rng": _rng,
         "emphasis": _emphasis,
         "eta": _number("eta", 1.0),

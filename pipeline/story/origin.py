@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 from pydantic import Field
 
 from components.manifest import Sha256
-from components.messages import FloatArray, Mask, Pixels
+from components.messages import FloatArray, Mask, Pixels, Source
 from components.record import Record
 
 _MOST_SIDE = 2**20
@@ -33,20 +33,24 @@ class Origin(NamedTuple):
     """What a picture was made from, as the stages were given it: pixels of the drawn size, mask and depth of latents'.
 
     `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
-    everywhere, `depth` where the denoiser sees none.
+    everywhere, `depth` where the denoiser sees none; `laid_into`, which has the size of the picture, where the drawn
+    one is the picture.
     """
 
     source: PixelsDigest | None = None
     mask: PixelsDigest | None = None
     depth: PixelsDigest | None = None
+    laid_into: PixelsDigest | None = None
 
     @classmethod
-    def of(cls, pixels: Pixels, mask: Mask | None, depth: FloatArray | None = None) -> Self:
-        """The digests of pixels [1, height, width, 3], of a mask [height, width] and of depth [1, 1, height, width]."""
+    def of(cls, source: Source) -> Self:
+        """The digests of what a request's pictures start from; depth [1, 1, height, width] as little-endian float32."""
+        mask, depth, overlay = source.mask, source.depth, source.overlay
         return cls(
-            PixelsDigest.of(pixels[0]),
+            PixelsDigest.of(source.pixels[0]),
             None if mask is None else PixelsDigest.of(mask),
             None if depth is None else PixelsDigest.of(depth[0, 0].astype("<f4")),
+            None if overlay is None else PixelsDigest.of(overlay.picture),
         )
 
 

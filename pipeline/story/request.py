@@ -25,7 +25,7 @@ _LEFT_OUT: Mapping[str, Any] = MappingProxyType(
     }
 )
 # of the server's settings, in another form, or with a default of its own
-_APART = ("prompt_chunks", "tiling", "width", "height", "eta")
+_APART = ("prompt_chunks", "tiling", "width", "height", "eta", "hires")
 
 
 def request_of(story: Story) -> dict[str, Any]:
@@ -42,8 +42,13 @@ def request_of(story: Story) -> dict[str, Any]:
         for name, value in settings.items()
         if name not in _APART and value is not None and value != _LEFT_OUT.get(name)
     }
-    if settings["width"] is not None and settings["height"] is not None:
-        fields["size"] = f"{settings['width']}x{settings['height']}"
+    width, height, hires = (settings[name] for name in ("width", "height", "hires"))
+    if width is not None and height is not None:
+        first = (width, height) if hires is None else (hires.first_width, hires.first_height)
+        fields["size"] = f"{first[0]}x{first[1]}"
+    if hires is not None:
+        said = {name: getattr(hires, name) for name in ("strength", "steps", "upscaler")}
+        fields["hires"] = {"width": width, "height": height, **said}
     eta, row = settings["eta"], SAMPLERS.get(settings["sampler"])
     if eta is not None and (row is None or eta != row.eta):
         fields["eta"] = eta

@@ -86,7 +86,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task(
                 "inpainting",
                 "a part of a picture drawn anew; a denoiser that knows of no mask has the rest put back at every step",
-                ("image", "mask", "strength"),
+                ("image", "mask", "strength", "mask_blur", "padding_mask_crop"),
                 lambda denoiser: _plain(denoiser) or _looks_at_the_mask(denoiser) or _looks_at_depth(denoiser),
                 ("StableDiffusionInpaintPipeline", "StableDiffusionXLInpaintPipeline"),
             ),

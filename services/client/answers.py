@@ -106,11 +106,12 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The picture that another one was made from, and its mask and depth if it had them."""
+    """The picture that another one was made from, its mask and depth, and the picture it was laid into, if any."""
 
     source: PixelsDigest
     mask: PixelsDigest | None
     depth: PixelsDigest | None
+    laid_into: PixelsDigest | None = None
 
 
 class Inspection(Answer):

@@ -3,11 +3,24 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
+from pydantic import ConfigDict, with_config
 from typing_extensions import Doc, TypedDict
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp"]
 Quality: TypeAlias = Literal["auto", "standard", "low", "medium", "high", "hd", "xhigh", "max"]
 Priority: TypeAlias = Literal["high", "normal", "low"]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Hires(TypedDict, total=False):
+    """The second of two passes; by `scale`, or to a width and height, of which one alone keeps the proportions."""
+
+    scale: float
+    width: int
+    height: int
+    strength: float
+    steps: int
+    upscaler: str
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +57,9 @@ class Options(TypedDict, total=False):
     crop_left: Annotated[int, Doc("SDXL: how many pixels were cut off at the left")]
     aesthetic_score: Annotated[float, Doc("SDXL's refiner: how well the picture looks, 0 to 10")]
     negative_aesthetic_score: Annotated[float, Doc("SDXL's refiner: the same of what to keep away from")]
+    hires: Annotated[
+        Hires, Doc("a second pass over it, enlarged: scale or width and height, strength, steps, upscaler")
+    ]
     output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
     output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
     components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]
@@ -57,6 +73,8 @@ class Options(TypedDict, total=False):
 class EditOptions(Options, total=False):
     """What `edit` and `vary` take besides."""
 
+    mask_blur: Annotated[float, Doc("blur the mask by so many of its pixels")]
+    padding_mask_crop: Annotated[int, Doc("draw only what lies around the mask, so many pixels on each side")]
     strength: Annotated[float, Doc("how much of the picture may change, 0 to 1")]
 
 

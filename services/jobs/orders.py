@@ -7,9 +7,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from components.contract import Contract, Kind
-from components.messages import ImageRequest
+from components.messages import ImageRequest, Overlay, Source
 from components.reference import ComponentRef
-from services.messages import Encoding, Order, Source, Terms
+from services.messages import Encoding, Order, Terms
 
 
 class _Written(BaseModel):
@@ -26,8 +26,11 @@ class _Written(BaseModel):
     shadow: ComponentRef | None
     store_latents: bool
     contract: Contract | None
+    laid_size: tuple[int, int] | None = None
 
 
+_OVERLAY = "overlay."
+_ARRAYS = tuple(field.name for field in fields(Source) if field.name != "overlay")
 _KEPT = tuple(_Written.model_fields)
 
 
@@ -57,12 +60,20 @@ def written_source(source: Source | None) -> bytes | None:
     """The arrays of a source, in a file with a checksum of each; None where there is none."""
     if source is None:
         return None
-    out = io.BytesIO()
-    arrays = {field.name: getattr(source, field.name) for field in fields(Source)}
+    out, overlay = io.BytesIO(), source.overlay
+    arrays = {name: getattr(source, name) for name in _ARRAYS}
+    if overlay is not None:
+        arrays |= {f"{_OVERLAY}{field.name}": np.asarray(getattr(overlay, field.name)) for field in fields(Overlay)}
     np.savez_compressed(out, **{name: array for name, array in arrays.items() if array is not None})
     return out.getvalue()
 
 
 def _read_source(content: bytes) -> Source:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Source(**{field.name: arrays[field.name] for field in fields(Source) if field.name in arrays.files})
+        found = {name: arrays[name] for name in arrays.files}
+    laid = {name.removeprefix(_OVERLAY): found.pop(name) for name in [*found] if name.startswith(_OVERLAY)}
+    overlay = None
+    if laid:
+        left, top, right, bottom = map(int, laid.pop("box"))
+        overlay = Overlay(**laid, box=(left, top, right, bottom))
+    return Source(**found, overlay=overlay)

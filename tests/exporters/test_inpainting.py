@@ -91,6 +91,34 @@ def test_the_picture_is_that_of_diffusers(measured: Measured, bundle: Path, opti
     assert measured.note("inpainting", "tiny sd1, sees the mask", name, ours, expected) <= MOST_OFF
 
 
+@pytest.mark.parametrize("padding", [None, 4])
+def test_blur_and_crop_are_those_of_diffusers(measured: Measured, bundle: Path, padding: int | None) -> None:
+    pipe = reference()
+    image, small = picture().resize((70, 56)), mask().resize((28, 30))
+    placed = Image.new("L", image.size)
+    placed.paste(small, (30, 12))
+    expected = pipe(
+        PROMPT,
+        image,
+        pipe.mask_processor.blur(placed, 3),
+        height=HEIGHT,
+        width=WIDTH,
+        padding_mask_crop=padding,
+        num_inference_steps=4,
+        strength=1.0,
+        guidance_scale=4.0,
+        generator=torch.Generator("cpu").manual_seed(3),
+    ).images[0]
+    options: dict[str, Any] = {"steps": 4, "guidance": 4.0, "seed": 3, "sampler": "ddim"}
+    options |= {} if padding is None else {"padding_mask_crop": padding}
+    ours = ImageToImage.load(bundle, CPU).generate(
+        PROMPT, image, placed, mask_blur=3, width=WIDTH, height=HEIGHT, **options
+    )
+    theirs = np.asarray(expected, np.float64) / 255
+    name = type(pipe).__name__
+    assert measured.note("inpainting", "tiny sd1, sees the mask", name, ours, theirs) <= MOST_OFF
+
+
 def test_the_contract_says_what_it_looks_at(bundle: Path) -> None:
     contract = read_manifest(bundle / Kind.DENOISER).contract
     assert contract.sees_mask

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
@@ -138,6 +139,43 @@ def test_a_seed_of_diffusers_gives_its_edit(
 ) -> None:
     options = EditOptions(sampler="euler_ancestral", strength=0.75, steps=4)
     assert difference(measured, chain, pipes, picture, disc() if masked else None, options) <= MOST_OFF
+
+
+@pytest.mark.parametrize(("blur", "padding"), [(6, 8), (0, 0), (9, None)], ids=str)
+def test_blur_and_crop_are_those_of_diffusers(
+    measured: Measured,
+    chain: ImageToImage,
+    pipes: dict[bool, Any],
+    picture: Image.Image,
+    blur: int,
+    padding: int | None,
+) -> None:
+    pipe, size = pipes[True], (150, 110)
+    image, mask = picture.resize(size), disc((60, 50))
+    placed = Image.new("L", size)
+    placed.paste(mask, (70, 30))
+    options: dict[str, Any] = {"strength": 0.75, "steps": 4, "guidance": 2.0, "sampler": "euler", "seed": SEED}
+    pipe.scheduler = EulerDiscreteScheduler.from_config(DDIMScheduler.load_config(BUNDLE / "checkpoint" / "scheduler"))
+    pipe.set_progress_bar_config(disable=True)
+    expected = pipe(
+        PROMPT,
+        image,
+        mask_image=pipe.mask_processor.blur(placed, blur),
+        height=SIDE,
+        width=SIDE,
+        padding_mask_crop=padding,
+        strength=0.75,
+        num_inference_steps=4,
+        guidance_scale=2.0,
+        generator=torch.Generator("cpu").manual_seed(SEED),
+    ).images[0]
+    options |= {"mask_blur": blur, "width": SIDE, "height": SIDE}
+    options |= {} if padding is None else {"padding_mask_crop": padding}
+    ours = chain.generate(PROMPT, image, placed, **cast(EditOptions, options))
+    # a crop is laid back into the picture, which keeps its size
+    assert ours.size == ((SIDE, SIDE) if padding is None else size)
+    theirs = np.asarray(expected, np.float64) / 255
+    assert measured.note("inpainting", "emoji, blending", type(pipe).__name__, ours, theirs) <= MOST_OFF
 
 
 @pytest.mark.slow

@@ -7,11 +7,11 @@ import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import ImageChannels, Kind
-from components.messages import Tiling
+from components.messages import Source, Tiling
 from services import graph
 from services.errors import GivenUpError
 from services.graph import GraphSettings
-from services.messages import Encoding, LiveModel, Order, Source
+from services.messages import Encoding, LiveModel, Order
 from tests.services.test_denoiser import Tally, request
 from tests.services.test_graph import Stages, VaeEncoder, Walks, decoder_of, gives_none, said_of
 

@@ -168,6 +168,43 @@ def test_an_edit_over_http_is_that_of_the_chain_in_one_process(served: Served, t
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(response.content))), np.asarray(expected))
 
 
+@pytest.mark.parametrize("upscaler", ["latent_bicubic", "lanczos"])
+def test_two_passes_over_http_are_those_of_the_chain_and_can_be_verified(
+    served: Served, in_process: TextToImage, upscaler: str
+) -> None:
+    hires = {"scale": 2, "strength": 0.6, "upscaler": upscaler}
+    asked: dict[str, Any] = {"seed": 3, "steps": 7, "guidance": 4, "hires": hires}
+    response = served.generate("image/png", prompt="a red apple", size="64x80", **asked)
+    assert response.status_code == 200, response.text
+    picture = Image.open(io.BytesIO(response.content))
+    expected = in_process.generate("a red apple", width=64, height=80, **asked)
+    assert picture.size == (128, 160)
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
+    assert verified(served, response.content)["equal"] is True
+
+
+def test_a_part_of_a_picture_over_http_is_that_of_the_chain_and_can_be_verified(
+    served: Served, toy_bundle: Path
+) -> None:
+    photo = Image.fromarray(np.random.default_rng(4).integers(0, 256, (80, 160, 3), dtype=np.uint8))
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (60, 20, 100, 60))
+    fields = {"prompt": "a red apple", "seed": "3", "steps": "9", "size": "64x64"}
+    part: dict[str, Any] = {"mask_blur": 3, "padding_mask_crop": 8}
+    made = httpx.post(
+        served.url + "/v1/images/edits",
+        files={"image": as_png(photo), "mask": as_png(mask)},
+        data={**fields, **{name: str(value) for name, value in part.items()}},
+        headers={"accept": "image/png"},
+        timeout=60,
+    )
+    assert made.status_code == 200, made.text
+    chain = ImageToImage.load(toy_bundle)
+    expected = chain.generate("a red apple", photo, mask, seed=3, steps=9, width=64, height=64, **part)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(made.content))), np.asarray(expected))
+    assert verified(served, made.content, source=as_png(photo), mask=as_png(mask))["equal"] is True
+
+
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
 def test_a_picture_is_what_its_story_makes(served: Served, form: str) -> None:
     body = {"prompt": "a red apple", "seed": 3, "steps": 9, "guidance": 4, "size": "128x64", "sampler": "dpmpp_2m"}

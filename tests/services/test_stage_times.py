@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from components.contract import Kind
+from components.messages import Source
 from services import step_loop
 from services.errors import ServingError
 from services.joint_runs import advance
@@ -22,7 +23,6 @@ from services.messages import (
     Order,
     Progress,
     Queued,
-    Source,
     StageTimes,
     WalkOrder,
     WalkReport,

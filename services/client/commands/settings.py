@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from services.client.errors import InputError
+from services.client.options import Hires
 
 _SETTINGS = "settings"
-_COMPONENTS = "components"
+_COMPONENTS, _HIRES = "components", "hires"
 
 
 def with_settings(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -40,6 +42,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
     default: bool | None = None
     if name == _COMPONENTS:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
+    elif name == _HIRES:
+        annotation = Annotated[list[str] | None, typer.Option("--hires", metavar="FIELD=VALUE", help=said)]
     elif type_ is bool:
         flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
         annotation, default = Annotated[bool, flag], False
@@ -50,13 +54,27 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in settings.items() if value is not None and value is not False}
-    if _COMPONENTS in found:
-        pairs = [one.partition("=") for one in found[_COMPONENTS]]
-        if not all(kind and version for kind, _, version in pairs):
-            raise InputError("--component: must be KIND=VERSION, such as vae_decoder=emoji.vae_decoder@candidate")
-        found[_COMPONENTS] = {kind: version for kind, _, version in pairs}
-        if len(found[_COMPONENTS]) != len(pairs):
-            raise InputError("--component: names a kind twice")
-        if not pairs:
-            del found[_COMPONENTS]
+    for name, flag, form in (
+        (_COMPONENTS, "--component", "KIND=VERSION, such as vae_decoder=emoji.vae_decoder@candidate"),
+        (_HIRES, "--hires", "FIELD=VALUE, such as scale=2"),
+    ):
+        pairs = _pairs(flag, form, found.pop(name, []))
+        if pairs:
+            found[name] = pairs
+    if _HIRES in found:
+        try:
+            found[_HIRES] = TypeAdapter(Hires).validate_python(found[_HIRES])
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise InputError(f"--hires: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return found
+
+
+def _pairs(flag: str, form: str, given: list[str]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given]
+    if not all(name and value for name, _, value in pairs):
+        raise InputError(f"{flag}: must be {form}")
+    found = {name: value for name, _, value in pairs}
+    if len(found) != len(pairs):
+        raise InputError(f"{flag}: names the same twice")
     return found

@@ -12,6 +12,8 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from pipeline.story.containers import read_texts
 from pipeline.story.infotext import sampler_label, schedule_label
+from pipeline.story.infotext_hires import hires_parameters
+from pipeline.story.record import Story
 from services.ingress.a1111.following import timestamp
 from services.ingress.a1111.schemas import DrawingBody, Img2ImgBody
 from services.messages import Order, Picture
@@ -31,6 +33,7 @@ class DrawnAnswer(BaseModel):
 def info_of(order: Order, pictures: Sequence[Picture], batch_size: int, model: str) -> str:
     """The JSON that tells what made pictures; those that were broken off are not in it."""
     request, count = order.request, len(pictures)
+    first, hires = request.passes[0], request.hires
     subseeds = [_NO_SUBSEED if one.subseed is None else one.subseed for one in pictures]
     decoder = order.pins[Kind.VAE_DECODER]
     told: Mapping[str, Any] = {
@@ -43,8 +46,8 @@ def info_of(order: Order, pictures: Sequence[Picture], batch_size: int, model: s
         "subseed": _NO_SUBSEED if request.subseed is None else request.subseed,
         "all_subseeds": subseeds,
         "subseed_strength": request.subseed_strength,
-        "width": request.width,
-        "height": request.height,
+        "width": first.width,
+        "height": first.height,
         "sampler_name": sampler_label(request.sampler),
         "cfg_scale": request.guidance,
         "steps": request.steps,
@@ -57,8 +60,8 @@ def info_of(order: Order, pictures: Sequence[Picture], batch_size: int, model: s
         "sd_vae_hash": _short(decoder),
         "seed_resize_from_w": -1,
         "seed_resize_from_h": -1,
-        "denoising_strength": None if order.source is None else request.strength,
-        "extra_generation_params": {"Schedule type": schedule_label(request.schedule)},
+        "denoising_strength": hires.strength if hires else None if order.source is None else request.strength,
+        "extra_generation_params": {"Schedule type": schedule_label(request.schedule), **_second_pass(order)},
         "index_of_first_image": 0,
         "infotexts": [read_texts(one.data).infotext or "" for one in pictures],
         "styles": [],
@@ -68,6 +71,11 @@ def info_of(order: Order, pictures: Sequence[Picture], batch_size: int, model: s
         "version": "latentworks",
     }
     return json.dumps(told)
+
+
+def _second_pass(order: Order) -> dict[str, str]:
+    told = Story.of(order.request, order.pins)
+    return {name: value for name, value in hires_parameters(told.settings) if name.startswith("Hires")}
 
 
 def parameters_of(body: DrawingBody, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A1111's text to image and image to image."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from pipeline.errors import RequestError
 from services.errors import FieldError
 from services.ingress.a1111.answers import DrawnAnswer, encoded, info_of, parameters_of
 from services.ingress.a1111.honoured import require_honoured
-from services.ingress.a1111.inpainting import InitImage, Overlay
+from services.ingress.a1111.inpainting import InitImage
 from services.ingress.a1111.options import Options, Settings, settings_with
 from services.ingress.a1111.pictures import MOST_BODY_BYTES
 from services.ingress.a1111.prompts import require_read
@@ -31,12 +30,12 @@ from services.ingress.access.callers import caller
 from services.ingress.http.body import JSON_TYPE, MAX_BODY_BYTES, parse_object, read_body, require_json_type
 from services.ingress.http.multipart import Uploads
 from services.ingress.orders.drawings import Asked
-from services.ingress.orders.events import preview_every, walked
+from services.ingress.orders.events import preview_every
 from services.ingress.orders.orders import Orders
 from services.ingress.wire.answers import headers_of
 from services.ingress.wire.bodies import typed
 from services.keys.keyring import Caller
-from services.messages import Drawn, Order, Picture
+from services.messages import Drawn, Order
 
 # of a picture on its way, for whoever looks at its progress
 _PREVIEWS = 5
@@ -117,8 +116,6 @@ class Drawing:
         except FieldError as error:
             raise renamed(error) from None
         drawn = await self._batches(asked, size, task)
-        if start is not None and start.overlay is not None:
-            drawn = await _laid(drawn, start.overlay)
         answer = DrawnAnswer(
             images=encoded([one.data for one in drawn.pictures]) if body.send_images is not False else [],
             parameters=parameters_of(body, given),
@@ -166,10 +163,4 @@ def _batches_of(body: DrawingBody) -> tuple[int, int]:
 
 def _preview_every(order: Order) -> int:
     has_previews = order.contract is not None and order.contract.preview is not None
-    return preview_every(walked(order.request), _PREVIEWS) if has_previews else 0
-
-
-async def _laid(drawn: Drawn, overlay: Overlay) -> Drawn:
-    files: Sequence[bytes] = [await asyncio.to_thread(overlay.laid, one.data) for one in drawn.pictures]
-    pictures: list[Picture] = [replace(one, data=file) for one, file in zip(drawn.pictures, files, strict=True)]
-    return replace(drawn, pictures=tuple(pictures))
+    return preview_every(order.request.walked, _PREVIEWS) if has_previews else 0

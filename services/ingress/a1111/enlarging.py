@@ -17,6 +17,7 @@ from pipeline.request import RequestRules
 from pipeline.source_pictures import turned_size
 from pipeline.story.containers import OURS, read_texts
 from pipeline.story.reading import read_story
+from pipeline.upscalers import UPSCALERS
 from services.errors import FieldError
 from services.ingress.a1111.errors import EncodedImageError
 from services.ingress.a1111.pictures import MOST_BODY_BYTES, as_png, encoded_picture, picture_file, rgb
@@ -29,9 +30,9 @@ from services.ingress.wire.bodies import Body, typed
 
 _NO_UPSCALER = "None"
 _FILTERS: Mapping[str, Image.Resampling] = MappingProxyType(
-    {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEAREST}
+    {one.label: one.resampling for one in UPSCALERS.values() if one.label is not None and one.resampling is not None}
 )
-UPSCALERS = (_NO_UPSCALER, *_FILTERS)
+FILTERS = (_NO_UPSCALER, *_FILTERS)
 _MOST_TIMES = 8.0
 _MOST_SIDE = 2**16
 
@@ -156,5 +157,5 @@ def _filter(field: str, name: str | None) -> Image.Resampling | None:
     if name is None or name == _NO_UPSCALER:
         return None
     if name not in _FILTERS:
-        raise refuse(field, name, f"one of {', '.join(UPSCALERS)}")
+        raise refuse(field, name, f"one of {', '.join(FILTERS)}")
     return _FILTERS[name]

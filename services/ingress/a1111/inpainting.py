@@ -1,51 +1,42 @@
-"""Image to image as A1111 prepares it: the picture fitted, what its mask says, and the drawn part laid back."""
+"""Image to image as A1111 prepares it: the picture fitted, what its mask says, and what the drawn part is laid into."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Self
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from components.messages import Pixels
+from components.messages import Overlay, Pixels, Source
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError
+from pipeline.fitting import Fit, fitted
+from pipeline.masks import MOST_BLUR, MOST_PADDING, blurred, crop_region
 from pipeline.picture_size import source_size
-from pipeline.source_pictures import turned_size
+from pipeline.source_pictures import light_part, turned_size
 from services.errors import FieldError
 from services.ingress.a1111.errors import InitImageNotFoundError
-from services.ingress.a1111.masks import Box, blurred, crop_box, doubled, filled, hidden_of, latents_of
-from services.ingress.a1111.pictures import (
-    CROP_AND_RESIZE,
-    JUST_RESIZE,
-    RESIZE_AND_FILL,
-    as_png,
-    encoded_picture,
-    fitted,
-    mask_of,
-    rgb,
-)
+from services.ingress.a1111.masks import doubled, filled, latents_of
+from services.ingress.a1111.pictures import encoded_picture, mask_of, rgb
 from services.ingress.a1111.schemas import Img2ImgBody
 from services.ingress.a1111.translation import strength_of
-from services.messages import Order, Source
+from services.ingress.orders.sources import Editing
+from services.messages import Order
 
-# as far as A1111's own sliders go
-_MOST_BLUR = 64
-_MOST_PADDING = 256
 _BLUR = 4
+_FITS = (Fit.STRETCH, Fit.CROP, Fit.FILL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
     """What becomes of a picture and its mask.
 
-    `resize_mode` fits both to the size that is drawn. The mask is `inverted` perhaps, then blurred by a Gaussian whose
+    `fit` brings both to the size that is drawn. The mask is `inverted` perhaps, then blurred by a Gaussian whose
     deviations are the pixels `blur`, across and down. With `only_masked` what lies around it with `padding` pixels is
     drawn in the whole size. `filled` takes the colours within the mask from around it.
     """
 
-    resize_mode: int
+    fit: Fit
     inverted: bool
     blur: tuple[int, int]
     only_masked: bool
@@ -67,12 +58,12 @@ class Preparation:
         padding = 0 if body.inpaint_full_res_padding is None else body.inpaint_full_res_padding
         try:
             for name, side in zip(names, blur, strict=True):
-                check_whole(name, side, 0, _MOST_BLUR)
-            check_whole("inpaint_full_res_padding", padding, 0, _MOST_PADDING)
+                check_whole(name, side, 0, MOST_BLUR)
+            check_whole("inpaint_full_res_padding", padding, 0, MOST_PADDING)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
         return cls(
-            resize_mode=JUST_RESIZE if body.resize_mode is None else body.resize_mode,
+            fit=_FITS[0 if body.resize_mode is None else body.resize_mode],
             inverted=bool(body.inpainting_mask_invert),
             blur=(blur[0], blur[1]),
             # null is the default too
@@ -82,41 +73,20 @@ class Preparation:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlay:
-    """What a drawn picture is laid into: whole where `mask`, as large as `picture`, is white, not where it is black.
-
-    It is drawn for `box` of `picture`.
-    """
-
-    picture: Image.Image
-    mask: Image.Image
-    box: Box
-
-    def laid(self, data: bytes) -> bytes:
-        """The file of a drawn picture, laid into this one; it tells the same story."""
-        drawn = Image.open(BytesIO(data))
-        left, top, right, bottom = self.box
-        whole = self.picture.copy()
-        whole.paste(fitted(drawn.convert("RGB"), (right - left, bottom - top), CROP_AND_RESIZE), (left, top))
-        return as_png(Image.composite(whole, self.picture, self.mask), drawn)
-
-
 @dataclass(slots=True, eq=False)
 class InitImage:
-    """The picture of an image to image request and its mask, if it has one; `overlay` is known once they are decoded.
+    """The picture of an image to image request and its mask, if it has one.
 
-    What is `held` for them is let go of with them, where no overlay stays in memory.
+    What is `held` for them is let go of with them, where nothing stays in memory that the drawn picture is laid into.
     """
 
     picture: Image.Image | None
     mask: Image.Image | None
     size: tuple[int, int]
-    strength: float
+    editing: Editing
     preparation: Preparation
     has_mask: bool
     held: ExitStack
-    overlay: Overlay | None = None
 
     @classmethod
     def of(cls, body: Img2ImgBody, held: ExitStack, most_pixels: int) -> Self:
@@ -139,7 +109,7 @@ class InitImage:
             size = turned_size(picture)
         except RequestError as error:
             raise FieldError(error.message, "init_images") from None
-        return cls(picture, mask, size, strength_of(body), preparation, mask is not None, held)
+        return cls(picture, mask, size, Editing(strength_of(body)), preparation, mask is not None, held)
 
     @property
     def has_depth(self) -> bool:
@@ -158,20 +128,21 @@ class InitImage:
         size = source_size(order.request, order.contract)
         picture = rgb(self.picture, most_pixels)
         if self.mask is None:
-            return Source(_pixels(fitted(picture, size, self.preparation.resize_mode)))
+            return Source(_pixels(fitted(picture, size, self.preparation.fit)))
         plan = self.preparation
-        mask = blurred(mask_of(self.mask, most_pixels).resize(picture.size), plan.blur, inverted=plan.inverted)
-        picture, mask, self.overlay = _masked(plan, picture, mask, size)
+        mask = mask_of(self.mask, most_pixels).resize(picture.size)
+        mask = blurred(ImageOps.invert(mask) if plan.inverted else mask, plan.blur)
+        picture, mask, overlay = _masked(plan, picture, mask, size)
         anew = latents_of(mask, order.contract.latent_space.downscale)
         if not anew.any():
             raise RequestError("mask", "mask: leaves nothing to draw; it must be light somewhere")
-        hidden = hidden_of(mask) if order.contract.sees_mask else None
-        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew, hidden)
+        hidden = light_part(mask) if order.contract.sees_mask else None
+        return Source(_pixels(filled(picture, mask) if plan.filled else picture), anew, hidden, overlay=overlay)
 
-    def let_go(self) -> None:
+    def let_go(self, source: Source) -> None:
         """Keep nothing in memory but what the drawn picture is laid into."""
         self.picture = self.mask = None
-        if self.overlay is None:
+        if source.overlay is None:
             self.held.close()
 
 
@@ -180,12 +151,12 @@ def _masked(
 ) -> tuple[Image.Image, Image.Image, Overlay]:
     """Picture and mask in the size that is drawn, and what comes of the drawn picture."""
     if preparation.only_masked:
-        box = crop_box(mask, preparation.padding, size)
-        parts = (fitted(one.crop(box), size, RESIZE_AND_FILL) for one in (picture, mask))
-        return next(parts), next(parts), Overlay(picture, mask, box)
-    picture, mask = (fitted(one, size, preparation.resize_mode) for one in (picture, mask))
+        box = crop_region(mask, preparation.padding, size)
+        part, within = (fitted(one.crop(box), size, Fit.FILL) for one in (picture, mask))
+        return part, within, Overlay(np.asarray(picture), np.asarray(mask), box)
+    picture, mask = (fitted(one, size, preparation.fit) for one in (picture, mask))
     # as A1111 has it where the whole picture is drawn
-    return picture, mask, Overlay(picture, doubled(mask), (0, 0, *size))
+    return picture, mask, Overlay(np.asarray(picture), np.asarray(doubled(mask)), (0, 0, *size))
 
 
 def _pixels(picture: Image.Image) -> Pixels:

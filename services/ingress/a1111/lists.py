@@ -13,16 +13,17 @@ from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from diffusion.sigma_schedules import DEFAULT, KARRAS_RHO
 from pipeline.request import RequestRules
 from services.errors import PermissionDeniedError
-from services.ingress.a1111.enlarging import UPSCALERS
+from services.ingress.a1111.enlarging import FILTERS
 from services.ingress.a1111.options import title_of
+from services.ingress.a1111.second_pass import LATENT_UPSCALERS
 from services.ingress.orders.capabilities import Capabilities, SamplerChoice, ScheduleChoice, capabilities
 from services.ingress.orders.pinning import Pinning
 
 _HASH_DIGITS = 10
 _NO_RHO = -1.0
 # lists of what there is none of, and what never changes
-_NONE: dict[str, Any] = {
-    "/latent-upscale-modes": [],
+_FIXED: dict[str, Any] = {
+    "/latent-upscale-modes": [{"name": name} for name in LATENT_UPSCALERS],
     "/embeddings": {"loaded": {}, "skipped": {}},
     "/loras": [],
     "/hypernetworks": [],
@@ -57,7 +58,7 @@ class Lists:
             ("/memory", self.memory),
         ):
             router.add_api_route(path, endpoint, methods=["GET"])
-        for path, found in _NONE.items():
+        for path, found in _FIXED.items():
             router.add_api_route(path, _telling(found), methods=["GET"], name=path.strip("/"))
         for path in _CURRENT:
             router.add_api_route(path, _current, methods=["POST"], name=path.strip("/"))
@@ -96,7 +97,7 @@ class Lists:
     async def upscalers(self) -> list[dict[str, Any]]:
         """List what extra-single-image enlarges by."""
         return [
-            {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4} for name in UPSCALERS
+            {"name": name, "model_name": None, "model_path": None, "model_url": None, "scale": 4} for name in FILTERS
         ]
 
     async def memory(self) -> dict[str, Any]:

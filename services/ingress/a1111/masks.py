@@ -4,18 +4,9 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from components.messages import Mask
-from pipeline.errors import RequestError
-
-Box = tuple[int, int, int, int]
 
 _HALF = 128
 _WHITE = 255
-
-
-def blurred(mask: Image.Image, deviations: tuple[int, int], *, inverted: bool) -> Image.Image:
-    """A mask, turned to its opposite perhaps, and blurred by a Gaussian of so many pixels across and down."""
-    one = ImageOps.invert(mask) if inverted else mask
-    return one.filter(ImageFilter.GaussianBlur(deviations)) if any(deviations) else one
 
 
 def doubled(mask: Image.Image) -> Image.Image:
@@ -27,29 +18,6 @@ def latents_of(mask: Image.Image, downscale: int) -> Mask:
     """Which latents are drawn anew, [height, width]: those of which the mask is light by half or more."""
     small = mask.resize((mask.width // downscale, mask.height // downscale), Image.Resampling.BICUBIC)
     return np.asarray(small) >= _HALF
-
-
-def hidden_of(mask: Image.Image) -> Mask:
-    """Which pixels are drawn anew, [height, width]: those of which the mask is light by half or more."""
-    return np.asarray(mask) >= _HALF
-
-
-def crop_box(mask: Image.Image, padding: int, size: tuple[int, int]) -> Box:
-    """The part of a picture around what its mask leaves to draw, in the proportions of `size` as far as there is room.
-
-    Raises:
-        RequestError: the mask is black.
-    """
-    found = mask.getbbox()
-    if found is None:
-        raise RequestError("mask", "mask: leaves nothing to draw; it must be light somewhere")
-    left, top, right, bottom = found
-    across = max(0, left - padding), min(mask.width, right + padding)
-    down = max(0, top - padding), min(mask.height, bottom + padding)
-    wanted = size[0] / size[1]
-    across = _span(*across, (down[1] - down[0]) * wanted, mask.width)
-    down = _span(*down, (across[1] - across[0]) / wanted, mask.height)
-    return across[0], down[0], across[1], down[1]
 
 
 def filled(picture: Image.Image, mask: Image.Image) -> Image.Image:
@@ -65,15 +33,6 @@ def filled(picture: Image.Image, mask: Image.Image) -> Image.Image:
         radius /= 2
     page.alpha_composite(known)
     return page.convert("RGB")
-
-
-def _span(low: int, high: int, least: float, most: int) -> tuple[int, int]:
-    """The part of 0..most that is `least` long, around low..high, or those where they are longer."""
-    missing = max(0, round(least) - (high - low))
-    low, high = low - missing // 2, high + missing - missing // 2
-    # what is over on one side is moved to the other
-    low, high = low - max(0, high - most), high + max(0, -low)
-    return max(0, low), min(most, high)
 
 
 def _mean(weighted: Image.Image) -> tuple[int, int, int, int]:

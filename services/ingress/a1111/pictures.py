@@ -1,23 +1,19 @@
-"""Pictures as A1111's clients send them, and the ways in which A1111 fits them to a size."""
+"""Pictures as A1111's clients send them, and as they get them."""
 
 import base64
 import binascii
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
 
 from pipeline.errors import RequestError, UnreadablePictureError
 from pipeline.source_pictures import decoded_picture, image_pixels, open_picture, turned_size
-from pipeline.story.containers import INFOTEXT, OURS
 from services.errors import FieldError
 from services.ingress.a1111.errors import EncodedImageError
 
-JUST_RESIZE, CROP_AND_RESIZE, RESIZE_AND_FILL = 0, 1, 2
 # of base64, which is a third longer than the 64 MiB that it stands for
 MOST_BODY_BYTES = 88 * 2**20
-_FILTER = Image.Resampling.LANCZOS
 _OPAQUE = 128
 # as all pictures are written here
 _PNG_LEVEL = 3
@@ -82,34 +78,8 @@ def mask_of(picture: Image.Image, most: int) -> Image.Image:
     return decoded.convert("L")
 
 
-def fitted(picture: Image.Image, size: tuple[int, int], mode: int) -> Image.Image:
-    """A picture in another size, by A1111's modes of resizing.
-
-    `JUST_RESIZE` stretches it; `CROP_AND_RESIZE` keeps its proportions and cuts off what is too much, on both sides
-    alike; `RESIZE_AND_FILL` keeps all of it, and goes on with its outermost pixels where there is room.
-    """
-    if mode == CROP_AND_RESIZE:
-        return ImageOps.fit(picture, size, _FILTER)
-    if mode == RESIZE_AND_FILL:
-        return _with_room(ImageOps.contain(picture, size, _FILTER), size)
-    return picture.resize(size, _FILTER)
-
-
-def as_png(picture: Image.Image, texts: Image.Image | None = None) -> bytes:
-    """A picture's file, which tells the same story as that of `texts`."""
-    said = PngInfo()
-    for name in (OURS, INFOTEXT):
-        if texts is not None and name in texts.info:
-            said.add_text(name, texts.info[name])
+def as_png(picture: Image.Image) -> bytes:
+    """A picture's file."""
     out = BytesIO()
-    picture.save(out, "PNG", compress_level=_PNG_LEVEL, pnginfo=said)
+    picture.save(out, "PNG", compress_level=_PNG_LEVEL)
     return out.getvalue()
-
-
-def _with_room(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    left, top = ((there - side) // 2 for there, side in zip(size, picture.size, strict=True))
-    right, bottom = size[0] - picture.width - left, size[1] - picture.height - top
-    # [height, width] of a mask, [height, width, channels] of a picture
-    pixels = np.asarray(picture)
-    room = ((top, bottom), (left, right)) + ((0, 0),) * (pixels.ndim - 2)
-    return Image.fromarray(np.pad(pixels, room, "edge"))

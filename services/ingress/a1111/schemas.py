@@ -35,10 +35,8 @@ _Off = Annotated[None, _inert(False), Field(description="false alone: there is n
 _Zero = Annotated[None, _inert(0), Field(description="0 alone: there is no such thing here")]
 _Empty = Annotated[None, _inert("", "None"), Field(description="empty alone: there is no such thing here")]
 _Text = Annotated[str | None, _inert("")]
-_SECOND_PASS = Field(description="does nothing without a second pass, which there is none of")
-_SecondText = Annotated[str | None, _SECOND_PASS]
-_SecondWhole = Annotated[int | None, _SECOND_PASS]
-_SecondNumber = Annotated[float | None, _SECOND_PASS]
+_SAME = Field(description="with enable_hr: empty, or the first pass's own")
+_SecondText = Annotated[str | None, _SAME]
 _Switch = Annotated[bool | None, BeforeValidator(_switch)]
 
 
@@ -111,18 +109,22 @@ class DrawingBody(BaseModel):
 
 
 class Txt2ImgBody(DrawingBody):
-    """A request for pictures of a prompt. What belongs to the second pass does nothing, as there is none."""
+    """A request for pictures of a prompt. What belongs to the second pass does nothing without `enable_hr`."""
 
-    enable_hr: _Off = None
-    denoising_strength: _SecondNumber = None
-    firstphase_width: _SecondWhole = None
-    firstphase_height: _SecondWhole = None
+    enable_hr: _Switch = Field(False, description="draw a second pass over the picture, enlarged")
+    denoising_strength: float | None = Field(None, description="of the second pass; 0.75 if left out")
+    firstphase_width: _Zero = None
+    firstphase_height: _Zero = None
     firstpass_image: _Empty = None
-    hr_scale: _SecondNumber = None
-    hr_upscaler: _SecondText = None
-    hr_second_pass_steps: _SecondWhole = None
-    hr_resize_x: _SecondWhole = None
-    hr_resize_y: _SecondWhole = None
+    hr_scale: float | None = Field(None, description="how many times as wide and high; 2 if left out")
+    hr_upscaler: str | None = Field(
+        None, description="as GET latent-upscale-modes or GET upscalers names it; Latent if left out"
+    )
+    hr_second_pass_steps: int | None = Field(
+        None, description="the steps that the second pass walks; 0, or left out: as many as the first"
+    )
+    hr_resize_x: int | None = Field(None, description="width in pixels in place of hr_scale; 0: in proportion")
+    hr_resize_y: int | None = Field(None, description="height in pixels in place of hr_scale; 0: in proportion")
     hr_checkpoint_name: _SecondText = None
     hr_sampler_name: _SecondText = None
     hr_scheduler: _SecondText = None
@@ -136,7 +138,9 @@ class Img2ImgBody(DrawingBody):
     init_images: list[str] | None = Field(None, description="one picture, in base64")
     denoising_strength: float | None = Field(0.75, description="the share of the steps that is walked")
     resize_mode: Literal[0, 1, 2] | None = Field(0, description="0 just resize, 1 crop and resize, 2 resize and fill")
-    image_cfg_scale: float | None = Field(None, description="of InstructPix2Pix checkpoints, which this is none")
+    image_cfg_scale: float | None = Field(
+        None, description="of checkpoints that edit by instruction; others take 1.5 alone"
+    )
     mask: str | None = Field(None, description="in base64: what is light, or where it has alpha opaque, is drawn anew")
     mask_blur: int | None = Field(None, description="pixels, both ways, in place of the two that follow")
     mask_blur_x: int | None = Field(4, description="pixels")

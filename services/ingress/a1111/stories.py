@@ -5,7 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 from components.contract import Kind
+from components.messages import Hires
 from pipeline.story.infotext import EMPHASIS_LABELS, RNG_LABELS, sampler_label, schedule_label
+from pipeline.story.infotext_hires import steps_of, upscaler_label, walked_steps
 from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story
 from pipeline.story.request import request_of
@@ -45,6 +47,8 @@ def fields_of(story: Story) -> tuple[dict[str, Any], tuple[str, ...]]:
             case "components":
                 if Kind.VAE_DECODER in value:
                     settings["sd_vae"] = value[Kind.VAE_DECODER]
+            case "hires" if _same_steps(story):
+                fields |= _second_pass(story)
             case _ if name in _NAMES:
                 fields[_NAMES[name]] = value
             case "rng" | "weighting" | "clip_skip":
@@ -52,6 +56,24 @@ def fields_of(story: Story) -> tuple[dict[str, Any], tuple[str, ...]]:
             case _:
                 left.append(name)
     return {**fields, "override_settings": settings}, tuple(left)
+
+
+def _second_pass(story: Story) -> dict[str, Any]:
+    hires: Hires = story.settings["hires"]
+    return {
+        "enable_hr": True,
+        "denoising_strength": hires.strength,
+        "hr_resize_x": story.settings["width"],
+        "hr_resize_y": story.settings["height"],
+        "hr_second_pass_steps": walked_steps(hires),
+        "hr_upscaler": upscaler_label(hires.upscaler),
+    }
+
+
+def _same_steps(story: Story) -> bool:
+    """Whether the second pass has the steps that A1111 would take to walk as many of them."""
+    hires: Hires = story.settings["hires"]
+    return hires.strength > 0 and steps_of(walked_steps(hires), hires.strength) == hires.steps
 
 
 def _options_of(story: Story) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from pipeline.errors import RequestError, refuse
 from services.errors import FieldError
 from services.ingress.a1111.errors import SamplerNotFoundError
 from services.ingress.a1111.options import Settings
-from services.ingress.a1111.schemas import DrawingBody, Img2ImgBody
-from services.ingress.wire.requests import EditBody
+from services.ingress.a1111.schemas import DrawingBody, Img2ImgBody, Txt2ImgBody
+from services.ingress.a1111.second_pass import hires_of
+from services.ingress.wire.requests import EditBody, HiresBody
 
 _DEFAULT_SAMPLER = "Euler"
 _MOST_BATCHES = 1000
+_DEFAULT_IMAGE_CFG = 1.5
 _FRESH = -1
 # by our names, those that A1111 has; width and height have the same
 _NAMES: Mapping[str, str] = MappingProxyType(
@@ -24,6 +26,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "n": "batch_size * n_iter",
         "guidance": "cfg_scale",
         "strength": "denoising_strength",
+        "image_guidance": "image_cfg_scale",
         "sampler": "sampler_name",
         "schedule": "scheduler",
         "rng": "randn_source",
@@ -32,6 +35,13 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         "image": "init_images",
         "components": "sd_vae",
         "components.vae_decoder": "sd_vae",
+        "hires.scale": "hr_scale",
+        "hires.width": "hr_resize_x",
+        "hires.height": "hr_resize_y",
+        "hires.size": "hr_scale",
+        "hires.strength": "denoising_strength",
+        "hires.steps": "hr_second_pass_steps",
+        "hires.upscaler": "hr_upscaler",
     }
 )
 
@@ -50,15 +60,20 @@ def generation_of(body: DrawingBody, settings: Settings, denoiser: Contract) -> 
         eta = _eta(sampler, body.eta)
     except RequestError as error:
         raise FieldError(error.message, error.field) from None
+    steps = 50 if body.steps is None else body.steps
+    try:
+        hires = hires_of(body, steps, _sides(body, denoiser), denoiser) if isinstance(body, Txt2ImgBody) else None
+    except RequestError as error:
+        raise FieldError(error.message, error.field) from None
     return EditBody(
         prompt=body.prompt or "",
         negative_prompt=body.negative_prompt,
         n=batch_size * batches,
-        size=_size(body, denoiser),
+        size="{}x{}".format(*_sides(body, denoiser)),
         seed=_seed(body.seed),
         subseed=_seed(body.subseed),
         subseed_strength=body.subseed_strength,
-        steps=50 if body.steps is None else body.steps,
+        steps=steps,
         guidance=7.0 if body.cfg_scale is None else body.cfg_scale,
         sampler=sampler,
         schedule=body.scheduler or None,
@@ -67,6 +82,8 @@ def generation_of(body: DrawingBody, settings: Settings, denoiser: Contract) -> 
         weighting=settings.weighting,
         clip_skip=settings.clip_skip,
         components=settings.components,
+        image_guidance=_image_guidance(body, denoiser) if isinstance(body, Img2ImgBody) else None,
+        hires=None if hires is None else HiresBody(**hires),
         strength=strength_of(body) if isinstance(body, Img2ImgBody) else None,
     )
 
@@ -94,6 +111,12 @@ def renamed(error: FieldError) -> FieldError:
     theirs = _NAMES[ours]
     told = error.message.removeprefix(ours) if error.message.startswith(ours) else f": {error.message}"
     return FieldError(f"{theirs}{told}", theirs)
+
+
+def _image_guidance(body: Img2ImgBody, denoiser: Contract) -> float | None:
+    # which clients send to every checkpoint
+    asks_for_nothing = denoiser.image_guidance is None and body.image_cfg_scale == _DEFAULT_IMAGE_CFG
+    return None if asks_for_nothing else body.image_cfg_scale
 
 
 def _sampler(body: DrawingBody, denoiser: Contract) -> str | None:
@@ -125,7 +148,7 @@ def _eta(sampler: str | None, eta: float | None) -> float | None:
     raise refuse("eta", eta, f"{'1' if row.draws else '0, 1'} or left out for {sampler}")
 
 
-def _size(body: DrawingBody, denoiser: Contract) -> str:
+def _sides(body: DrawingBody, denoiser: Contract) -> tuple[int, int]:
     space, latent_size = denoiser.latent_space, denoiser.latent_size
     assert space is not None, "a denoiser's contract has one"
     assert latent_size is not None, "a denoiser's contract has one"
@@ -136,7 +159,7 @@ def _size(body: DrawingBody, denoiser: Contract) -> str:
         # of another sign it would be no size at all
         if not 0 < side < 10**9:
             raise FieldError(refuse(name, side, "a number of pixels").message, name)
-    return f"{width}x{height}"
+    return width, height
 
 
 def _seed(given: int | None) -> int | None:

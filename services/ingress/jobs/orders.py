@@ -8,17 +8,18 @@ from hashlib import sha256
 from fastapi import Request, Response
 from starlette.requests import HTTPConnection
 
+from components.messages import Source
 from services.errors import FieldError, UnavailableError
 from services.ingress.access.callers import caller
 from services.ingress.http.addresses import PublicAddress
 from services.ingress.jobs.calls import Jobs
 from services.ingress.orders.drawings import Asked, Drawings, News
-from services.ingress.orders.events import preview_every, walked
+from services.ingress.orders.events import preview_every
 from services.ingress.wire.bodies import tenant_of
 from services.ingress.wire.requests import GenerationBody
 from services.jobs.errors import JobCancelledError, JobFailedError
 from services.jobs.records import JobTerms, JobView, Submission, Webhook
-from services.messages import Drawn, Order, Progress, Source
+from services.messages import Drawn, Order, Progress
 
 _LONGEST_KEY = 255
 KEY_HEADER = "idempotency-key"
@@ -55,6 +56,8 @@ def fingerprint_of(body: GenerationBody, source: Source | None = None) -> str:
         told.update(source.pixels.tobytes())
         for more in (source.mask, source.depth):
             told.update(b"" if more is None else more.tobytes())
+        if source.overlay is not None:
+            told.update(source.overlay.picture.tobytes() + source.overlay.mask.tobytes())
     return told.hexdigest()
 
 
@@ -80,7 +83,7 @@ class JobOrders:
             bundle=asked.bundle,
             quality=asked.form.quality,
             previews=previews,
-            preview_every=preview_every(walked(order.request), previews),
+            preview_every=preview_every(order.request.walked, previews),
             links=links,
             chosen=asked.chosen,
             address=self.address.of(request),

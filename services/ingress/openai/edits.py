@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,7 +12,7 @@ from services.ingress.http.body import parse_object
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
 from services.ingress.orders.orders import Orders
-from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought, brought
+from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought, Editing, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
 from services.ingress.wire.requests import EditBody, VariationBody
 
@@ -54,7 +54,7 @@ class EditsFace:
         with ExitStack() as held:
             form = await self._read(request, held)
             body = typed_edit(_members(form.fields))
-            pictures = await self._brought(form, (MASK, DEPTH), body.strength, held)
+            pictures = await self._brought(form, (MASK, DEPTH), _editing_of(body), held)
             del form
             return await self.orders.answer(body, request, pictures, "image_edit")
 
@@ -63,17 +63,17 @@ class EditsFace:
         with ExitStack() as held:
             form = await self._read(request, held)
             body = typed_variation(_members(form.fields))
-            strength = _VARIATION if body.strength is None else body.strength
-            pictures = await self._brought(form, (), strength, held)
+            editing = _editing_of(body)
+            if editing.strength is None:
+                editing = replace(editing, strength=_VARIATION)
+            pictures = await self._brought(form, (), editing, held)
             del form
             return await self.orders.answer(body, request, pictures, "image_edit")
 
-    async def _brought(
-        self, form: Multipart, fields: tuple[str, ...], strength: float | None, held: ExitStack
-    ) -> Brought:
+    async def _brought(self, form: Multipart, fields: tuple[str, ...], editing: Editing, held: ExitStack) -> Brought:
         # a file of many parts takes a while to walk through
         most = self.orders.rules.max_source_pixels
-        return await asyncio.to_thread(brought, form.files, fields, strength, most, held)
+        return await asyncio.to_thread(brought, form.files, fields, editing, most, held)
 
     async def _read(self, request: Request, held: ExitStack) -> Multipart:
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -81,6 +81,11 @@ class EditsFace:
             raise ContentTypeError(f"content-type: must be {MULTIPART_TYPE}")
         held.enter_context(self.uploads.taken())
         return await read_multipart(request, _MOST_BYTES, _MOST_FILES)
+
+
+def _editing_of(body: EditBody) -> Editing:
+    """What a body says of the pictures that it brings."""
+    return Editing(**{field.name: getattr(body, field.name) for field in fields(Editing)})
 
 
 def _members(fields: tuple[tuple[str, str], ...]) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def _split(name: str) -> tuple[str, str | None]:
     return (outer, inner.removesuffix("]")) if bracket and inner.endswith("]") else (name, None)
 
 
-_OBJECTS = ("components",)
+_OBJECTS = ("components", "hires")
 _FILES = {
     IMAGE: "the picture: PNG, JPEG, WebP, GIF or BMP, not animated",
     MASK: "a PNG as large as the picture; what is transparent in it is drawn anew",
@@ -141,7 +146,8 @@ def _body(model: str, files: tuple[str, ...]) -> dict[str, Any]:
 def add_form_schemas(schema: dict[str, Any]) -> None:
     """Add the schemas of the forms to an OpenAPI document; the routes read them themselves, so FastAPI has not."""
     for model in (EditBody, VariationBody):
-        made = model.model_json_schema()
+        made = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"].update(made.pop("$defs", {}))
         # the files stand beside them
         made.pop("additionalProperties", None)
         schema["components"]["schemas"][model.__name__] = made

@@ -17,6 +17,7 @@ from pipeline.errors import RequestError
 from pipeline.request import RequestRules, check_request, least_fields
 from pipeline.tasks.table import tasks_of
 from pipeline.trajectories import Trajectories
+from pipeline.upscalers import UPSCALERS
 from services.ingress.orders.fields import MOST_PARTIAL_IMAGES
 from services.ingress.orders.pinning import Pinning
 from services.messages import OVERRIDABLE, LiveRecord
@@ -83,6 +84,7 @@ class Capabilities(BaseModel):
     limits: Limits = Field(description="what a request may ask for at most")
     samplers: list[SamplerChoice] = Field(description="those that walk the noise schedule of the bundle")
     schedules: list[ScheduleChoice] = Field(description="those that one of the samplers walks")
+    upscalers: list[str] = Field(description="what enlarges between two passes; empty where there is one pass alone")
     components: dict[str, list[VersionChoice]] = Field(
         description="by kind: the live version first, then those that are rolled out or that an alias points at"
     )
@@ -132,6 +134,7 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
         schedules=[
             ScheduleChoice(name=name, label=labels[0]) for name, labels in SCHEDULE_NAMES.items() if name in walked
         ],
+        upscalers=list(UPSCALERS) if "two_passes" in tasks_of(denoiser) else [],
         components={kind.value: _versions(record, kind) for kind in OVERRIDABLE},
     )
 

@@ -13,7 +13,7 @@ from services.failures import known
 from services.ingress.http.body import JSON_TYPE
 from services.ingress.http.media_types import MEDIA_TYPES
 from services.ingress.http.streaming import HEARTBEAT, HEARTBEAT_S, EventStream, Paced, error_event, event
-from services.ingress.orders.events import Events, preview_every, walked
+from services.ingress.orders.events import Events, preview_every
 from services.ingress.orders.fields import Form, Streaming
 from services.ingress.orders.links import LinksFace
 from services.ingress.orders.pinning import Pinning
@@ -114,7 +114,7 @@ class Drawings:
             # nobody wants to hear of the steps
             yield await self.draw(order)
             return
-        async for one in self.watch(order, preview_every(walked(order.request), streaming.partial_images)):
+        async for one in self.watch(order, preview_every(order.request.walked, streaming.partial_images)):
             yield one
 
     async def _told(self, asked: Asked, events: Events, first: News | None, news: Paced[News]) -> AsyncGenerator[bytes]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components.messages import ImageRequest, Pixels
+from components.messages import Pixels
+from pipeline.overlays import laid
 from services.encoding import encode_picture
 from services.ingress.orders.fields import Streaming
 from services.ingress.wire.answers import fallback_of, pin_of, size_of, timings_of, usage_of
@@ -99,11 +100,6 @@ class Events:
         }
 
 
-def walked(request: ImageRequest) -> int:
-    """How many steps a request's pictures take, at least."""
-    return max(1, int(request.steps * request.strength))
-
-
 def preview_every(steps: int, partial_images: int) -> int:
     """After how many steps each a preview is due, so that so many of them are spread evenly; 0 for none.
 
@@ -119,6 +115,8 @@ def unfinished(preview: Pixels, order: Order, progress: Progress) -> bytes:
     """The file of a preview [height, width, 3], in the size and format of the order's pictures."""
     size = (order.request.width, order.request.height)
     enlarged = np.asarray(Image.fromarray(preview).resize(size, Image.Resampling.BICUBIC))
+    if order.source is not None and order.source.overlay is not None:
+        enlarged = laid(order.source.overlay, enlarged)
     # no story: it would be that of another picture
     said = {"unfinished": {"step": progress.step, "steps": progress.steps}}
     return encode_picture(enlarged, order.encoding, json.dumps(said))

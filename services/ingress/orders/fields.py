@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.contract import Contract, Kind
@@ -204,10 +204,11 @@ def _request(
         subseed=body.subseed,
         subseed_strength=body.subseed_strength,
         **{name: getattr(body, name) for name in FRAMING},
+        hires=None if body.hires is None else body.hires.model_dump(exclude_none=True),
         n=form.images,
         width=width,
         height=height,
-        strength=None if brought is None else brought.strength,
+        **({} if brought is None else asdict(brought.editing)),
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
         depth=brought is not None and brought.has_depth,

@@ -101,5 +101,5 @@ class Orders:
             source = await asyncio.to_thread(brought.source, order, self.rules.max_source_pixels)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
-        brought.let_go()
-        return replace(order, source=source)
+        brought.let_go(source)
+        return replace(order, source=source, laid_size=None if source.overlay is None else source.overlay.size)

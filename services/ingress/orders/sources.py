@@ -7,12 +7,12 @@ from typing import Protocol
 
 from PIL import Image
 
-from pipeline.depth import depth_plane
+from components.messages import Source
+from pipeline.edit_sources import edit_source
 from pipeline.errors import RequestError
-from pipeline.picture_size import source_size
-from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, open_picture, turned_size
+from pipeline.source_pictures import open_picture, turned_size
 from services.errors import FieldError
-from services.messages import Order, Source
+from services.messages import Order
 
 IMAGE = "image"
 MASK = "mask"
@@ -30,8 +30,8 @@ class Undecoded(Protocol):
         """Width and height of the picture."""
 
     @property
-    def strength(self) -> float | None:
-        """How far to go from it, None for the default."""
+    def editing(self) -> "Editing":
+        """How to go on from it."""
 
     @property
     def has_mask(self) -> bool:
@@ -48,8 +48,17 @@ class Undecoded(Protocol):
             RequestError: one has more, or cannot be read.
         """
 
-    def let_go(self) -> None:
+    def let_go(self, source: Source) -> None:
         """Keep nothing in memory that was needed for the source alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Editing:
+    """What a request says of the pictures that it brings, as in `RequestFields`; None takes the default."""
+
+    strength: float | None = None
+    mask_blur: float | None = None
+    padding_mask_crop: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +72,7 @@ class Brought:
     image: Image.Image | None
     mask: Image.Image | None
     size: tuple[int, int]
-    strength: float | None
+    editing: Editing
     held: ExitStack
     field: str = IMAGE
     depth: Image.Image | None = None
@@ -86,29 +95,21 @@ class Brought:
         """
         assert self.image is not None, "they are decoded once"
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
-        assert order.contract.latent_space is not None, "a denoiser's contract has one"
-        size = source_size(order.request, order.contract)
-        pixels = image_pixels(self.image, *size, most_pixels, self.field)
-        downscale = order.contract.latent_space.downscale
-        near = None
-        if self.depth is not None:
-            near = depth_plane(self.depth, size[0] // downscale, size[1] // downscale, most_pixels)
-        if self.mask is None:
-            return Source(pixels, depth=near)
-        anew = edit_mask(self.mask, *size, most_pixels)
-        hidden = anew if order.contract.sees_mask else None
-        return Source(pixels, latent_mask(anew, downscale), hidden, near)
+        return edit_source(
+            self.image, self.mask, order.request, order.contract, most_pixels, self.field, depth=self.depth
+        )
 
-    def let_go(self) -> None:
-        """Keep nothing in memory any more."""
+    def let_go(self, source: Source) -> None:
+        """Keep nothing in memory any more; what the drawn picture is laid into stays, and counts, until its end."""
         self.image = self.mask = self.depth = None
-        self.held.close()
+        if source.overlay is None:
+            self.held.close()
 
 
 def brought(
     files: Iterable[tuple[str, bytes]],
     fields: Sequence[str],
-    strength: float | None,
+    editing: Editing,
     most_pixels: int,
     held: ExitStack,
 ) -> Brought:
@@ -136,4 +137,4 @@ def brought(
         size = turned_size(image)
     except RequestError as error:
         raise FieldError(error.message, error.field) from None
-    return Brought(image, pictures.get(MASK), size, strength, held, depth=pictures.get(DEPTH))
+    return Brought(image, pictures.get(MASK), size, editing, held, depth=pictures.get(DEPTH))

@@ -88,8 +88,8 @@ def _answer(reading: Reading) -> Inspection:
 
 def made_from(story: Story | None) -> MadeFrom | None:
     """What a story tells of the picture that its own was made from, None where it tells of none."""
-    source, mask, depth = NOISE if story is None else story.origin
-    return None if source is None else MadeFrom(source=source, mask=mask, depth=depth)
+    origin = NOISE if story is None else story.origin
+    return None if origin.source is None else MadeFrom(**origin._asdict())
 
 
 _BODY = {

@@ -9,14 +9,17 @@ from pydantic import ValidationError
 from components.contract import Kind
 from components.messages import ImageRequest, Pixels
 from pipeline.errors import RequestError
+from pipeline.hires import enlarges_latents
 from pipeline.request import RequestRules
 from pipeline.source_pictures import image_pixels, open_picture, turned_size
 from pipeline.story.reading import read_story
 from pipeline.story.record import DEFAULTS, SETTINGS, Story
 from pipeline.story.request import request_of
-from services.ingress.orders.sources import IMAGE
+from pipeline.upscalers import UPSCALERS
+from services.ingress.orders.sources import IMAGE, Editing
 from services.messages import OVERRIDABLE, Encoding, Pins
 
+_OF_EDITS = tuple(field.name for field in fields(Editing))
 # texts of the caller's own are not repeated
 _SECRET = ("prompt", "negative_prompt")
 
@@ -39,7 +42,12 @@ class Retold:
     def fields(self) -> dict[str, Any]:
         """The fields of a generation that asks for it; what it starts from, and how far from it, are not among them."""
         asked = request_of(self.story)
-        return {name: value for name, value in asked.items() if name not in ("components", "strength")}
+        return {name: value for name, value in asked.items() if name not in ("components", *_OF_EDITS)}
+
+    @property
+    def editing(self) -> Editing:
+        """What an edit that asks for it says of the pictures that it brings."""
+        return Editing(**{name: getattr(self.request, name) for name in _OF_EDITS})
 
     def rules(self, rules: RequestRules) -> RequestRules:
         """The server's rules with the settings that no field of a request can choose.
@@ -62,7 +70,10 @@ class Retold:
             raise _refuse(
                 f"tiling.side={tiling.side}: must have at most {most} pixels, the rules.max_whole_pixels here"
             )
-        pixels = self.request.width * self.request.height
+        # where both of two passes are tiled the first is the smaller
+        hires = self.request.hires
+        sized = self.request if hires is None or hires.tiling is None else self.request.passes[0]
+        pixels = sized.width * sized.height
         return {"max_whole_pixels": pixels - 1, "tile_side": tiling.side, "tile_overlap": tiling.overlap}
 
     def require_same(self, request: ImageRequest) -> None:
@@ -94,10 +105,12 @@ def retold(data: bytes, most_pixels: int) -> Retold:
     picture = open_picture(IMAGE, data, most_pixels)
     encoding = _encoding(story, picture)
     size = turned_size(picture)
-    pixels = image_pixels(picture, *size, most_pixels)[0] if size == (request.width, request.height) else None
+    whole = story.origin.laid_into
+    told = (request.width, request.height) if whole is None else (whole.width, whole.height)
+    pixels = image_pixels(picture, *size, most_pixels)[0] if size == told else None
     # whose every setting is told, so that nothing is left to this server's own defaults
-    whole = replace(story, settings={name: getattr(request, name) for name in SETTINGS})
-    return Retold(whole, request, _pins(story), encoding, pixels)
+    complete = replace(story, settings={name: getattr(request, name) for name in SETTINGS})
+    return Retold(complete, request, _pins(story, request), encoding, pixels)
 
 
 def _refuse(said: str) -> RequestError:
@@ -115,6 +128,8 @@ def _request(story: Story) -> ImageRequest:
     source, *beside = story.origin
     if source is None and (any(beside) or told["strength"] != DEFAULTS["strength"]):
         raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
+    if told["hires"] is not None and told["hires"].upscaler not in UPSCALERS:
+        raise _refuse(f"hires.upscaler: must be one of {', '.join(UPSCALERS)}")
     return ImageRequest(**told, n=1)
 
 
@@ -126,8 +141,9 @@ def _may_be_none(name: str) -> bool:
     return True
 
 
-def _pins(story: Story) -> Pins:
-    kinds = OVERRIDABLE if story.origin.source is None else (*OVERRIDABLE, Kind.VAE_ENCODER)
+def _pins(story: Story, request: ImageRequest) -> Pins:
+    between = request.hires is not None and not enlarges_latents(request.hires.upscaler)
+    kinds = (*OVERRIDABLE, Kind.VAE_ENCODER) if between or story.origin.source is not None else OVERRIDABLE
     for kind in kinds:
         if kind not in story.components:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")

@@ -21,6 +21,9 @@ class MadeFrom(BaseModel):
     depth: PixelsDigest | None = Field(
         description="of a float32 for each latent, -1 the farthest and 1 the nearest; null: none was looked at"
     )
+    laid_into: PixelsDigest | None = Field(
+        description="of the RGB pixels that what was drawn is laid into; null: it is the picture"
+    )
 
 
 class Inspection(BaseModel):

@@ -153,7 +153,7 @@ def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: Exit
     Raises:
         RequestError: it is, or is no picture.
     """
-    for name, digest in zip(_ORIGIN, told.story.origin, strict=True):
+    for name, digest in zip(_ORIGIN, told.story.origin[: len(_ORIGIN)], strict=True):
         if digest is None and name in files:
             raise RequestError(name, f"{name}: must be left out: the picture was made without one")
         if digest is not None and name not in files:
@@ -162,11 +162,14 @@ def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: Exit
         return None
     source, mask, depth = (open_picture(name, files[name], most_pixels) if name in files else None for name in _ORIGIN)
     assert source is not None, "it is there"
-    return Brought(source, mask, turned_size(source, SOURCE), told.request.strength, held, SOURCE, depth)
+    return Brought(source, mask, turned_size(source, SOURCE), told.editing, held, SOURCE, depth)
 
 
 def _require_origin(told: Retold, order: Order) -> None:
-    for name, digest, found in zip(_ORIGIN, told.story.origin, origin_of(order.source), strict=True):
+    there = origin_of(order.source)
+    if (told.story.origin.laid_into is None) != (there.laid_into is None):
+        raise FieldError(f"{IMAGE}: was laid into its source in a way that no request of this face asks for", IMAGE)
+    for name, digest, found in zip((*_ORIGIN, SOURCE), told.story.origin, there, strict=True):
         if digest != found and digest is not None and found is not None:
             size = f"{found.width}x{found.height}"
             said = f"is another than the picture was made from: in {size} its sha256 is {found.sha256}"

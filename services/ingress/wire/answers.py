@@ -138,7 +138,8 @@ def answer_of(
 
 def size_of(order: Order) -> str:
     """A picture's size as OpenAI writes it."""
-    return f"{order.request.width}x{order.request.height}"
+    width, height = order.size
+    return f"{width}x{height}"
 
 
 def usage_of(order: Order, text_tokens: int, pictures: int) -> Usage | None:

@@ -17,6 +17,30 @@ _EXAMPLES: list[JsonValue] = [
 ]
 
 
+class HiresBody(BaseModel):
+    """The second of two passes: the picture of the first is enlarged and drawn over, as by image to image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    scale: float | None = Field(
+        None,
+        description="how many times as wide and high, 1 to 8, rounded down to what the network takes; 2 if nothing "
+        "else is given",
+    )
+    width: int | None = Field(None, description="in pixels, in place of scale; alone it keeps the proportions")
+    height: int | None = Field(None, description="likewise")
+    strength: float | None = Field(
+        None, description="0 to 1: the share of the steps that is walked, from the enlarged picture; left out: 0.75"
+    )
+    steps: int | None = Field(None, description="of which that share is walked; left out: those of the first pass")
+    upscaler: str | None = Field(
+        None,
+        description="what enlarges: latent_bilinear, if left out, latent_nearest, latent_nearest_exact, "
+        "latent_bicubic, latent_bilinear_antialiased or latent_bicubic_antialiased; or, of pixels, nearest, bilinear, "
+        "bicubic or lanczos",
+    )
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -121,7 +145,9 @@ class GenerationBody(BaseModel):
     negative_aesthetic_score: float | None = Field(
         None, description="SDXL's refiners: the same of what to keep away from, 2.5 if left out"
     )
-
+    hires: HiresBody | None = Field(
+        None, description="draw the picture small first, in `size`, then enlarge it and draw over it"
+    )
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )
@@ -151,6 +177,14 @@ class EditBody(GenerationBody):
         None,
         description="0 to 1: the share of the steps that is walked, from the picture with noise on it; left out: 0.8, "
         "with a mask 1, and for variations 0.6",
+    )
+    mask_blur: Annotated[float | None, _EMPTY] = Field(
+        None, description="with a mask: blur it by a Gaussian of so many of its pixels, 0, if left out, to 64"
+    )
+    padding_mask_crop: Annotated[int | None, _EMPTY] = Field(
+        None,
+        description="with a mask: draw only what lies around its light part, so many pixels on each side, 0 to 256, in "
+        "the whole size, and lay it back into the picture, which keeps its own",
     )
     input_fidelity: Annotated[Literal["low"] | None, _EMPTY] = Field(
         None, description="strength says how close to the picture to stay"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.contract import Kind
-from components.messages import ImageRequest
+from components.messages import ImageRequest, Overlay, Source
 from pipeline.story.file_form import FileForm
 from pipeline.story.origin import Origin
 from pipeline.story.record import DEFAULTS, FORMAT, SETTINGS, Story, read_json
@@ -57,8 +57,11 @@ def test_every_field_of_a_request_is_told() -> None:
 def test_what_a_picture_was_made_from_and_how_it_was_written_is_told() -> None:
     pixels, mask = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(1, 5, 7, 3), np.eye(5, 7, dtype=np.bool_)
     form = FileForm(output_format="webp", output_compression=3)
+    whole = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     depth = np.linspace(-1, 1, 6, dtype=np.float32).reshape(1, 1, 2, 3)
-    told = replace(TOLD, origin=Origin.of(pixels, mask, depth)).written_as(form)
+    overlay = Overlay(whole, np.zeros((2, 3), np.uint8), (0, 0, 2, 2))
+    source = Source(pixels, mask, depth=depth, overlay=overlay)
+    told = replace(TOLD, origin=Origin.of(source)).written_as(form)
     assert read_json(told.to_json()) == (told, ())
     said = json.loads(told.to_json())
     digest = hashlib.sha256(bytes(range(105))).hexdigest()
@@ -67,6 +70,7 @@ def test_what_a_picture_was_made_from_and_how_it_was_written_is_told() -> None:
     assert said["mask"] == {"sha256": digest, "width": 7, "height": 5}
     digest = hashlib.sha256(struct.pack("<6f", *depth.ravel())).hexdigest()
     assert said["depth"] == {"sha256": digest, "width": 3, "height": 2}
+    assert said["laid_into"] == {"sha256": hashlib.sha256(bytes(range(18))).hexdigest(), "width": 3, "height": 2}
     assert said["file"] == {"output_format": "webp", "output_compression": 3}
     said = json.loads(TOLD.to_json())
     assert (said["source"], said["mask"], said["depth"], said["file"]) == (None,) * 4

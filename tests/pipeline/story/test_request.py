@@ -9,6 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.messages import Hires
 from diffusion.noise import SOURCES
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError
@@ -125,6 +126,15 @@ def test_the_fallback_that_made_the_picture_is_asked_for() -> None:
     assert request_of(told)["components"]["vae_decoder"] == "toy.vae_decoder/9"
 
 
+def test_two_passes_are_asked_for_as_they_were_drawn() -> None:
+    asked = RequestFields(prompt="a", width=64, height=72, steps=9, hires={"scale": 1.5, "upscaler": "lanczos"})
+    made = check_request(asked, CONTRACT, RequestRules(max_whole_pixels=64 * 72, tile_side=64))
+    request = request_of(Story.of(made, PINS))
+    assert (request["size"], request["hires"]["width"], request["hires"]["height"]) == ("64x72", 96, 104)
+    assert json.loads(json.dumps(request)) == request
+    assert check_request(fields_of(request), CONTRACT, RequestRules(max_whole_pixels=64 * 72, tile_side=64)) == made
+
+
 def test_another_programs_picture_can_be_asked_for() -> None:
     told = read_infotext(
         "a fox\nNegative prompt: b\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 5, Size: 512x256, "
@@ -160,6 +170,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         weighting="compel",
         clip_skip=2,
         strength=0.5,
+        mask_blur=2.5,
+        padding_mask_crop=8,
         image_guidance=1.25,
         noise_level=7,
         guidance_rescale=0.5,
@@ -180,6 +192,7 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         crop_left=5,
         aesthetic_score=7.0,
         negative_aesthetic_score=1.0,
+        hires=Hires(first_width=32, first_height=48, upscaler="lanczos", strength=0.5, steps=7),
     )
     request = request_of(told)
-    assert name in request or (name in ("width", "height") and request["size"] == "64x64")
+    assert name in request or (name in ("width", "height") and request["size"] == "32x48")

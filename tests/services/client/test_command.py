@@ -75,6 +75,24 @@ def test_a_folder_has_files_by_seed_and_json_tells_them(url: str, tmp_path: Path
     assert "data" not in told["pictures"][0]
 
 
+def test_a_second_pass_is_asked_for_field_by_field(server: Server, url: str, tmp_path: Path) -> None:
+    given = ["--hires", "scale=1.5", "--hires", "upscaler=lanczos", "--hires", "steps=9"]
+    done = run("draw", "a", "--out", str(tmp_path / "1.png"), "--seed", "1", "--size", "64x64", *given, "--url", url)
+    assert done.returncode == 0, done.stderr
+    [order] = server.orders
+    hires = order.request.hires
+    assert hires is not None
+    assert (order.request.width, hires.first_width, hires.upscaler, hires.steps) == (96, 64, "lanczos", 9)
+    for wrong, said in (
+        ("scal=2", "--hires: scal: "),
+        ("scale=big", "--hires: scale: "),
+        ("scale", "--hires: must be"),
+    ):
+        refused = run("draw", "a", "--out", str(tmp_path / "2.png"), "--hires", wrong, "--url", url)
+        assert refused.returncode != 0
+        assert refused.stderr.startswith(f"client: {said}"), refused.stderr
+
+
 def test_no_file_is_written_over_unless_told_so(server: Server, url: str, tmp_path: Path) -> None:
     out = tmp_path / "1.png"
     out.write_bytes(b"mine")

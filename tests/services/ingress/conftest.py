@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from components.contract import Contract
 from components.reference import ComponentRef
 from pipeline.request import RequestRules
-from services.encoding import describe, encode_picture, origin_of
+from services.encoding import describe, finished_picture, origin_of
 from services.errors import FieldError
 from services.files.pictures import Link, PictureStore
 from services.files.store import StoreSettings
@@ -142,7 +142,7 @@ async def draw_at_once(order: Order) -> Drawn:
     for one in map(request.picture, range(request.n)):
         pixels = np.full((request.height, request.width, 3), one.seed % 256, np.uint8)
         story = describe(one, order.pins, origin=origin_of(order.source))
-        data = encode_picture(pixels, order.encoding, story)
+        data = finished_picture(pixels, order, story)
         pictures.append(Picture(data, one.seed, one.subseed))
     words = [len(text.split()) for text in request.texts]
     return Drawn(tuple(pictures), words[0] > 5, len(request.negative_prompt.split()) > 5, sum(words))

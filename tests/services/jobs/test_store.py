@@ -15,6 +15,7 @@ from sqlalchemy import event, select, update
 
 from benchmarks.postgresql import connect
 from components.contract import Kind
+from components.messages import Overlay, Source
 from services.errors import FileNotKeptError, StartError, UnavailableError
 from services.files.pictures import Link
 from services.jobs import database
@@ -28,11 +29,12 @@ from services.jobs.errors import (
     JobsFullError,
     SupersededError,
 )
+from services.jobs.orders import without_texts
 from services.jobs.records import JobFailure
 from services.jobs.store import JobStore
 from services.jobs.tables import JOBS, METADATA, RUNNER
 from services.jobs.work import MOST_BEGUN, Work
-from services.messages import Drawn, LiveModel, Picture, Source, Terms
+from services.messages import Drawn, LiveModel, Picture, Terms
 from tests.services.jobs.conftest import ANN, BEN, House, hook, with_settings
 
 FAILURE = JobFailure(status=500, message="something went wrong", type="server_error", code="internal_error")
@@ -90,8 +92,10 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
     mask = np.arange(64).reshape(8, 8) % 2 == 0
     hidden = mask.repeat(8, axis=0).repeat(8, axis=1)
     depth = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)
-    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask, hidden, depth)
+    overlay = Overlay(np.ones((90, 80, 3), np.uint8), np.full((90, 80), 3, np.uint8), (4, 5, 76, 85))
+    source = Source(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(1, 64, 64, 3), mask, hidden, depth, overlay)
     object.__setattr__(order, "source", source)
+    object.__setattr__(order, "laid_size", overlay.size)
     [id_] = [store.submit(house.submission(order=order))[0].id]
     _, work = house.open()
     job = work.claim()
@@ -104,6 +108,12 @@ def test_a_job_outlives_its_process_with_all_that_draws_it(house: House) -> None
     np.testing.assert_array_equal(job.order.source.mask, mask)
     np.testing.assert_array_equal(job.order.source.hidden, hidden)
     np.testing.assert_array_equal(job.order.source.depth, depth)
+    assert job.order.source.overlay is not None
+    assert (job.order.source.overlay.box, job.order.laid_size) == (overlay.box, (80, 90))
+    np.testing.assert_array_equal(job.order.source.overlay.picture, overlay.picture)
+    np.testing.assert_array_equal(job.order.source.overlay.mask, overlay.mask)
+    # which is told of once the picture is gone too
+    assert without_texts(job.order).size == (80, 90)
 
 
 def test_pictures_are_what_was_drawn(house: House) -> None:

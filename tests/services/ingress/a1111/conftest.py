@@ -10,11 +10,12 @@ import pytest
 import webuiapi
 from PIL import Image
 
+from components.messages import Source
 from services.ingress.a1111.face import A1111Face
 from services.ingress.app import Face
 from services.ingress.http.multipart import Uploads
 from services.ingress.orders.orders import Orders
-from services.messages import Order, Source
+from services.messages import Order
 from tests.services.ingress.conftest import listening
 
 Server = Any

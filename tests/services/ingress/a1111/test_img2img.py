@@ -2,15 +2,19 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
+from components.contract import ImageChannels, Kind, TensorSpec
 from pipeline.source_pictures import image_pixels
-from services.messages import Order
+from services.messages import LiveModel, Order
 from tests.pipeline import hostile
+from tests.services.conftest import record_of
 from tests.services.ingress.a1111.conftest import (
     MOST_PIXELS,
     box_mask,
@@ -68,8 +72,10 @@ def test_a_picture_is_cropped_or_given_room_in_its_proportions(server: Server) -
     # all of it in the middle, and its outermost rows above and below
     assert [tuple(filled[32, column]) for column in (8, 56)] == [(255, 0, 0), (0, 0, 255)]
     assert filled[:16].min() > 200
-    np.testing.assert_array_equal(filled[:16], np.broadcast_to(filled[16], (16, 64, 3)))
-    np.testing.assert_array_equal(filled[48:], np.broadcast_to(filled[47], (16, 64, 3)))
+    np.testing.assert_array_equal(filled[:16], np.broadcast_to(filled[0], (16, 64, 3)))
+    # where diffusers has it from
+    expected = VaeImageProcessor().resize(wide, 64, 64, resize_mode="fill")
+    np.testing.assert_array_equal(filled, np.asarray(expected))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,23 @@ def test_what_is_not_here_is_refused_by_name(server: Server, photo: Image.Image,
     assert name in refused(img2img(server, photo, **{name: value}), 422)["detail"]
     assert not server.orders
     assert (server.uploads.count, server.admission.images) == (0, 0)
+
+
+def test_guidance_by_the_picture_is_of_bundles_that_edit_by_instruction(
+    server: Server, live: LiveModel, photo: Image.Image
+) -> None:
+    said = refused(img2img(server, photo, image_cfg_scale=1.25), 422)["detail"]
+    assert said == "image_cfg_scale=1.25: must be left out, as this model edits by no instruction"
+    denoiser = live.contracts[Kind.DENOISER]
+    seen = TensorSpec(name="image_channels", dtype="float32", shape=("batch", 4, "height", "width"))
+    looks = {"image_channels": (ImageChannels(source="image", channels=4),), "image_guidance": 1.75}
+    changed = denoiser.model_copy(update={"inputs": (*denoiser.inputs, seen), **looks})
+    server.pinning.record = record_of(replace(live, contracts={**live.contracts, Kind.DENOISER: changed}))
+    for given, guidance in ((None, 1.75), (1.5, 1.5), (2.5, 2.5)):
+        assert img2img(server, photo, image_cfg_scale=given, denoising_strength=1).status_code == 200
+        assert server.orders[-1].request.image_guidance == guidance
+    said = refused(img2img(server, photo, denoising_strength=0.5), 422)["detail"]
+    assert said.startswith("denoising_strength=0.5: must be 1 or left out, as this model draws from noise alone")
 
 
 def test_what_every_client_sends_is_taken(server: Server, photo: Image.Image) -> None:

@@ -67,7 +67,6 @@ def test_lists_of_what_there_is_none_of_are_empty(api: Any) -> None:
     assert api.get_embeddings() == {"loaded": {}, "skipped": {}}
     for listed in (
         api.get_loras(),
-        api.get_latent_upscale_modes(),
         api.get_hypernetworks(),
         api.get_face_restorers(),
         api.get_realesrgan_models(),
@@ -79,6 +78,17 @@ def test_lists_of_what_there_is_none_of_are_empty(api: Any) -> None:
     assert api.get_scripts() == {"txt2img": [], "img2img": []}
     assert api.get_cmd_flags() == {"api": True}
     assert not api.has_controlnet
+
+
+def test_latents_are_enlarged_by_a1111s_modes(api: Any) -> None:
+    assert {one["name"] for one in api.get_latent_upscale_modes()} == {
+        "Latent",
+        "Latent (antialiased)",
+        "Latent (bicubic)",
+        "Latent (bicubic antialiased)",
+        "Latent (nearest)",
+        "Latent (nearest-exact)",
+    }
 
 
 def test_memory_is_this_nodes(api: Any) -> None:

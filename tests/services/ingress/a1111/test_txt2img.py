@@ -222,7 +222,8 @@ def test_pictures_that_nobody_wants_are_not_sent(server: Server) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("enable_hr", True),
+        ("enable_hr", "yes"),
+        ("firstphase_width", 64),
         ("restore_faces", True),
         ("tiling", True),
         ("save_images", True),

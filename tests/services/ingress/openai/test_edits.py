@@ -1,6 +1,7 @@
 """Pictures that a request brings: what becomes of them, what is refused, and OpenAI's own client."""
 
 import asyncio
+import base64
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from components.contract import ImageChannels, Kind, TensorSpec
+from components.messages import Source
 from pipeline.depth import depth_plane
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
-from services.messages import LiveModel, Order, Source
+from services.messages import LiveModel, Order
 from tests.pipeline import hostile
 from tests.services.conftest import looking_at
 from tests.services.ingress.conftest import draw_at_once, error_of, listening
@@ -403,3 +405,75 @@ def test_openais_client_hears_what_is_wrong(client: openai.OpenAI) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as raised:
         client.images.edit(image=b"no picture", prompt="a")
     assert raised.value.param == "image"
+
+
+def placed(photo: Image.Image) -> Image.Image:
+    """White in a part of its middle."""
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (40, 30, 60, 62))
+    return mask
+
+
+def test_what_lies_around_a_mask_is_drawn_in_the_whole_size_and_laid_back(server: Server, photo: Image.Image) -> None:
+    answer = edit(server, photo, placed(photo), size="64x64", seed="200", mask_blur="0", padding_mask_crop="8")
+    assert answer.status_code == 200, answer.text
+    order, source = only(server)
+    # 8 pixels around are 36 by 48, and in the proportions of the size 48 by 48
+    crop = photo.crop((26, 22, 74, 70))
+    np.testing.assert_array_equal(source.pixels[0], np.asarray(crop.resize((64, 64), Image.Resampling.LANCZOS)))
+    assert (order.request.width, order.request.height, order.size) == (64, 64, photo.size)
+    assert answer.json()["size"] == "96x96"
+    shown = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
+    # the seed gives the colour
+    expected = photo.copy()
+    expected.paste((200, 200, 200), (40, 30, 60, 62))
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(expected))
+    assert server.uploads.count == 0
+
+
+def test_a_blurred_mask_is_soft_where_the_part_is_laid_back(server: Server) -> None:
+    black = Image.new("RGB", (96, 96))
+    answer = edit(server, black, placed(black), size="64x64", seed="200", mask_blur="4.5", padding_mask_crop="0")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))))[..., 0]
+    soft = np.asarray(placed(black).filter(ImageFilter.GaussianBlur(4.5)), float)
+    np.testing.assert_allclose(shown, soft / 255 * 200, atol=1.5)
+
+
+def test_pictures_in_hand_are_bounded_while_they_are_laid_into(server: Server, photo: Image.Image) -> None:
+    seen = []
+
+    async def draw(order: Order) -> Any:
+        seen.append(server.uploads.count)
+        return await draw_at_once(order)
+
+    server.draw = draw
+    assert edit(server, photo, placed(photo), size="64x64").status_code == 200
+    assert edit(server, photo, placed(photo), size="64x64", padding_mask_crop="8").status_code == 200
+    assert seen == [0, 1]
+    assert server.uploads.count == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "masked", "said"),
+    [
+        ({"mask_blur": "65"}, True, "mask_blur=65.0: must be a number between 0 and 64"),
+        ({"mask_blur": "2"}, False, "mask_blur=2.0: must be 0 or left out without a mask"),
+        ({"padding_mask_crop": "-1"}, True, "padding_mask_crop=-1: must be a whole number between 0 and 256"),
+        ({"padding_mask_crop": "8"}, False, "padding_mask_crop=8: must be left out without a mask"),
+        ({"hires": '{"scale": 2}'}, False, "hires: must be left out with an image"),
+        ({"hires": "2"}, False, "hires='2': must be an object"),
+    ],
+    ids=str,
+)
+def test_fields_of_masks_are_refused_by_name(
+    server: Server, photo: Image.Image, fields: dict[str, str], masked: bool, said: str
+) -> None:
+    error = error_of(edit(server, photo, placed(photo) if masked else None, **fields), 422)
+    assert error["message"].startswith(said)
+    assert not server.orders
+
+
+def test_a_black_mask_leaves_no_part_to_draw(server: Server, photo: Image.Image) -> None:
+    error = error_of(edit(server, photo, Image.new("L", photo.size), padding_mask_crop="8"), 422)
+    assert (error["param"], error["message"].startswith("mask: leaves nothing to draw")) == ("mask", True)
+    assert (server.uploads.count, server.admission.images) == (0, 0)

@@ -8,6 +8,7 @@ import pytest
 from components.contract import Kind
 from diffusion.samplers.aliases import find_choice, find_schedule_name
 from pipeline.request import RequestRules
+from pipeline.upscalers import UPSCALERS
 from registry.rollout.state import Canary
 from services.ingress.app import create_app
 from services.ingress.orders.capabilities import CapabilitiesFace, capabilities
@@ -43,7 +44,8 @@ def test_the_defaults_are_what_a_request_has_that_names_none(server: Server, tol
         name: getattr(request, name) for name in ("steps", "guidance", "sampler", "schedule", "weighting")
     }
     assert told["model"] == server.request("GET", "/v1/models").json()["data"][0]["id"]
-    assert told["tasks"] == ["text_to_image", "image_to_image", "inpainting"]
+    assert told["tasks"] == ["text_to_image", "two_passes", "image_to_image", "inpainting"]
+    assert told["upscalers"] == list(UPSCALERS)
 
 
 def test_every_walk_that_is_told_is_taken_and_no_other(server: Server, told: dict[str, Any]) -> None:

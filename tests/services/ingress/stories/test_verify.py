@@ -24,7 +24,7 @@ from pipeline.story.files import png_options
 from pipeline.story.origin import NOISE
 from pipeline.story.reading import read_story
 from pipeline.story.record import Story
-from services.encoding import describe, encode_picture, origin_of
+from services.encoding import describe, finished_picture, origin_of
 from services.ingress.app import create_app
 from services.ingress.orders.fields import order_of
 from services.ingress.stories import verify as face
@@ -50,7 +50,7 @@ async def draw_noise(order: Order) -> Drawn:
         told = repr((one, sorted((kind, str(pin)) for kind, pin in order.pins.items() if kind in USED), origin))
         rng = np.random.default_rng(list(told.encode()))
         pixels = rng.integers(0, 256, (one.height // 8, one.width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        data = encode_picture(pixels, order.encoding, describe(one, order.pins, origin=origin))
+        data = finished_picture(pixels, order, describe(one, order.pins, origin=origin))
         made.append(Picture(data, one.seed, one.subseed))
     return Drawn(tuple(made), False, False, 3)
 
@@ -137,6 +137,36 @@ def test_a_picture_is_what_its_story_makes(
     assert second.request == first.request
     assert second.encoding == first.encoding
     assert (second.fallback, second.shadow, second.store_latents) == (None, None, False)
+
+
+@pytest.mark.parametrize("upscaler", ["latent_bicubic", "lanczos"])
+def test_a_picture_of_two_passes_is_made_again(noisy: Server, upscaler: str) -> None:
+    hires = {"scale": 2, "strength": 0.6, "steps": 9, "upscaler": upscaler}
+    made = noisy.generate("image/png", **SETTINGS, hires=hires).content
+    assert Image.open(io.BytesIO(made)).size == (256, 128)
+    said = verified(noisy, made)
+    assert said["equal"] is True
+    first, second = noisy.orders
+    assert second.request == first.request
+    # where pixels are enlarged they are encoded
+    assert (Kind.VAE_ENCODER in second.pins) == (upscaler == "lanczos")
+    asked = said["request"]
+    assert (asked["size"], asked["hires"]["width"], asked["hires"]["height"]) == ("128x64", 256, 128)
+    error = error_of(verify(noisy, retold(made, lambda story: story["hires"].update(upscaler="other"))), 422)
+    assert "hires.upscaler: must be one of latent_nearest" in error["message"]
+
+
+@pytest.mark.parametrize("tiled", ["both", "second"])
+def test_two_passes_are_made_again_in_the_tiles_of_their_story(noisy: Server, tiled: str) -> None:
+    assert noisy.generate(**SETTINGS, hires={"scale": 2}).status_code == 200
+    [order] = noisy.orders
+    tiling, hires = Tiling(side=64, overlap=0.5), order.request.hires
+    assert hires is not None
+    of_first = replace(hires, tiling=tiling) if tiled == "both" else hires
+    request = replace(order.request, tiling=tiling, hires=of_first)
+    [made] = asyncio.run(draw_noise(replace(order, request=request))).pictures
+    assert verified(noisy, made.data)["equal"] is True
+    assert noisy.orders[-1].request == request
 
 
 def test_the_picture_alone_will_do(noisy: Server) -> None:
@@ -274,13 +304,31 @@ def edited(server: Server, photo: Image.Image, mask: Image.Image | None, **field
 
 
 def test_a_story_tells_which_picture_it_began_with(noisy: Server, photo: Image.Image, mask: Image.Image) -> None:
-    source, area, _ = story_of(edited(noisy, photo, mask)).origin
+    source, area, depth, whole = story_of(edited(noisy, photo, mask)).origin
     assert source is not None
     assert area is not None
-    assert (source.width, source.height, area.width, area.height) == (64, 64, 8, 8)
+    assert (source.width, source.height, area.width, area.height, whole) == (64, 64, 8, 8, None)
     assert source.sha256 == sha256(image_pixels(photo, 64, 64, MOST_PIXELS).tobytes()).hexdigest()
     assert area.sha256 == sha256(latent_mask(edit_mask(mask, 64, 64, MOST_PIXELS), 8).tobytes()).hexdigest()
+    assert depth is None
     assert story_of(noisy.generate("image/png", **SETTINGS).content).origin == NOISE
+
+
+@pytest.mark.parametrize("blur", ["0", "3"])
+def test_a_part_that_was_laid_into_its_source_is_made_again(
+    noisy: Server, photo: Image.Image, mask: Image.Image, blur: str
+) -> None:
+    made = edited(noisy, photo, mask, mask_blur=blur, padding_mask_crop="4")
+    assert Image.open(io.BytesIO(made)).size == photo.size
+    said = verified(noisy, made, source=png(photo), mask=png(mask))
+    assert said["equal"] is True
+    whole = said["made_from"]["laid_into"]
+    assert (whole["width"], whole["height"]) == photo.size
+    # far from what is drawn, and still another picture
+    other = photo.copy()
+    other.putpixel((59, 2), (0, 0, 0))
+    error = error_of(verify(noisy, made, source=png(other), mask=png(mask)), 422)
+    assert (error["param"], "is another than the picture was made from" in error["message"]) == ("source", True)
 
 
 def test_an_edit_is_made_again_from_its_source(

@@ -243,4 +243,5 @@ def test_the_refiner_takes_over_at_a_noise_level_as_in_diffusers(
     left = chain.begin(chain.check(asked), 0.7, NOISE.numpy())
     image = refiner.finish(refiner.check(asked), 0.7, left)
     for reference in ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"):
-        assert measured.note("hand_over", "tiny SDXL and refiner", reference, image, expected) <= MOST_OFF
+        # latents handed over at another scale were off by 0.8
+        assert measured.note("hand_over", "tiny SDXL and refiner", reference, image, expected) <= 0.1

@@ -45,15 +45,17 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
-    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; and what one
-    hands to the other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never
-    meet, always fit.
+    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other, and a ControlNet
+    and a denoiser on what they are told of the picture; and what one hands to the other must be of the dtype and the
+    fixed dimensions that it takes. Two of one kind, or two that never meet, always fit.
     """
     if a.kind == b.kind:
         return []
     differences = [*_space_differences(a, b)]
     if a.conditioning and b.conditioning:
         differences += _text_differences(a, b)
+    if {a.kind, b.kind} == {Kind.CONTROLNET, Kind.DENOISER} and a.time_ids != b.time_ids:
+        differences.append(_Difference("time_ids", _listed(a.time_ids), _listed(b.time_ids)))
     found = [_between(a.kind, b.kind, difference) for difference in differences]
     for giver, taker in ((a, b), (b, a)):
         found += [*_handed_on(giver, taker), *_added_within(giver, taker)]
@@ -78,6 +80,10 @@ def interchangeable(a: Contract, b: Contract) -> list[str]:
     differences += _spec_differences("input", inputs, b.inputs)
     differences += _spec_differences("output", _taken_by_all(a), _taken_by_all(b))
     return [_in_place(difference) for difference in differences]
+
+
+def _listed(names: Sequence[str]) -> str | None:
+    return ", ".join(names) or None
 
 
 def _taken_by_all(contract: Contract) -> list[TensorSpec]:

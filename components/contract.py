@@ -233,7 +233,9 @@ class Contract(Record):
     image_channels: tuple[ImageChannels, ...] = Field(
         (), description="what a denoiser's input `image_channels` holds, in this order"
     )
-    time_ids: tuple[TimeId, ...] = Field((), description="what a denoiser's input `time_ids` holds, in this order")
+    time_ids: tuple[TimeId, ...] = Field(
+        (), description="what a denoiser's input `time_ids` holds, and its ControlNet's, in this order"
+    )
     zeros_for_empty_negative: bool = Field(
         False, description="where there is no negative prompt, a denoiser's row without the prompt has zeros for it"
     )
@@ -442,6 +444,9 @@ class Contract(Record):
         if self.guidance is not None:
             raise ValueError(f"guidance={self.guidance:g}: must be null, as a {self.kind} is no denoiser")
         for part in _DENOISERS_OWN:
+            if part == "time_ids" and self.kind == Kind.CONTROLNET:
+                # it is told what its denoiser is told
+                continue
             default = Contract.model_fields[part].default
             if getattr(self, part) != default:
                 nothing = "null" if default is None else "false" if default is False else "empty"
@@ -481,7 +486,7 @@ _NEEDED = {
 # what a denoiser takes of a ControlNet and of an adapter: its outputs by these names, `control_mid` among them
 CONTROL_PREFIXES = {Kind.CONTROLNET: "control_", Kind.ADAPTER: "adapter_"}
 
-# what only a denoiser's contract says
+# what only a denoiser's contract says, and of time_ids a ControlNet's
 _DENOISERS_OWN = (
     "flow_schedule",
     "preview",

@@ -1,5 +1,6 @@
 """Writing a network as a component folder."""
 
+import gc
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from exporters.errors import ExportError
 from exporters.graph import export_graph
 from exporters.network import Network
 from exporters.parity import evaluate, measure, write_golden_cases
-from exporters.storage import GRAPH_NAME, Weights, round_weights, save, store_halves
+from exporters.storage import GRAPH_NAME, Weights, forget_weights, round_weights, save, store_halves
 from runtime.golden import require_golden
 from runtime.session import Session
 from runtime.settings import SessionSettings
@@ -36,10 +37,12 @@ def write_component(
         store_halves(model)
     save(model, folder)
     del model
+    # a graph is a cycle, and holds the halves
+    gc.collect()
     by_torch = evaluate(network)
     golden = write_golden_cases(network, folder)
     # the session holds the weights, and both do not fit into the memory of many machines
-    network.module.to("meta")
+    forget_weights(network.module)
     parity = measure(network.contract.kind, by_torch, folder / GRAPH_NAME)
     for name, content in ({} if texts is None else texts).items():
         (folder / name).write_text(content, encoding="utf-8")

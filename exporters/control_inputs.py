@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from components.contract import CONTROL_PREFIXES, Kind, TensorSpec
 
 _CONTROL, _ADAPTER = CONTROL_PREFIXES[Kind.CONTROLNET], CONTROL_PREFIXES[Kind.ADAPTER]
 _MID = f"{_CONTROL}mid"
+ADAPTER_MID = f"{_ADAPTER}mid"
 
 
 def control_specs(config: Any, optional: bool = True) -> list[TensorSpec]:
@@ -32,14 +34,14 @@ def control_specs(config: Any, optional: bool = True) -> list[TensorSpec]:
 
 
 def adapter_specs(config: Any) -> list[TensorSpec]:
-    """The features of an adapter that a U-Net adds, one in each block on its way down.
+    """The features of an adapter that a U-Net adds, one in each block on its way down, and SDXL's one in its middle.
 
     Mou et al. 2023, "T2I-Adapter". A block with attention adds them before it halves the size, one without, after, as
     diffusers does.
     """
     widths = config.block_out_channels
     last = len(widths) - 1
-    return [
+    blocks = [
         feature_spec(
             f"{_ADAPTER}{block}",
             width,
@@ -48,6 +50,17 @@ def adapter_specs(config: Any) -> list[TensorSpec]:
         )
         for block, width in enumerate(widths)
     ]
+    # the adapters of this family have one more than the U-Net has blocks
+    middle = [feature_spec(ADAPTER_MID, widths[-1], 2**last, optional=True)]
+    return [*blocks, *(middle if config.addition_embed_type == "text_time" else [])]
+
+
+def add_in_the_middle(unet: UNet2DConditionModel, given: Mapping[str, Tensor]) -> None:
+    """Let a U-Net's middle add what `given` holds for it by the time it runs: an adapter's feature.
+
+    diffusers adds one there if it is of the size of the middle, which a default of one zero is not.
+    """
+    unet.mid_block.register_forward_hook(lambda _, __, output: output + given[ADAPTER_MID])
 
 
 def feature_spec(name: str, channels: int, downscale: int, optional: bool) -> TensorSpec:
@@ -57,7 +70,10 @@ def feature_spec(name: str, channels: int, downscale: int, optional: bool) -> Te
 
 
 def unet_arguments(added: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...] | list[Tensor] | Tensor]:
-    """What diffusers' U-Nets call what is added within: all arrays of `control_specs` and `adapter_specs`, or none."""
+    """What diffusers' U-Nets call the arrays of `control_specs` and `adapter_specs`, but for the adapter's middle.
+
+    `added` holds all of them, or none.
+    """
     if not added:
         return {}
     return {
@@ -69,5 +85,5 @@ def unet_arguments(added: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...] 
 
 
 def _numbered(prefix: str, added: Mapping[str, Tensor]) -> list[Tensor]:
-    count = sum(name.startswith(prefix) and name != _MID for name in added)
+    count = sum(name.startswith(prefix) and name not in (_MID, ADAPTER_MID) for name in added)
     return [added[f"{prefix}{number}"] for number in range(count)]

@@ -1,5 +1,6 @@
 """diffusers' ControlNetModel as a component: a control picture to what is added within a denoiser."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from diffusers import ControlNetModel
@@ -10,10 +11,11 @@ from components.contract import Contract, Kind, TensorSpec
 from exporters.control_inputs import control_specs
 from exporters.errors import ExportError
 from exporters.network import Network, trials
+from exporters.unet_conditioning import TIME_IDS, added_conditions, hidden_width, side_by_side, time_ids
 
 # by the names of the configuration: what is known, and so exported as diffusers computes it
 _KNOWN: dict[str, tuple[Any, ...]] = {
-    "addition_embed_type": (None, "text"),
+    "addition_embed_type": (None, "text", "text_time"),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
     "encoder_hid_dim_type": (None,),
@@ -23,21 +25,23 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
 
 
 class _ControlNet(nn.Module):
-    """Scaled row by row, so that rows of several scales share a run."""
+    """Scaled row by row, so that rows of several scales share a run; `beside` conditions it next to hidden states."""
 
-    def __init__(self, network: ControlNetModel) -> None:
+    def __init__(self, network: ControlNetModel, beside: Sequence[TensorSpec]) -> None:
         super().__init__()
         self.network = network
+        self.beside = [spec.name for spec in beside]
 
-    def forward(
-        self, latents: Tensor, timestep: Tensor, hidden_states: Tensor, control_image: Tensor, scale: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, latents: Tensor, timestep: Tensor, hidden_states: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
+        *own, control_image, scale = beside
+        given = dict(zip(self.beside, own, strict=True))
         down, middle = self.network(
             latents,
             timestep,
-            encoder_hidden_states=hidden_states,
+            encoder_hidden_states=side_by_side(hidden_states, given),
             controlnet_cond=control_image,
             conditioning_scale=scale[:, None, None, None],
+            added_cond_kwargs=added_conditions(given),
             return_dict=False,
         )
         return (*down, middle)
@@ -55,43 +59,45 @@ def controlnet(network: ControlNetModel, denoiser: Contract) -> Network:
     for field, known in _KNOWN.items():
         if (found := getattr(config, field, None)) not in known:
             raise ExportError(f"{field}={found!r}: must be {' or '.join(map(repr, known))}")
-    if [array.tokens is None for array in denoiser.conditioning] != [False]:
-        names = ", ".join(array.name for array in denoiser.conditioning)
-        raise ExportError(f"conditioning: the denoiser's is {names}; a ControlNet of hidden states can be exported")
-    (text,) = denoiser.conditioning
+    told = time_ids(config, denoiser.conditioning, "controlnet")
+    if told != denoiser.time_ids:
+        own, theirs = (", ".join(names) or "nothing" for names in (told, denoiser.time_ids))
+        raise ExportError(f"addition_embed_type={config.addition_embed_type!r}: is told {own}, the denoiser {theirs}")
     downscale = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
     for field, found, wanted in (
         ("in_channels", config.in_channels, space.channels),
         ("conditioning_embedding_out_channels: makes pictures smaller by", downscale, space.downscale),
-        ("cross_attention_dim", config.cross_attention_dim, text.width),
+        ("cross_attention_dim", config.cross_attention_dim, hidden_width(denoiser.conditioning)),
     ):
         if found != wanted:
             raise ExportError(f"{field}={found}: must be {wanted}, as of the denoiser")
-    latents, timestep, hidden_states = (
-        next(spec for spec in denoiser.inputs if spec.name == name) for name in ("latents", "timestep", text.name)
-    )
+    named = {spec.name: spec for spec in denoiser.inputs}
+    hidden_states, *more = (named[array.name] for array in denoiser.conditioning)
+    beside = [*more, *([named[TIME_IDS]] if told else [])]
     sides = tuple(f"{side}*{space.downscale}" for side in ("height", "width"))
     contract = Contract(
         kind=Kind.CONTROLNET,
         inputs=(
-            latents,
-            timestep,
+            named["latents"],
+            named["timestep"],
             hidden_states,
+            *beside,
             TensorSpec(name="control_image", dtype="float32", shape=("batch", 3, *sides)),
             TensorSpec(name="scale", dtype="float32", shape=("batch",)),
         ),
         outputs=tuple(control_specs(config, optional=False)),
         latent_space=space,
         conditioning=denoiser.conditioning,
+        time_ids=told,
         latent_size=denoiser.latent_size,
     )
     require_fit(contract, denoiser)
     multiple = denoiser.latent_multiple
-    assert text.tokens is not None, "conditioning with tokens was asked for"
-    small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, text.tokens // 2 - 1)}
+    (tokens,) = denoiser.token_limits
+    small = {"height": 2 * multiple, "width": 2 * multiple, "tokens": max(2, tokens // 2 - 1)}
     height, width = denoiser.latent_size
-    whole = {"height": height, "width": width, "tokens": text.tokens}
-    return Network(_ControlNet(network), contract, trials(small, whole))
+    whole = {"height": height, "width": width, "tokens": tokens}
+    return Network(_ControlNet(network, beside), contract, trials(small, whole))
 
 
 def require_fit(contract: Contract, denoiser: Contract) -> None:

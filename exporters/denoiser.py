@@ -1,7 +1,7 @@
 """The denoiser as a component: noisy latents, timesteps and conditioning to the prediction."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,27 +18,22 @@ from components.contract import (
     LatentSpace,
     NoiseSchedule,
     TensorSpec,
-    TimeId,
 )
 from exporters.checkpoint import Checkpoint, Enlarging
-from exporters.control_inputs import adapter_specs, control_specs, unet_arguments
+from exporters.control_inputs import ADAPTER_MID, adapter_specs, add_in_the_middle, control_specs, unet_arguments
 from exporters.errors import ExportError
 from exporters.image_prompt import PROMPT, ImagePromptAdapter, add_image_prompt, image_prompt_specs
 from exporters.latent_upscaler import noise_and_text, preconditioned, require_condition, velocity
 from exporters.lora_inputs import add_loras, lora_input_specs
 from exporters.network import Network, text_spec, trials
-from exporters.text_encoder import HIDDEN_STATES, TEXT_EMBEDS
+from exporters.text_encoder import TEXT_EMBEDS
 from exporters.traced_defaults import register_defaults
+from exporters.unet_conditioning import TIME_IDS, added_conditions, hidden_width, side_by_side, time_ids
 
 # What a U-Net of the families that we export does not have; each would need an input that no stage hands over.
 _EXTRA_INPUTS = ("class_embed_type", "encoder_hid_dim_type")
 
 _RGB = 3
-_SIZE_AND_CROP: tuple[TimeId, ...] = ("original_height", "original_width", "crop_top", "crop_left")
-_TIME_IDS: Mapping[int, tuple[TimeId, ...]] = {
-    6: (*_SIZE_AND_CROP, "target_height", "target_width"),
-    5: (*_SIZE_AND_CROP, "aesthetic_score"),
-}
 
 
 class _Denoiser(nn.Module):
@@ -71,25 +66,19 @@ class _Denoiser(nn.Module):
         if PROMPT in given:
             # of as many rows as the rest, also where it is left out
             given[PROMPT] = given[PROMPT] + timestep[:, None, None] * 0
-        self._enter(given)
+        self._enter({**given, **controls})
         if "image_channels" in given:
             latents = torch.cat([latents, given["image_channels"]], dim=1)
-        if (second := given.get(HIDDEN_STATES[1])) is not None:
-            hidden_states = torch.cat([hidden_states, second], dim=-1)
-        embedded, told = None, None
-        if self.upscales_latents:
-            embedded = noise_and_text(given[TEXT_EMBEDS[0]])
+        embedded = noise_and_text(given[TEXT_EMBEDS[0]]) if self.upscales_latents else None
         if "guidance" in given:
             embedded = _embedded_guidance(given["guidance"], self.unet.config.time_cond_proj_dim)
-        if "time_ids" in given:
-            told = {"text_embeds": given[TEXT_EMBEDS[0]], "time_ids": given["time_ids"]}
         (prediction,) = self.unet(
             latents,
             timestep,
-            encoder_hidden_states=hidden_states,
+            encoder_hidden_states=side_by_side(hidden_states, given),
             timestep_cond=embedded,
             class_labels=given.get("noise_level"),
-            added_cond_kwargs=told,
+            added_cond_kwargs=added_conditions(given),
             return_dict=False,
             **unet_arguments(controls),
         )
@@ -153,7 +142,7 @@ def denoiser(
     image_channels = _image_channels(unet, space)
     _require_known(unet)
     _require_width(unet, conditioning)
-    time_ids = _time_ids(unet, conditioning)
+    told = time_ids(config, conditioning, "unet")
     height, width = (config.sample_size,) * 2 if isinstance(config.sample_size, int) else config.sample_size
     sources = [part.source for part in image_channels]
     upscales_latents = sources == ["low_resolution_latents"]
@@ -167,8 +156,8 @@ def denoiser(
         schedule = preconditioned(schedule)
     embeds_guidance = config.time_cond_proj_dim is not None and not upscales_latents
     beside = [text_spec(array) for array in conditioning[1:]]
-    if time_ids:
-        beside.append(TensorSpec(name="time_ids", dtype="float32", shape=("batch", len(time_ids))))
+    if told:
+        beside.append(TensorSpec(name=TIME_IDS, dtype="float32", shape=("batch", len(told))))
     if image_channels:
         channels = sum(part.channels for part in image_channels)
         shape = ("batch", channels, "height", "width")
@@ -182,8 +171,10 @@ def denoiser(
     within: dict[str, Tensor] = {}
     more = UnetInputs() if more is None else more
     beside += more.give(unet, within)
-    # no ControlNet or adapter is made for its blocks
+    # no ControlNet or adapter is made for the blocks of one that upscales latents
     added = [] if upscales_latents else [*control_specs(config), *adapter_specs(config)]
+    if any(spec.name == ADAPTER_MID for spec in added):
+        add_in_the_middle(unet, within)
     contract = Contract(
         kind=Kind.DENOISER,
         inputs=(
@@ -205,7 +196,7 @@ def denoiser(
         image_guidance=1.5 if sources == ["image"] else None,
         noise_levels=None if enlarging is None else enlarging.noise_levels,
         low_resolution_schedule=None if enlarging is None else enlarging.schedule,
-        time_ids=time_ids,
+        time_ids=told,
         zeros_for_empty_negative=checkpoint.zeros_for_empty_prompt,
         embeds_guidance=embeds_guidance,
         guidance=guidance,
@@ -218,28 +209,12 @@ def denoiser(
 
 
 def _require_width(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> None:
-    given = sum(array.width for array in conditioning if array.tokens is not None)
+    given = hidden_width(conditioning)
     if unet.config.cross_attention_dim != given:
         raise ExportError(
             f"unet: cross_attention_dim={unet.config.cross_attention_dim}: the text encoder's hidden states are "
             f"{given} wide"
         )
-
-
-def _time_ids(unet: UNet2DConditionModel, conditioning: Sequence[Conditioning]) -> tuple[TimeId, ...]:
-    """What it is told of the picture: how many numbers tells SDXL's base from its refiner, as in diffusers."""
-    config = unet.config
-    if config.addition_embed_type != "text_time":
-        return ()
-    whole = next((array.width for array in conditioning if array.tokens is None), 0)
-    count, rest = divmod(config.projection_class_embeddings_input_dim - whole, config.addition_time_embed_dim)
-    if rest or count not in _TIME_IDS:
-        raise ExportError(
-            f"unet: projection_class_embeddings_input_dim={config.projection_class_embeddings_input_dim}: must be "
-            f"{whole}, the width of text_embeds, and {' or '.join(map(str, _TIME_IDS))} times addition_time_embed_dim="
-            f"{config.addition_time_embed_dim}"
-        )
-    return _TIME_IDS[count]
 
 
 def _image_channels(unet: UNet2DConditionModel, space: LatentSpace) -> tuple[ImageChannels, ...]:

@@ -17,10 +17,13 @@ from exporters.errors import ExportError
 from exporters.network import Network
 from exporters.optional_inputs import declare_optional
 from exporters.traced_defaults import make_inputs, told_apart
+from exporters.wide_norms import split_norms
 
 OPSET = 20
 # Only where it was measured to help (docs/exporting.md).
 _FUSED = frozenset({Kind.DENOISER})
+# those that see all pixels of a picture
+_WIDE = frozenset({Kind.VAE_DECODER, Kind.VAE_ENCODER})
 
 
 def export_graph(network: Network) -> ir.Model:
@@ -37,6 +40,8 @@ def export_graph(network: Network) -> ir.Model:
     model = program.model
     make_inputs(model, network.traced_defaults)
     pool_inner_means(model)
+    if network.contract.kind in _WIDE:
+        split_norms(model)
     if network.contract.kind in _FUSED:
         model, _ = optimize_for_ort(model)
     _forget_origins(model)

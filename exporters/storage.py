@@ -24,6 +24,19 @@ def round_weights(module: nn.Module, weights: Weights) -> None:
                 tensor.data.copy_(tensor.data.half())
 
 
+def forget_weights(module: nn.Module) -> None:
+    """Give the memory of a module's weights back, in place; its tensors are empty ones of their shapes then.
+
+    It is given back whoever else holds them: torch's tracer keeps nodes, and with them weights, of all that it traced.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        storage = tensor.untyped_storage()
+        # what is mapped from a file is not, and takes no memory that others need
+        if storage.resizable():
+            storage.resize_(0)
+    module.to("meta")
+
+
 def store_halves(model: ir.Model) -> None:
     """Store every float32 weight that float16 holds exactly as such, in place, with a cast back to float32 behind it.
 

@@ -53,7 +53,7 @@ class ControlNet:
         Raises:
             RuntimeFault: the session could not run, or `interrupt` broke it off.
         """
-        taken = {array.name for array in self.contract.conditioning} | {"latents", "timestep"}
+        taken = {spec.name for spec in self.contract.inputs}
         rows = [len(arrays["latents"]) for arrays in asked]
         parts = [
             {

@@ -1,5 +1,6 @@
 """The denoiser's stage: noise to latents, one U-Net run for all rows that wait."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
@@ -201,7 +202,11 @@ def _check_image(job: DenoiseJob, shape: tuple[int, ...]) -> None:
 def _start(job: DenoiseJob, row: SamplerRow, trajectory: Trajectory, shape: tuple[int, ...]) -> Sampler:
     source = NoiseSource(job.seed, shape, job.rng, job.after)
     if job.start > 0 and job.image_latents is not None:
-        return row.start(job.image_latents, trajectory, job.eta, partial(next, map(source.draw, count())))
+        left = job.image_latents
+        if not trajectory.flow and row.conventions.starts == "unit":
+            # left with unit variance, and taken as x0 + sigma * noise
+            left = left * np.float32(math.hypot(1.0, trajectory.steps[0].sigma))
+        return row.start(left, trajectory, job.eta, partial(next, map(source.draw, count())))
     # the draws are those of diffusers: the sample of the picture's latents, the noise, with a mask the sample of the
     # latents of the picture without what is drawn anew, which its pipeline draws for every network, then the sampler's
     first = 0 if job.image_latents is None or not job.sampled else 1

@@ -66,6 +66,11 @@ class _Decoder(enum.StrEnum):
 _DECODERS = {_Decoder.SMALL: SMALL_DECODER, _Decoder.PREVIEW: PREVIEW_DECODER}
 
 
+class _Exported(enum.StrEnum):
+    EDGES = Addition.EDGES.value
+    X4 = Addition.X4.value
+
+
 @app.command()
 def data() -> None:
     """Fetch the npm packages, check them and draw the captioned pictures."""
@@ -218,10 +223,16 @@ def release_addition(
     guidance: Guidance = GUIDANCE,
     threads: Threads = 0,
 ) -> None:
-    """Put an addition's weights into models/, and its grid and figures into docs/bundled-editing.md."""
+    """Put an addition's weights and components into models/, and its grid and figures into docs/bundled-editing.md."""
     _prepare(threads)
     pictures, folder = picture_set.load(workspace() / "pictures"), weights or additions.trained(name, workspace())
     typer.echo(additions.release(name, folder, BUNDLED, pictures, ROOT, guidance).table)
+
+
+@app.command()
+def export_addition(name: Annotated[_Exported, typer.Argument(help="whose components to make")]) -> None:
+    """Make the components of an addition's released weights anew, as after a release of the model that it is for."""
+    additions.export(Addition(name), ROOT)
 
 
 def _tell(found: Report) -> None:

@@ -2,7 +2,7 @@
 
 import enum
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline, T2IAdapter, UNet2DConditionModel
 
 from training import checkpoint, upscaler
 from training.adapter_report import adapter_report
+from training.addition_components import export_edges, export_x4
 from training.image_to_image import image_to_image_report
 from training.inpainting_report import inpainting_report
 from training.page import Page, Shown
@@ -42,6 +43,8 @@ _WEIGHTS = {
     Addition.EDGES: _Weights(Path("adapter/adapter"), Path("emoji/adapters/edges")),
     Addition.X4: _Weights(Path("upscaler/checkpoint"), Path("emoji-x4/checkpoint")),
 }
+# those that are served make components of these weights, below the folder of models
+_EXPORTS: Mapping[Addition, Callable[[Path, Path], None]] = {Addition.EDGES: export_edges, Addition.X4: export_x4}
 
 
 def trained(addition: Addition, workspace: Path) -> Path | None:
@@ -73,15 +76,29 @@ def report(
     return reports[addition](weights)
 
 
+def export(addition: Addition, root: Path) -> None:
+    """Make the components of an addition's released weights below `root`/models anew, where it has any.
+
+    Raises:
+        ComponentError: there is no denoiser that it is for.
+        ExportError: a component is not exact; nothing is replaced then.
+    """
+    place, make = released(addition, root), _EXPORTS.get(addition)
+    if place is not None and make is not None:
+        make(place, root / "models")
+
+
 def release(
     addition: Addition, weights: Path | None, base: Path, pictures: PictureSet, root: Path, guidance: float
 ) -> Shown:
-    """Copy an addition's weights below `root`/models and write its grid and figures to `root`/docs.
+    """Copy an addition's weights below `root`/models, export them, and write its grid and figures to `root`/docs.
 
     Weights and page are replaced when all is measured.
 
     Raises:
         PageError: the page has no place for the figures.
+        ComponentError: there is no denoiser that it is for.
+        ExportError: a component is not exact.
     """
     page = Page.open(root / "docs" / PAGE, addition.value)
     shown = report(addition, weights, checkpoint.load(base), pictures, guidance)
@@ -94,6 +111,7 @@ def release(
         bundle = root / "models" / place.relative_to(root / "models").parts[0]
         if bundle.name != BUNDLE:
             shutil.copytree(licences, bundle / "licences", dirs_exist_ok=True)
+        export(addition, root)
     shown.grid.save(root / "docs" / f"{addition.value}.png", optimize=True)
     page.write(shown.block(f"{addition.value}.png"))
     return shown

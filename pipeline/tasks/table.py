@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
-from components.contract import IMAGE_PROMPT, Contract
+from components.contract import CONTROL_PREFIXES, IMAGE_PROMPT, Contract, Kind
 from components.lora import adapted_layers
 
 
@@ -43,6 +44,14 @@ def _looks_at_the_mask(denoiser: Contract) -> bool:
 
 def _looks_at_depth(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("depth",)
+
+
+def _refines(denoiser: Contract) -> bool:
+    return "aesthetic_score" in denoiser.time_ids
+
+
+def _held_by(kind: Kind, denoiser: Contract) -> bool:
+    return any(spec.name.startswith(CONTROL_PREFIXES[kind]) for spec in denoiser.inputs)
 
 
 def _takes_image_prompts(denoiser: Contract) -> bool:
@@ -117,6 +126,37 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("image", "image_guidance"),
                 _edits_by_instruction,
                 ("StableDiffusionInstructPix2PixPipeline",),
+            ),
+            Task(
+                "controlnet",
+                "a picture held by control pictures, such as edges, each by a ControlNet and for its part of the walk",
+                ("controls",),
+                partial(_held_by, Kind.CONTROLNET),
+                (
+                    "StableDiffusionControlNetPipeline",
+                    "StableDiffusionControlNetImg2ImgPipeline",
+                    "StableDiffusionControlNetInpaintPipeline",
+                    "StableDiffusionXLControlNetPipeline",
+                    "StableDiffusionXLControlNetImg2ImgPipeline",
+                    "StableDiffusionXLControlNetInpaintPipeline",
+                ),
+                served=False,
+            ),
+            Task(
+                "adapter",
+                "a picture held by control pictures, each by a T2I-Adapter whose features are made once",
+                ("controls",),
+                partial(_held_by, Kind.ADAPTER),
+                ("StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline"),
+                served=False,
+            ),
+            Task(
+                "hand_over",
+                "a picture that SDXL's base begins and its refiner finishes, from a noise level on",
+                ("start", "end"),
+                _refines,
+                ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"),
+                served=False,
             ),
             Task(
                 "loras",

@@ -117,6 +117,26 @@ def _with(contract: Contract, **parts: object) -> Contract:
     return Contract.model_validate({**contract.model_dump(), **parts})
 
 
+def test_a_controlnet_is_told_of_the_picture_what_its_denoiser_is_told() -> None:
+    told = (TensorSpec(name="time_ids", dtype="float32", shape=("batch", 2)),)
+    plain, of_two = denoiser(), {"inputs": told, "time_ids": ("crop_top", "crop_left")}
+    net = Contract(
+        kind=Kind.CONTROLNET,
+        inputs=told,
+        outputs=_ANY,
+        latent_space=SPACE,
+        conditioning=plain.conditioning,
+        time_ids=("crop_top", "crop_left"),
+    )
+    words = {word for word in compatible(net, plain) if word.startswith("time_ids")}
+    assert words == {"time_ids: controlnet has it, denoiser has not"}
+    sdxl = plain.model_copy(update=of_two)
+    assert not [word for word in compatible(net, sdxl) if word.startswith("time_ids")]
+    turned = sdxl.model_copy(update={"time_ids": ("crop_left", "crop_top")})
+    wanted = "time_ids: controlnet has crop_top, crop_left, denoiser has crop_left, crop_top"
+    assert wanted in compatible(net, turned)
+
+
 def test_what_is_handed_on_must_be_of_the_dtype_and_fixed_size_that_is_taken(decoder: Contract) -> None:
     giver = _with(denoiser(), outputs=(_latents("prediction", dtype="float16"),))
     assert compatible(giver, decoder) == [

@@ -1,5 +1,6 @@
 """Tiny pipelines of random weights in the shape of SD 1.x and SD 2.x, as diffusers saves them."""
 
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,20 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from components.contract import Kind
+from components.manifest import Origin
 from exporters.bundle import BundleOptions, export_bundle
-from tests.exporters import original_names
+from exporters.checkpoint import Checkpoint
+from exporters.component import exporter_versions, write_component
+from exporters.denoiser import denoiser
+from exporters.preview import fit_preview
+from exporters.text_encoder import text_encoder, tokenizer_files
+from exporters.vae import latent_space
+from tests.exporters import original_names, sdxl
+from tests.exporters.tokenizers import TOKENS, tiny_tokenizer
 
-TOKENS = 77
 _WIDTH = 16
 
 
@@ -122,16 +130,6 @@ def tiny_pipeline(family: Family, **unet: Any) -> StableDiffusionPipeline:
     )
 
 
-def tiny_tokenizer(pad: str | None = None) -> CLIPTokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet), "re", "red</w>"]
-    merges = [("r", "e"), ("re", "d</w>")]
-    more = {} if pad is None else {"pad_token": pad}
-    return CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)}, merges=merges, model_max_length=TOKENS, **more
-    )
-
-
 @pytest.fixture(scope="session", params=list(FAMILIES))
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of each family's pipeline."""
@@ -160,3 +158,32 @@ def single_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     path: Path = tmp_path_factory.mktemp("file") / f"{checkpoint.name}.safetensors"
     save_file(original_names.single_file(pipe, {"text_encoder": prefix}), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def sdxl_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of SDXL's base and refiner."""
+    root = tmp_path_factory.mktemp("sdxl")
+    sdxl.tiny_base(levels=3).save_pretrained(root / "base")
+    sdxl.tiny_refiner().save_pretrained(root / "refiner")
+    return {name: root / name for name in ("base", "refiner")}
+
+
+@pytest.fixture(scope="session")
+def sdxl_bundles(sdxl_checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The components of SDXL's base and refiner, in one latent space, and so with one VAE's."""
+    root = tmp_path_factory.mktemp("sdxl-bundles")
+    # in float32, so that diffusers can draw with the folder as it is
+    export_bundle(sdxl_checkpoints["base"], root / "base", BundleOptions("base", "float32", "sdxl"))
+    refiner = Checkpoint.open(sdxl_checkpoints["refiner"])
+    vae = refiner.vae()
+    space = latent_space(vae, "sdxl")
+    texts = text_encoder(refiner)
+    denoises = denoiser(refiner, space, texts.contract.conditioning, fit_preview(vae, space))
+    origin = Origin(source="a test", exporter=exporter_versions())
+    tokenizers = tokenizer_files(refiner.tokenizers())
+    for network, files in ((texts, tokenizers), (denoises, {})):
+        write_component(network, root / "refiner" / network.contract.kind, "float32", origin, files)
+    for kind in (Kind.VAE_DECODER, Kind.VAE_ENCODER):
+        shutil.copytree(root / "base" / kind, root / "refiner" / kind)
+    return {name: root / name for name in sdxl_checkpoints}

@@ -24,3 +24,11 @@ def tiny_adapter(unet: UNet2DConditionModel, seed: int, channels: int = 3) -> T2
     torch.manual_seed(seed)
     widths = list(unet.config.block_out_channels)
     return T2IAdapter(channels, widths, num_res_blocks=1, downscale_factor=2, adapter_type="full_adapter").eval()
+
+
+def tiny_xl_adapter(unet: UNet2DConditionModel, seed: int) -> T2IAdapter:
+    """An adapter for a U-Net of three levels of SDXL's kind, with a feature for its middle."""
+    torch.manual_seed(seed)
+    widths = list(unet.config.block_out_channels)
+    adapter = T2IAdapter(3, [*widths, widths[-1]], num_res_blocks=1, downscale_factor=4, adapter_type="full_adapter_xl")
+    return adapter.eval()

@@ -9,8 +9,8 @@ from diffusers import (
 )
 from transformers import CLIPTextModelWithProjection
 
-from tests.exporters.conftest import tiny_tokenizer
 from tests.exporters.sdxl import text_config
+from tests.exporters.tokenizers import tiny_tokenizer
 
 
 def tiny_sd3() -> StableDiffusion3Pipeline:

@@ -10,12 +10,13 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from tests.exporters.conftest import TOKENS, tiny_tokenizer
+from tests.exporters.tokenizers import TOKENS, tiny_tokenizer
 
 _WIDTH, _SECOND_WIDTH, _PROJECTION, _TIME = 16, 24, 8, 8
 
 
-def tiny_base() -> StableDiffusionXLPipeline:
+def tiny_base(levels: int = 2) -> StableDiffusionXLPipeline:
+    """Of a U-Net of two levels, or of the three that the published ones have, as adapters want them."""
     torch.manual_seed(0)
     first, second = tiny_tokenizer(), tiny_tokenizer(pad="!")
     return StableDiffusionXLPipeline(
@@ -24,7 +25,7 @@ def tiny_base() -> StableDiffusionXLPipeline:
         text_encoder_2=CLIPTextModelWithProjection(text_config(second, _SECOND_WIDTH, 3, "gelu")),
         tokenizer=first,
         tokenizer_2=second,
-        unet=_unet(_WIDTH + _SECOND_WIDTH, 6),
+        unet=_unet(_WIDTH + _SECOND_WIDTH, 6, levels),
         scheduler=_scheduler(),
         add_watermarker=False,
     )
@@ -42,7 +43,7 @@ def tiny_refiner() -> StableDiffusionXLImg2ImgPipeline:
         text_encoder_2=encoder,
         tokenizer=None,
         tokenizer_2=tokenizer,
-        unet=_unet(_SECOND_WIDTH, 5),
+        unet=_unet(_SECOND_WIDTH, 5, 2),
         scheduler=_scheduler(),
         requires_aesthetics_score=True,
         force_zeros_for_empty_prompt=False,
@@ -80,19 +81,20 @@ def text_config(
     )
 
 
-def _unet(width: int, numbers: int) -> UNet2DConditionModel:
+def _unet(width: int, numbers: int, levels: int) -> UNet2DConditionModel:
+    more = levels - 1
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * more),
+        up_block_types=(*("CrossAttnUpBlock2D",) * more, "UpBlock2D"),
+        block_out_channels=(16, *(32,) * more),
         layers_per_block=1,
         norm_num_groups=8,
         cross_attention_dim=width,
-        attention_head_dim=(2, 4),
-        transformer_layers_per_block=(1, 2),
+        attention_head_dim=(2, *(4,) * more),
+        transformer_layers_per_block=(*(1,) * more, 2),
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=_TIME,

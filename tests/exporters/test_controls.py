@@ -1,7 +1,7 @@
 """ControlNets and adapters as components: whole tasks against the pipelines of diffusers, and what is refused."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from pipeline.text_to_image import TextToImage
 from runtime.golden import check_golden
 from runtime.session import Session
 from runtime.settings import SessionSettings
+from tests.differences import Measured
 from tests.exporters.controls import tiny_adapter, tiny_controlnet
 from tests.requests import image_request
 
@@ -147,20 +148,28 @@ def noise(height: int = 16, width: int = 16) -> torch.Tensor:
 def drawn(pipe: Any, **arguments: Any) -> npt.NDArray[np.float64]:
     pipe.set_progress_bar_config(disable=True)
     shared = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
-    pixels: npt.NDArray[np.float64] = np.round(pipe(PROMPT, **{**shared, **arguments}).images[0] * 255)
+    pixels: npt.NDArray[np.float64] = pipe(PROMPT, **{**shared, **arguments}).images[0]
     return pixels
 
 
-def assert_same(ours: Image.Image, theirs: npt.NDArray[np.float64], without: Image.Image) -> None:
-    """`without` is drawn without what is tested, which must not be the same."""
-    pixels = np.asarray(ours).astype(float)
-    # here not one value differs; on other processors rounding may make some 0.05
-    assert np.abs(pixels - theirs).mean() <= 0.3
-    assert np.abs(pixels - np.asarray(without).astype(float)).mean() > 1, "it makes no difference"
+@dataclass(frozen=True)
+class Comparison:
+    """Of one task with one pipeline of diffusers."""
+
+    measured: Measured
+    task: str
+    pipe: Any
+
+    def assert_same(self, ours: Image.Image, theirs: npt.NDArray[np.float64], without: Image.Image) -> None:
+        """`without` is drawn without what is tested, which must not be the same."""
+        # here not one value differs; on other processors rounding may make some 0.05
+        assert self.measured.note(self.task, "tiny sd1", type(self.pipe).__name__, ours, theirs) <= 0.3
+        pixels = np.asarray(ours).astype(float)
+        assert np.abs(pixels - np.asarray(without).astype(float)).mean() > 1, "it makes no difference"
 
 
 def test_one_controlnet_holds_a_picture_as_in_diffusers(
-    from_noise: TextToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
+    measured: Measured, from_noise: TextToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
 ) -> None:
     net = to_half_and_back(ControlNetModel.from_pretrained(controlnet_folder))
     pipe = StableDiffusionControlNetPipeline(**{**parts, "controlnet": net})
@@ -180,11 +189,13 @@ def test_one_controlnet_holds_a_picture_as_in_diffusers(
         held = from_noise.generate(
             PROMPT, controls=[ControlBy(model=controlnet, image=control, scale=0.7)], sampler="ddim", **options
         )
-        assert_same(held, theirs, from_noise.generate(PROMPT, sampler="ddim", **options))
+        Comparison(measured, "controlnet", pipe).assert_same(
+            held, theirs, from_noise.generate(PROMPT, sampler="ddim", **options)
+        )
 
 
 def test_two_at_once_each_hold_their_own_steps(
-    from_noise: TextToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
+    measured: Measured, from_noise: TextToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
 ) -> None:
     net = to_half_and_back(ControlNetModel.from_pretrained(controlnet_folder))
     pipe = StableDiffusionControlNetPipeline(**{**parts, "controlnet": MultiControlNetModel([net, net])})
@@ -204,11 +215,13 @@ def test_two_at_once_each_hold_their_own_steps(
     ]
     options: Any = {"noise": noise().numpy(), "steps": STEPS, "guidance": GUIDANCE, "sampler": "ddim"}
     held = from_noise.generate(PROMPT, controls=controls, **options)
-    assert_same(held, theirs, from_noise.generate(PROMPT, controls=controls[:1], **options))
+    Comparison(measured, "controlnet", pipe).assert_same(
+        held, theirs, from_noise.generate(PROMPT, controls=controls[:1], **options)
+    )
 
 
 def test_a_picture_is_changed_under_control(
-    chain: ImageToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
+    measured: Measured, chain: ImageToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
 ) -> None:
     net = to_half_and_back(ControlNetModel.from_pretrained(controlnet_folder))
     pipe = StableDiffusionControlNetImg2ImgPipeline(**{**parts, "controlnet": net})
@@ -228,11 +241,11 @@ def test_a_picture_is_changed_under_control(
     held = chain.generate(
         PROMPT, picture(3), controls=[ControlBy(model=controlnet, image=picture(1), end=0.7)], **options
     )
-    assert_same(held, theirs, chain.generate(PROMPT, picture(3), **options))
+    Comparison(measured, "controlnet", pipe).assert_same(held, theirs, chain.generate(PROMPT, picture(3), **options))
 
 
 def test_a_part_is_drawn_anew_under_control(
-    chain: ImageToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
+    measured: Measured, chain: ImageToImage, controlnet: ControlNet, controlnet_folder: Path, parts: dict[str, Any]
 ) -> None:
     net = to_half_and_back(ControlNetModel.from_pretrained(controlnet_folder))
     pipe = StableDiffusionControlNetInpaintPipeline(**{**parts, "controlnet": net})
@@ -251,11 +264,17 @@ def test_a_part_is_drawn_anew_under_control(
     held = chain.generate(
         PROMPT, picture(3), half(), controls=[ControlBy(model=controlnet, image=picture(1))], **options
     )
-    assert_same(held, theirs, chain.generate(PROMPT, picture(3), half(), **options))
+    Comparison(measured, "controlnet", pipe).assert_same(
+        held, theirs, chain.generate(PROMPT, picture(3), half(), **options)
+    )
 
 
 def test_adapters_hold_a_picture_as_in_diffusers(
-    from_noise: TextToImage, adapters: list[Adapter], adapter_folders: list[Path], parts: dict[str, Any]
+    measured: Measured,
+    from_noise: TextToImage,
+    adapters: list[Adapter],
+    adapter_folders: list[Path],
+    parts: dict[str, Any],
 ) -> None:
     # it knows no encoder of pictures
     parts = {name: part for name, part in parts.items() if name != "image_encoder"}
@@ -266,7 +285,7 @@ def test_adapters_hold_a_picture_as_in_diffusers(
     theirs = drawn(one, image=picture(1), latents=noise(), adapter_conditioning_scale=0.8)
     by_colours = ControlBy(model=adapters[0], image=picture(1), scale=0.8)
     held = from_noise.generate(PROMPT, controls=[by_colours], **options)
-    assert_same(held, theirs, plain)
+    Comparison(measured, "adapter", one).assert_same(held, theirs, plain)
 
     both = StableDiffusionAdapterPipeline(**{**parts, "adapter": MultiAdapter([colours, lines])})
     theirs = drawn(
@@ -276,7 +295,8 @@ def test_adapters_hold_a_picture_as_in_diffusers(
         adapter_conditioning_scale=[0.8, 0.6],
     )
     by_lines = ControlBy(model=adapters[1], image=picture(2), scale=0.6)
-    assert_same(from_noise.generate(PROMPT, controls=[by_colours, by_lines], **options), theirs, held)
+    of_both = from_noise.generate(PROMPT, controls=[by_colours, by_lines], **options)
+    Comparison(measured, "adapter", both).assert_same(of_both, theirs, held)
 
 
 def test_both_are_whole_components_that_fit_their_denoiser(

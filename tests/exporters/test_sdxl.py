@@ -1,6 +1,5 @@
 """SDXL's base and refiner, exported: what they draw, against diffusers."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,6 @@ from torch.nn import functional
 
 from components.contract import PARTS, Kind
 from components.folder import ComponentFolder
-from components.manifest import Origin
-from exporters.bundle import BundleOptions, export_bundle
-from exporters.checkpoint import Checkpoint
-from exporters.component import exporter_versions, write_component
-from exporters.denoiser import denoiser
-from exporters.preview import fit_preview
-from exporters.text_encoder import text_encoder, tokenizer_files
-from exporters.vae import latent_space
 from pipeline.bundle import open_bundle
 from pipeline.errors import RequestError
 from pipeline.image_to_image import ImageToImage
@@ -36,7 +27,6 @@ from pipeline.request import RequestFields
 from pipeline.text_to_image import TextToImage
 from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
-from tests.exporters import sdxl
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CPU = SessionSettings(provider="cpu")
@@ -46,42 +36,13 @@ NOISE = torch.randn(1, 4, 20, 16, generator=torch.Generator().manual_seed(5))
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folders of base and refiner."""
-    root = tmp_path_factory.mktemp("sdxl")
-    sdxl.tiny_base().save_pretrained(root / "base")
-    sdxl.tiny_refiner().save_pretrained(root / "refiner")
-    return {name: root / name for name in ("base", "refiner")}
+def base(sdxl_checkpoints: dict[str, Path]) -> StableDiffusionXLPipeline:
+    return quiet(StableDiffusionXLPipeline.from_pretrained(sdxl_checkpoints["base"], add_watermarker=False))
 
 
 @pytest.fixture(scope="session")
-def bundles(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The components of base and refiner, in one latent space, and so with one VAE's."""
-    root = tmp_path_factory.mktemp("sdxl-bundles")
-    # in float32, so that diffusers can draw with the folder as it is
-    export_bundle(checkpoints["base"], root / "base", BundleOptions("base", "float32", "sdxl"))
-    refiner = Checkpoint.open(checkpoints["refiner"])
-    vae = refiner.vae()
-    space = latent_space(vae, "sdxl")
-    texts = text_encoder(refiner)
-    denoises = denoiser(refiner, space, texts.contract.conditioning, fit_preview(vae, space))
-    origin = Origin(source="a test", exporter=exporter_versions())
-    tokenizers = tokenizer_files(refiner.tokenizers())
-    for network, files in ((texts, tokenizers), (denoises, {})):
-        write_component(network, root / "refiner" / network.contract.kind, "float32", origin, files)
-    for kind in (Kind.VAE_DECODER, Kind.VAE_ENCODER):
-        shutil.copytree(root / "base" / kind, root / "refiner" / kind)
-    return {name: root / name for name in checkpoints}
-
-
-@pytest.fixture(scope="session")
-def base(checkpoints: dict[str, Path]) -> StableDiffusionXLPipeline:
-    return quiet(StableDiffusionXLPipeline.from_pretrained(checkpoints["base"], add_watermarker=False))
-
-
-@pytest.fixture(scope="session")
-def chain(bundles: dict[str, Path]) -> TextToImage:
-    return TextToImage.load(bundles["base"], CPU)
+def chain(sdxl_bundles: dict[str, Path]) -> TextToImage:
+    return TextToImage.load(sdxl_bundles["base"], CPU)
 
 
 def quiet(pipe: DiffusionPipeline) -> Any:
@@ -89,8 +50,8 @@ def quiet(pipe: DiffusionPipeline) -> Any:
     return pipe
 
 
-def test_both_encoders_are_one_component(bundles: dict[str, Path]) -> None:
-    folders = open_bundle(bundles["base"], PARTS)
+def test_both_encoders_are_one_component(sdxl_bundles: dict[str, Path]) -> None:
+    folders = open_bundle(sdxl_bundles["base"], PARTS)
     contract = folders[Kind.TEXT_ENCODER].manifest.contract
     assert [(array.name, array.width, array.tokens, array.tokenizer) for array in contract.conditioning] == [
         ("hidden_states", 16, 77, 1),
@@ -101,7 +62,7 @@ def test_both_encoders_are_one_component(bundles: dict[str, Path]) -> None:
     denoiser = folders[Kind.DENOISER].manifest.contract
     assert denoiser.time_ids[-2:] == ("target_height", "target_width")
     assert denoiser.zeros_for_empty_negative
-    refiner = ComponentFolder.open(bundles["refiner"] / Kind.DENOISER).manifest.contract
+    refiner = ComponentFolder.open(sdxl_bundles["refiner"] / Kind.DENOISER).manifest.contract
     assert refiner.time_ids[-1] == "aesthetic_score"
     assert not refiner.zeros_for_empty_negative
 
@@ -188,9 +149,9 @@ def test_what_a_denoiser_is_not_told_is_refused(chain: TextToImage) -> None:
 
 
 def test_the_refiner_changes_a_picture_as_in_diffusers(
-    measured: Measured, checkpoints: dict[str, Path], bundles: dict[str, Path]
+    measured: Measured, sdxl_checkpoints: dict[str, Path], sdxl_bundles: dict[str, Path]
 ) -> None:
-    pipe = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(checkpoints["refiner"], add_watermarker=False))
+    pipe = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(sdxl_checkpoints["refiner"], add_watermarker=False))
     expected = pipe(
         PROMPT,
         image=PICTURE,
@@ -202,7 +163,7 @@ def test_the_refiner_changes_a_picture_as_in_diffusers(
         generator=torch.Generator().manual_seed(7),
         output_type="np",
     ).images[0]
-    image = ImageToImage.load(bundles["refiner"], CPU).generate(
+    image = ImageToImage.load(sdxl_bundles["refiner"], CPU).generate(
         PROMPT,
         PICTURE,
         strength=0.6,
@@ -221,7 +182,7 @@ def test_the_refiner_changes_a_picture_as_in_diffusers(
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_base_changes_a_picture_as_in_diffusers(
-    measured: Measured, base: StableDiffusionXLPipeline, bundles: dict[str, Path], masked: bool
+    measured: Measured, base: StableDiffusionXLPipeline, sdxl_bundles: dict[str, Path], masked: bool
 ) -> None:
     mask = Image.new("L", PICTURE.size)
     mask.paste(255, (8, 12, 26, 34))
@@ -236,7 +197,7 @@ def test_the_base_changes_a_picture_as_in_diffusers(
         generator=torch.Generator().manual_seed(7),
         output_type="np",
     ).images[0]
-    image = ImageToImage.load(bundles["base"], CPU).generate(
+    image = ImageToImage.load(sdxl_bundles["base"], CPU).generate(
         PROMPT,
         PICTURE,
         mask if masked else None,
@@ -283,15 +244,15 @@ def test_two_passes_are_those_of_diffusers_each_told_its_own_size(
 )
 def test_the_refiner_takes_over_at_a_noise_level_as_in_diffusers(
     measured: Measured,
-    checkpoints: dict[str, Path],
-    bundles: dict[str, Path],
+    sdxl_checkpoints: dict[str, Path],
+    sdxl_bundles: dict[str, Path],
     chain: TextToImage,
     sampler: str,
     scheduler: Any,
     options: dict[str, Any],
 ) -> None:
-    begin = quiet(StableDiffusionXLPipeline.from_pretrained(checkpoints["base"], add_watermarker=False))
-    finish = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(checkpoints["refiner"], add_watermarker=False))
+    begin = quiet(StableDiffusionXLPipeline.from_pretrained(sdxl_checkpoints["base"], add_watermarker=False))
+    finish = quiet(StableDiffusionXLImg2ImgPipeline.from_pretrained(sdxl_checkpoints["refiner"], add_watermarker=False))
     for pipe in (begin, finish):
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **options)
     shared = {"num_inference_steps": 10, "guidance_scale": 4.0}
@@ -299,9 +260,10 @@ def test_the_refiner_takes_over_at_a_noise_level_as_in_diffusers(
         PROMPT, latents=NOISE, height=40, width=32, denoising_end=0.7, output_type="latent", **shared
     ).images
     expected = finish(PROMPT, image=latents, denoising_start=0.7, output_type="np", **shared).images[0]
-    refiner = TextToImage.load(bundles["refiner"], CPU)
+    refiner = TextToImage.load(sdxl_bundles["refiner"], CPU)
     asked = RequestFields(prompt=PROMPT, height=40, width=32, steps=10, guidance=4.0, sampler=sampler, seed=0)
     left = chain.begin(chain.check(asked), 0.7, NOISE.numpy())
     image = refiner.finish(refiner.check(asked), 0.7, left)
-    model = "tiny SDXL, handed over to its refiner"
-    assert measured.note("text_to_image", model, "StableDiffusionXLPipeline", image, expected) <= MOST_OFF
+    for reference in ("StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"):
+        # latents handed over at another scale were off by 0.8
+        assert measured.note("hand_over", "tiny SDXL and refiner", reference, image, expected) <= 0.1

@@ -8,6 +8,14 @@ import torch
 from diffusers import T2IAdapter, UNet2DConditionModel
 from PIL import Image
 
+from components.contract import Kind
+from components.folder import MAIN_GRAPH, ComponentFolder, record_files, write_manifest
+from components.manifest import Manifest, Origin, Parity
+from exporters.checkpoint import Checkpoint
+from exporters.denoiser import denoiser
+from exporters.preview import fit_preview
+from exporters.text_encoder import text_encoder
+from exporters.vae import latent_space
 from tests.training.test_denoiser import tiny
 from training import adapter, additions, checkpoint, inpainting
 from training.additions import Addition
@@ -66,6 +74,7 @@ def test_an_addition_is_its_weights_its_grid_and_its_figures(
         Addition.EDGES: (adapter.new_adapter(AdapterSettings(blocks=1), pipe), T2IAdapter, 3),
     }
     network, its_class, rows = made[addition]
+    write_denoiser(base, root / "models" / "emoji" / "denoiser")
     checkpoint.save(network, History(7, 0.5), weights)
     shown = additions.release(addition, weights, base, pictures, root, guidance=2.0)
     place = additions.released(addition, root)
@@ -80,6 +89,30 @@ def test_an_addition_is_its_weights_its_grid_and_its_figures(
     assert f"<!-- {addition} -->\n{shown.table}\n\n![" in page
     assert page.count("old") == 1, "the other block is not this addition's"
     assert page.endswith("also kept\n")
+    components = [file.parent.name for file in (root / "models" / "emoji").glob("*/component.json")]
+    assert sorted(components) == (["adapter-edges", "denoiser"] if addition == Addition.EDGES else ["denoiser"])
+    if addition == Addition.EDGES:
+        exported = ComponentFolder.open(root / "models" / "emoji" / "adapter-edges").manifest
+        assert (exported.contract.kind, exported.weights) == (Kind.ADAPTER, "float16")
+
+
+def write_denoiser(checkpoint: Path, folder: Path) -> None:
+    """The component of a checkpoint's denoiser with all that is looked at when something is exported for it."""
+    parts = Checkpoint.open(checkpoint)
+    vae = parts.vae()
+    space = latent_space(vae, "emoji")
+    network = denoiser(parts, space, text_encoder(parts).contract.conditioning, fit_preview(vae, space))
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"graph")
+    manifest = Manifest(
+        contract=network.contract,
+        graphs={MAIN_GRAPH: "model.onnx"},
+        weights="float16",
+        files=record_files(folder),
+        parity=Parity(max_absolute_error=0, shapes={}),
+        origin=Origin(source="a test", exporter={}),
+    )
+    write_manifest(folder, manifest)
 
 
 def test_a_page_without_a_place_is_refused_before_anything_is_replaced(

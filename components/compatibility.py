@@ -4,7 +4,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from components.contract import CONTROL_PREFIXES, Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
+from components.contract import (
+    CONTROL_PREFIXES,
+    PHRASE,
+    Conditioning,
+    Contract,
+    Kind,
+    LatentSpace,
+    TensorSpec,
+    shape_text,
+)
 
 # What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
 # space's channels, which are compared there.
@@ -36,9 +45,9 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
-    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; and what one
-    hands to the other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never
-    meet, always fit.
+    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; a denoiser that
+    takes boxes needs a text encoder that reads their phrases; and what one hands to the other must be of the dtype and
+    the fixed dimensions that it takes. Two of one kind, or two that never meet, always fit.
     """
     if a.kind == b.kind:
         return []
@@ -47,7 +56,7 @@ def compatible(a: Contract, b: Contract) -> list[str]:
         differences += _text_differences(a, b)
     found = [_between(a.kind, b.kind, difference) for difference in differences]
     for giver, taker in ((a, b), (b, a)):
-        found += [*_handed_on(giver, taker), *_added_within(giver, taker)]
+        found += [*_handed_on(giver, taker), *_phrases(giver, taker), *_added_within(giver, taker)]
     return found
 
 
@@ -150,6 +159,22 @@ def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
                 f"{what} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
                 for which, ours, theirs in _array_differences(outputs[given], inputs[taken], compared_elsewhere)
             )
+
+
+def _phrases(giver: Contract, taker: Contract) -> Iterator[str]:
+    """How a text encoder's vector of a phrase is not what a denoiser takes for each of its boxes."""
+    if giver.kind != Kind.TEXT_ENCODER or taker.kind != Kind.DENOISER or not taker.most_boxes:
+        return
+    given = next((spec for spec in giver.outputs if spec.name == PHRASE), None)
+    if given is None:
+        yield f"{PHRASE}: {taker.kind} takes it for boxes, {giver.kind} gives none"
+        return
+    texts = next(spec for spec in taker.inputs if spec.name == "box_texts")
+    of_one = texts.model_copy(update={"shape": (texts.shape[0], texts.shape[2])})
+    yield from (
+        f"{PHRASE} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
+        for which, ours, theirs in _array_differences(given, of_one, 0)
+    )
 
 
 def _added_within(giver: Contract, taker: Contract) -> Iterator[str]:

@@ -46,6 +46,7 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionInpaintPipeline": _SD,
     "StableDiffusionInstructPix2PixPipeline": _SD,
     "StableDiffusionUpscalePipeline": _SD,
+    "StableDiffusionGLIGENPipeline": _SD,
     "LatentConsistencyModelPipeline": _SD,
     "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,
@@ -170,6 +171,11 @@ class Checkpoint:
     def has_transformer(self) -> bool:
         """Whether the denoiser is the transformer of SD 3."""
         return self.parts.class_of("transformer") is not None
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Whether requests may bring boxes with phrases."""
+        return self.parts.pipeline() == "StableDiffusionGLIGENPipeline"
 
     @property
     def zeros_for_empty_prompt(self) -> bool:

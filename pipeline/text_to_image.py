@@ -55,6 +55,8 @@ class Options(TypedDict, total=False):
     height: int
     loras: Sequence[Mapping[str, object]]
     image_prompt_scale: float
+    boxes: Sequence[Mapping[str, object]]
+    boxes_end: float
     original_height: int
     original_width: int
     target_height: int
@@ -152,7 +154,7 @@ class TextToImage:
         `image_prompts` are pictures to be like, by an IP-Adapter.
 
         Raises:
-            RequestError: an argument is outside its limits; nothing has run.
+            RequestError: an argument is outside its limits; no network has walked.
             RuntimeFault: a session could not run.
         """
         options.setdefault("seed", 0)
@@ -233,7 +235,11 @@ class TextToImage:
     ) -> tuple[DenoiseJob, Sequence[ControlNet]]:
         pictures, nets, features = prepare(controls, request, self._denoiser.contract, self.rules)
         encoded = self._encoder.encode(
-            request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
+            request.texts,
+            request.prompt_chunks,
+            request.weighting,
+            clip_skip=request.clip_skip,
+            phrases=request.phrases,
         )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:

@@ -11,6 +11,7 @@ from services.client.errors import InputError
 
 _SETTINGS = "settings"
 _COMPONENTS = "components"
+_BOXES = "boxes"
 
 
 def with_settings(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -40,6 +41,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
     default: bool | None = None
     if name == _COMPONENTS:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
+    elif name == _BOXES:
+        annotation = Annotated[list[str] | None, typer.Option("--box", metavar="X0,Y0,X1,Y1=PHRASE", help=said)]
     elif type_ is bool:
         flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
         annotation, default = Annotated[bool, flag], False
@@ -59,4 +62,14 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
             raise InputError("--component: names a kind twice")
         if not pairs:
             del found[_COMPONENTS]
+    if _BOXES in found:
+        found[_BOXES] = [_box(one) for one in found[_BOXES]]
     return found
+
+
+def _box(text: str) -> dict[str, Any]:
+    numbers, _, phrase = text.partition("=")
+    try:
+        return {"phrase": phrase, "box": [float(number) for number in numbers.split(",")]}
+    except ValueError:
+        raise InputError("--box: must be X0,Y0,X1,Y1=PHRASE, such as 0,0.5,0.5,1=a fox") from None

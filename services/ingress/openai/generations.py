@@ -63,8 +63,7 @@ def add_body_schema(schema: dict[str, Any]) -> None:
     The route reads the one and writes the others itself, so FastAPI has not.
     """
     schemas = schema["components"]["schemas"]
-    schemas["GenerationBody"] = GenerationBody.model_json_schema()
-    for model in EVENTS:
+    for model in (GenerationBody, *EVENTS):
         made = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
         schemas.update(made.pop("$defs", {}))
         schemas[model.__name__] = made

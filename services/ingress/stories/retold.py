@@ -18,7 +18,7 @@ from services.ingress.orders.sources import IMAGE
 from services.messages import OVERRIDABLE, Encoding, Pins
 
 # texts of the caller's own are not repeated
-_SECRET = ("prompt", "negative_prompt")
+_SECRET = ("prompt", "negative_prompt", "boxes")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

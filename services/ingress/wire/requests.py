@@ -17,6 +17,17 @@ _EXAMPLES: list[JsonValue] = [
 ]
 
 
+class BoxBody(BaseModel):
+    """What is to be in a box of the picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    phrase: str = Field(description="what is in it")
+    box: list[float] = Field(
+        description="x0, y0, x1, y1 from the left and top, in shares of the picture's width and height, 0 to 1"
+    )
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -121,6 +132,12 @@ class GenerationBody(BaseModel):
     negative_aesthetic_score: float | None = Field(
         None, description="SDXL's refiners: the same of what to keep away from, 2.5 if left out"
     )
+    boxes: list[BoxBody] | None = Field(
+        None, description="what is to be where, of models that look at boxes with phrases (GLIGEN)"
+    )
+    boxes_end: float | None = Field(
+        None, description="the share of the steps, from the first on, in which boxes hold: 0 to 1, 0.3 if left out"
+    )
 
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
@@ -152,6 +169,8 @@ class EditBody(GenerationBody):
         description="0 to 1: the share of the steps that is walked, from the picture with noise on it; left out: 0.8, "
         "with a mask 1, and for variations 0.6",
     )
+    boxes: Annotated[None, _EMPTY] = Field(None, description="boxes are drawn from noise alone: null alone")
+    boxes_end: Annotated[None, _EMPTY] = Field(None, description="as there are no boxes: null alone")
     input_fidelity: Annotated[Literal["low"] | None, _EMPTY] = Field(
         None, description="strength says how close to the picture to stay"
     )

@@ -9,6 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.messages import PhraseBox
 from diffusion.noise import SOURCES
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError
@@ -180,6 +181,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         crop_left=5,
         aesthetic_score=7.0,
         negative_aesthetic_score=1.0,
+        boxes=(PhraseBox("a fox", (0.0, 0.25, 0.5, 1.0)),),
+        boxes_end=1.0,
     )
     request = request_of(told)
     assert name in request or (name in ("width", "height") and request["size"] == "64x64")

@@ -1,7 +1,6 @@
 """A U-Net that looks at boxes with phrases, or does not, row by row: GLIGEN's gated attention, Li et al. 2023."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -43,9 +42,9 @@ def box_specs(unet: UNet2DConditionModel) -> list[TensorSpec]:
 
 def add_boxes(unet: UNet2DConditionModel, given: Mapping[str, Tensor]) -> None:
     """Let every gated attention have its say in those rows alone that `given` turns on by the time it runs."""
-    for layer in unet.modules():
-        if isinstance(layer, GatedSelfAttentionDense):
-            layer.register_forward_hook(_where_on(given))
+    for block in list(unet.modules()):
+        if isinstance(fuser := getattr(block, "fuser", None), GatedSelfAttentionDense):
+            block.fuser = _Gate(fuser, given)
 
 
 def box_arguments(given: Mapping[str, Tensor], timestep: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -56,8 +55,24 @@ def box_arguments(given: Mapping[str, Tensor], timestep: Tensor) -> dict[str, di
     return {"gligen": {"boxes": boxes, "positive_embeddings": texts, "masks": given[_MASKS]}}
 
 
-def _where_on(given: Mapping[str, Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    def where_on(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return torch.where(given[_ON][:, None, None] > 0, output, inputs[0])
+class _Gate(nn.Module):
+    """A gated attention that changes rows which are on, and is not run where none is."""
 
-    return where_on
+    def __init__(self, fuser: GatedSelfAttentionDense, given: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.fuser = fuser
+        # not an attribute, which torch's tracer watches
+        self._taken = lambda name: given[name]
+
+    def forward(self, hidden_states: Tensor, objects: Tensor) -> Tensor:
+        on = self._taken(_ON)[:, None, None] > 0  # type: ignore[no-untyped-call] # a lambda
+
+        def fused(hidden_states: Tensor, objects: Tensor, on: Tensor) -> Tensor:
+            return torch.where(on, self.fuser(hidden_states, objects), hidden_states)
+
+        def same(hidden_states: Tensor, *_: Tensor) -> Tensor:
+            # a branch may not give back what it was given
+            return hidden_states.clone()
+
+        out: Tensor = torch.cond(on.any(), fused, same, (hidden_states, objects, on))
+        return out

@@ -122,15 +122,16 @@ class UnetInputs:
             ExportError: the adapter is for another U-Net, or the U-Net takes no boxes.
         """
         specs: list[TensorSpec] = []
-        if self.boxes:
-            specs += box_specs(unet)
-            add_boxes(unet, within)
         if self.image_prompt is not None:
             specs += image_prompt_specs(unet)
             add_image_prompt(unet, self.image_prompt, within)
         if self.loras:
             specs += lora_input_specs(unet)
             add_loras(unet, within)
+        if self.boxes:
+            specs += box_specs(unet)
+            # last, as the names of layers change by it
+            add_boxes(unet, within)
         return specs
 
 

@@ -58,10 +58,16 @@ class _TimedTextEncoder(TextEncoder):
         self._stopwatch = stopwatch
 
     def encode(
-        self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none", *, clip_skip: int = 1
+        self,
+        texts: Sequence[str],
+        max_chunks: int = 1,
+        weighting: str = "none",
+        *,
+        clip_skip: int = 1,
+        phrases: Sequence[str] = (),
     ) -> EncodedText:
         with self._stopwatch.span("text_encoder"):
-            return super().encode(texts, max_chunks, weighting, clip_skip=clip_skip)
+            return super().encode(texts, max_chunks, weighting, clip_skip=clip_skip, phrases=phrases)
 
 
 class _TimedDenoiser(Denoiser):

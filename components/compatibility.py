@@ -7,6 +7,7 @@ from typing import NamedTuple
 from components.contract import (
     CONTROL_PREFIXES,
     IMAGE_PROMPT,
+    PHRASE,
     Conditioning,
     Contract,
     Kind,
@@ -46,8 +47,9 @@ def compatible(a: Contract, b: Contract) -> list[str]:
 
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
     every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other, and a ControlNet
-    and a denoiser on what they are told of the picture; and what one hands to the other must be of the dtype and the
-    fixed dimensions that it takes. Two of one kind, or two that never meet, always fit.
+    and a denoiser on what they are told of the picture; a denoiser that takes boxes needs a text encoder that reads
+    their phrases; and what one hands to the other must be of the dtype and the fixed dimensions that it takes. Two of
+    one kind, or two that never meet, always fit.
     """
     if a.kind == b.kind:
         return []
@@ -58,7 +60,7 @@ def compatible(a: Contract, b: Contract) -> list[str]:
         differences.append(_Difference("time_ids", _listed(a.time_ids), _listed(b.time_ids)))
     found = [_between(a.kind, b.kind, difference) for difference in differences]
     for giver, taker in ((a, b), (b, a)):
-        found += [*_handed_on(giver, taker), *_added_within(giver, taker)]
+        found += [*_handed_on(giver, taker), *_phrases(giver, taker), *_added_within(giver, taker)]
     return found
 
 
@@ -165,6 +167,22 @@ def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
                 f"{what} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
                 for which, ours, theirs in _array_differences(outputs[given], inputs[taken], compared_elsewhere)
             )
+
+
+def _phrases(giver: Contract, taker: Contract) -> Iterator[str]:
+    """How a text encoder's vector of a phrase is not what a denoiser takes for each of its boxes."""
+    if giver.kind != Kind.TEXT_ENCODER or taker.kind != Kind.DENOISER or not taker.most_boxes:
+        return
+    given = next((spec for spec in giver.outputs if spec.name == PHRASE), None)
+    if given is None:
+        yield f"{PHRASE}: {taker.kind} takes it for boxes, {giver.kind} gives none"
+        return
+    texts = next(spec for spec in taker.inputs if spec.name == "box_texts")
+    of_one = texts.model_copy(update={"shape": (texts.shape[0], texts.shape[2])})
+    yield from (
+        f"{PHRASE} {which}: {giver.kind} gives {ours}, {taker.kind} takes {theirs}"
+        for which, ours, theirs in _array_differences(given, of_one, 0)
+    )
 
 
 def _added_within(giver: Contract, taker: Contract) -> Iterator[str]:

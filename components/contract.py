@@ -317,6 +317,11 @@ class Contract(Record):
         return self.latent_space.downscale if self.sees_pixels else 2
 
     @property
+    def most_boxes(self) -> int:
+        """How many boxes with phrases a row of a denoiser has room for; 0 where it takes none."""
+        return next((int(spec.shape[1]) for spec in self.inputs if spec.name == "boxes"), 0)
+
+    @property
     def inputs_beside_latents(self) -> set[str]:
         """The inputs that parts of the contract other than its conditioning speak of."""
         return {name for name, (said, _) in self._shapes_beside_latents().items() if said}
@@ -384,6 +389,26 @@ class Contract(Record):
             "noise_level": (self.noise_levels is not None, ("batch",)),
             "guidance": (self.embeds_guidance, ("batch",)),
         }
+
+    @model_validator(mode="after")
+    def _takes_all_of_a_box(self) -> Self:
+        found = {spec.name: spec.shape for spec in self.inputs if spec.name in BOX_INPUTS}
+        if not found:
+            return self
+        if missing := [name for name in BOX_INPUTS if name not in found]:
+            raise ValueError(f"inputs: {', '.join(missing)} is missing beside {', '.join(found)}")
+        texts = found["box_texts"]
+        most, width = texts[1:] if len(texts) == 3 else ("a number of boxes", "a width")
+        wanted = {
+            "box_texts": ("batch", most if isinstance(most, int) else "a number of boxes", width),
+            "boxes": ("batch", most, 4),
+            "box_masks": ("batch", most),
+            "boxes_on": ("batch",),
+        }
+        for name, shape in wanted.items():
+            if found[name][1:] != shape[1:] or len(found[name]) != len(shape):
+                raise ValueError(f"{name}: has shape {shape_text(found[name])}, must be {shape_text(shape)}")
+        return self
 
     @model_validator(mode="after")
     def _gives_latents_the_channels_of_their_space(self) -> Self:
@@ -485,6 +510,14 @@ _NEEDED = {
 
 # what a denoiser takes of a ControlNet and of an adapter: its outputs by these names, `control_mid` among them
 CONTROL_PREFIXES = {Kind.CONTROLNET: "control_", Kind.ADAPTER: "adapter_"}
+
+# What a denoiser takes of boxes with phrases: x0, y0, x1, y1 in shares of the picture [batch, boxes, 4], the vector of
+# each phrase [batch, boxes, width], 1 for each box that is there [batch, boxes], and over 0 for a row that looks at
+# them [batch]. A row without boxes that does look, such as one without the prompt, sees that there are none.
+BOX_INPUTS = ("boxes", "box_texts", "box_masks", "boxes_on")
+
+# a text encoder's vector of such a phrase [batch, width], by transformers' name
+PHRASE = "pooler_output"
 
 # what only a denoiser's contract says, and of time_ids a ControlNet's
 _DENOISERS_OWN = (

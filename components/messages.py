@@ -30,7 +30,8 @@ class Walk:
     one agreed by the cosine `adaptive_guidance`, None for never. `schedule` names the spread of sigmas, `eta` is the
     sampler's share of noise, `rng` names the source of noise. `subseed` is None where `subseed_strength` is 0; else
     the initial noise is that of `seed` on its way to that of `subseed`, there at strength 1. Of the steps, those of the
-    last share `strength` are walked, from a picture's latents with noise on them; without a picture it is 1.
+    last share `strength` are walked, from a picture's latents with noise on them; without a picture it is 1. Boxes hold
+    for the first share `boxes_end` of the evaluations, None where there are none.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class Walk:
     seed: int
     subseed: int | None
     subseed_strength: float
+    boxes_end: float | None = None
 
     def parts(self) -> dict[str, Any]:
         """The fields of the walk alone, by name, for a record that holds one."""
@@ -61,6 +63,14 @@ class LoraChoice:
 
     model: str
     scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseBox:
+    """What is to be in a box of the picture: x0, y0, x1, y1 from its left and top, in shares of width and height."""
+
+    phrase: str
+    box: tuple[float, float, float, float]
 
 
 # a tile's own bounds: one that is smaller shows little, and tiles that lie over each other by more than half cost more
@@ -99,10 +109,10 @@ class ImageRequest(Walk):
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
     With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
     picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
-    `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none. With `hires`
-    the picture is drawn in two passes, of which the second has this size. A mask is blurred by a Gaussian whose
-    deviation is `mask_blur` of its pixels; with `padding_mask_crop` only what lies around its light part, so many
-    pixels on each side, is drawn in this size, and laid back.
+    `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none. `boxes` say
+    what is to be where. With `hires` the picture is drawn in two passes, of which the second has this size. A mask is
+    blurred by a Gaussian whose deviation is `mask_blur` of its pixels; with `padding_mask_crop` only what lies around
+    its light part, so many pixels on each side, is drawn in this size, and laid back.
     """
 
     prompt: str
@@ -120,6 +130,7 @@ class ImageRequest(Walk):
     negative_aesthetic_score: float | None = None
     loras: tuple[LoraChoice, ...] = ()
     image_prompt_scale: float | None = None
+    boxes: tuple[PhraseBox, ...] = ()
     n: int
     width: int
     height: int
@@ -149,6 +160,15 @@ class ImageRequest(Walk):
         alone = self.guidance == 1 and self.image_guidance is None
         return (self.prompt,) if alone else (self.prompt, self.negative_prompt)
 
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What to encode beside the texts: the phrase of every box."""
+        return tuple(box.phrase for box in self.boxes)
+
+    def without_texts(self) -> "ImageRequest":
+        """The same, but for whatever somebody wrote: no prompts, and no boxes, which are nothing without phrases."""
+        return replace(self, prompt="", negative_prompt="", boxes=(), boxes_end=None)
+
     def picture(self, image: int) -> "ImageRequest":
         """The request that gives picture `image` of the n alone.
 
@@ -165,13 +185,15 @@ class EncodedText:
     """Conditioning of several texts: arrays by name, each [texts, ...], and which text was cut off.
 
     `tokens` counts those of each text that were read, without marks and padding; empty where nobody counted. `cached`
-    counts the texts that had been encoded before.
+    counts the texts that had been encoded before. `phrases` [phrases, width] are vectors of the phrases of boxes, None
+    where there are none.
     """
 
     arrays: Arrays
     truncated: tuple[bool, ...]
     tokens: tuple[int, ...] = ()
     cached: int = 0
+    phrases: FloatArray | None = None
 
     def row(self, index: int) -> Arrays:
         """The conditioning of one text, each array [1, ...]."""

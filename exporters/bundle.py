@@ -144,7 +144,7 @@ def _networks(checkpoint: Checkpoint, space: str, options: BundleOptions) -> Ite
         if checkpoint.has_transformer:
             yield transformer(checkpoint, latents, conditioning, preview, options.guidance)
         else:
-            more = UnetInputs(options.lora_inputs, options.image_prompt)
+            more = UnetInputs(options.lora_inputs, options.image_prompt, checkpoint.takes_boxes)
             yield denoiser(checkpoint, latents, conditioning, preview, options.guidance, more)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

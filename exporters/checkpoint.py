@@ -56,6 +56,7 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
     "StableDiffusionUpscalePipeline": _SD,
     "StableDiffusionLatentUpscalePipeline": _SD,
     "StableDiffusionImageVariationPipeline": _VARIATION,
+    "StableDiffusionGLIGENPipeline": _SD,
     "LatentConsistencyModelPipeline": _SD,
     "LatentConsistencyModelImg2ImgPipeline": _SD,
     "StableDiffusionXLPipeline": _SDXL,
@@ -185,6 +186,11 @@ class Checkpoint:
     def has_transformer(self) -> bool:
         """Whether the denoiser is the transformer of SD 3."""
         return self.parts.class_of("transformer") is not None
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Whether requests may bring boxes with phrases."""
+        return self.parts.pipeline() == "StableDiffusionGLIGENPipeline"
 
     @property
     def zeros_for_empty_prompt(self) -> bool:

@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from components.contract import (
+    BOX_INPUTS,
     Conditioning,
     Contract,
     FlowSchedule,
@@ -19,6 +20,7 @@ from components.contract import (
     NoiseSchedule,
     TensorSpec,
 )
+from exporters.boxes import add_boxes, box_arguments, box_specs
 from exporters.checkpoint import Checkpoint, Enlarging
 from exporters.control_inputs import ADAPTER_MID, adapter_specs, add_in_the_middle, control_specs, unet_arguments
 from exporters.errors import ExportError
@@ -79,6 +81,7 @@ class _Denoiser(nn.Module):
             timestep_cond=embedded,
             class_labels=given.get("noise_level"),
             added_cond_kwargs=added_conditions(given),
+            cross_attention_kwargs=box_arguments(given, timestep) if BOX_INPUTS[0] in given else None,
             return_dict=False,
             **unet_arguments(controls),
         )
@@ -95,10 +98,11 @@ def _embedded_guidance(guidance: Tensor, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class UnetInputs:
-    """What requests may bring to a U-Net beside its own inputs: LoRAs for each row, pictures by an adapter."""
+    """What requests may bring to a U-Net beside its own inputs: LoRAs for each row, pictures by an adapter, boxes."""
 
     loras: bool = False
     image_prompt: ImagePromptAdapter | None = None
+    boxes: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -109,7 +113,7 @@ class UnetInputs:
         """Let the U-Net's layers take the inputs from `within`, and say what they are.
 
         Raises:
-            ExportError: the adapter is for another U-Net.
+            ExportError: the adapter is for another U-Net, or the U-Net takes no boxes.
         """
         specs: list[TensorSpec] = []
         if self.image_prompt is not None:
@@ -118,6 +122,10 @@ class UnetInputs:
         if self.loras:
             specs += lora_input_specs(unet)
             add_loras(unet, within)
+        if self.boxes:
+            specs += box_specs(unet)
+            # last, as the names of layers change by it
+            add_boxes(unet, within)
         return specs
 
 

@@ -36,8 +36,11 @@ def _adding(name: str, given: Mapping[str, Tensor]) -> Callable[[nn.Module, Any,
 
 
 def _projections(network: nn.Module) -> dict[str, nn.Linear]:
+    # no LoRA is made for attentions that look at boxes, which do not run in every row either
     return {
         name: layer
         for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear) and name.endswith(tuple(f".{each}" for each in PROJECTIONS))
+        if isinstance(layer, nn.Linear)
+        and name.endswith(tuple(f".{each}" for each in PROJECTIONS))
+        and ".fuser." not in name
     }

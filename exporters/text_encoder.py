@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from components.contract import Conditioning, Contract, Kind, TensorSpec
+from components.contract import PHRASE, Conditioning, Contract, Kind, TensorSpec
 from components.folder import TOKENIZER_NAMES
 from exporters.checkpoint import Checkpoint
 from exporters.errors import ExportError
@@ -18,18 +18,20 @@ INPUTS = ("input_ids", "second_input_ids")
 
 
 class _LastLayers(nn.Module):
-    """One encoder's layers after its final norm, the last one first."""
+    """One encoder's layers after its final norm, the last one first, and with `phrases` its vector of a phrase."""
 
-    def __init__(self, encoder: CLIPTextModel) -> None:
+    def __init__(self, encoder: CLIPTextModel, phrases: bool) -> None:
         super().__init__()
         self.encoder = encoder
+        self._phrases = phrases
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         encoded = self.encoder(input_ids, output_hidden_states=True)
         # the first is the embedding, which no layer has seen
         _, *earlier, _ = encoded.hidden_states
         norm = self.encoder.final_layer_norm
-        return (encoded.last_hidden_state, *(norm(hidden) for hidden in reversed(earlier)))
+        layers = (encoded.last_hidden_state, *(norm(hidden) for hidden in reversed(earlier)))
+        return (*layers, encoded.pooler_output) if self._phrases else layers
 
 
 class _LastWithoutNorm(nn.Module):
@@ -66,7 +68,8 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
 
     There is an output for every layer, the last one first, as A1111 and diffusers count them for clip skip. SDXL and
     SD 3 begin with the last but one, take none through the final norm, and have encoders' projections of a whole text.
-    A latent upscaler has the last one alone, before the norm, and a whole text after it.
+    A latent upscaler has the last one alone, before the norm, and a whole text after it. For a denoiser that takes
+    boxes there is a vector of a phrase.
 
     Raises:
         ExportError: a tokenizer cuts at more tokens than its encoder knows, or at another number than the other.
@@ -98,7 +101,7 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
         )
         last = fewest - 2
     else:
-        module, whole, last = _LastLayers(encoders[0]), (), fewest - 1
+        module, whole, last = _LastLayers(encoders[0], checkpoint.takes_boxes), (), fewest - 1
     skipped = [tuple(f"{array.name}_{layer}" for array in hidden) for layer in range(last, 0, -1)]
     widths = {array.name: array.width for array in hidden}
     shape = ("batch", "tokens")
@@ -111,6 +114,8 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
             for name, array in zip(names, hidden, strict=True)
         ),
     ]
+    if checkpoint.takes_boxes:
+        outputs.append(TensorSpec(name=PHRASE, dtype="float32", shape=("batch", encoders[0].config.hidden_size)))
     contract = Contract(
         kind=Kind.TEXT_ENCODER,
         inputs=tuple(TensorSpec(name=name, dtype="int64", shape=shape) for name in INPUTS[: len(encoders)]),

@@ -85,7 +85,15 @@ class Denoiser:
             raise RequestError(error.field, str(error)) from None
         prediction = self._trajectories.prediction
         track = Track(
-            sampler, trajectory.steps, prediction, job.rows, guidance, row.wide_answers, self._optional, holding
+            sampler,
+            trajectory.steps,
+            prediction,
+            job.rows,
+            guidance,
+            row.wide_answers,
+            self._optional,
+            holding,
+            job.boxes_end,
         )
         if snapshot is not None:
             if any(estimate.shape != shape for estimate in snapshot.estimates):

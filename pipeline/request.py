@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.contract import IMAGE_PROMPT, Contract
 from components.errors import ComponentError
-from components.messages import LEAST_TILE, MOST_OVERLAP, MOST_TILE, ImageRequest, Tiling
+from components.messages import LEAST_TILE, MOST_OVERLAP, MOST_TILE, ImageRequest, PhraseBox, Tiling
 from diffusion.errors import UnknownNameError, unknown_name
 from diffusion.noise import DEFAULT_RNG, LARGEST_SEED, SOURCES
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import find_choice, find_schedule_name
 from diffusion.sigma_schedules import DEFAULT, SIGMA_SCHEDULES
+from pipeline.boxes import check_boxes
 from pipeline.checks import check_name, check_number, check_text, check_whole
 from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING, check_framing
@@ -30,6 +31,9 @@ _GUIDANCE = 5.0
 
 # of a picture that is enlarged, diffusers' default
 _NOISE_LEVEL = 20
+
+# the share of a walk in which boxes hold, diffusers' default
+_BOXES_END = 0.3
 
 # A denoiser's attention may grow with the square of the pixels, and far from the size that it was trained for it
 # repeats itself: so that size tells the most pixels. Small networks have so many in any case.
@@ -97,6 +101,9 @@ class RequestRules(BaseModel):
     )
     max_image_prompts: int = Field(4, ge=0, le=64, description="the most pictures that a request is to be like")
     max_loras: int = Field(4, ge=0, le=64, description="the most LoRAs of one request")
+    max_boxes: int = Field(
+        30, ge=0, description="the most boxes with phrases of one request; a bundle has its own limit"
+    )
 
     @model_validator(mode="after")
     def _defaults_are_within_limits(self) -> Self:
@@ -140,8 +147,8 @@ class RequestFields:
     default "torch", `eta` the sampler's own, `clip_skip` 1. The whole walk is guided, and not rescaled, unless the
     fields beside `guidance` say otherwise; they are those of `Walk`. `image` is the width and height of the picture
     that it starts from, if it brings one. `mask` says whether it brings a mask of what to draw anew, `depth` whether it
-    brings a map of how near things are. `loras` is as `check_loras` takes it, `hires` as `check_hires` does.
-    `image_prompts` counts the pictures that it is to be like.
+    brings a map of how near things are. `loras` is as `check_loras` takes it, `hires` as `check_hires` does, `boxes` as
+    `check_boxes`. `image_prompts` counts the pictures that it is to be like.
     """
 
     prompt: str
@@ -184,6 +191,8 @@ class RequestFields:
     image_prompts: int = 0
     image_prompt_scale: float | None = None
     hires: object = None
+    boxes: object = ()
+    boxes_end: float | None = None
 
 
 def check_request(
@@ -238,6 +247,7 @@ def check_request(
             raise within_hires(error) from None
         hires = replace(hires, tiling=rules.tiling(hires.first_width, hires.first_height))
     start, end = _interval(fields)
+    boxes, boxes_end = _boxes(fields, contract, rules)
     return ImageRequest(
         prompt=fields.prompt,
         negative_prompt=fields.negative_prompt,
@@ -246,6 +256,8 @@ def check_request(
         clip_skip=clip_skip,
         loras=check_loras(fields.loras, known_loras, rules.max_loras),
         image_prompt_scale=_image_prompt_scale(fields, contract, rules),
+        boxes=boxes,
+        boxes_end=boxes_end,
         steps=steps,
         strength=strength,
         guidance=float(guidance),
@@ -295,6 +307,20 @@ def _image_prompt_scale(fields: RequestFields, contract: Contract, rules: Reques
     if fields.image_prompts > rules.max_image_prompts:
         raise refuse("image_prompts", f"{fields.image_prompts} pictures", f"at most {rules.max_image_prompts}")
     return _share("image_prompt_scale", fields.image_prompt_scale, 1.0)
+
+
+def _boxes(
+    fields: RequestFields, contract: Contract, rules: RequestRules
+) -> tuple[tuple[PhraseBox, ...], float | None]:
+    most = min(rules.max_boxes, contract.most_boxes)
+    boxes = check_boxes(fields.boxes, most, rules.max_prompt_characters)
+    if not boxes:
+        if fields.boxes_end is not None:
+            raise refuse("boxes_end", fields.boxes_end, "left out without boxes")
+        return (), None
+    if fields.image is not None:
+        raise RequestError("boxes", "boxes: must be left out with an image, as they are drawn from noise alone")
+    return boxes, _share("boxes_end", fields.boxes_end, _BOXES_END)
 
 
 def least_fields(contract: Contract) -> RequestFields:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from components.contract import Contract
 from components.messages import Arrays, EncodedText, FloatArray, ImageRequest
 from diffusion.guidance import Row
+from pipeline.boxes import box_rows
 from pipeline.framing import framing
 from pipeline.track import guidance_of
 
@@ -22,18 +23,20 @@ def conditioned_rows(
 ) -> dict[str, Arrays]:
     """The arrays [1, ...] of every row that a picture's guidance weighs, by the inputs of the denoiser's contract.
 
-    `encoded` holds `request.texts` in their order; a row without the prompt has the negative one, or zeros where there
-    is none and the contract says so. `image_channels` [1, channels, height, width] are what all rows look at, but that
-    where guidance weighs a row with the picture alone, the negative one has zeros. `adapted` holds, by row, what comes
-    of the request beside its texts and may be left out.
+    `encoded` holds `request.texts` and `request.phrases` in their order; a row without the prompt has the negative one,
+    or zeros where there is none and the contract says so. `image_channels` [1, channels, height, width] are what all
+    rows look at, but that where guidance weighs a row with the picture alone, the negative one has zeros. `adapted`
+    holds, by row, what comes of the request beside its texts and may be left out.
     """
     weighed = guidance_of(request, contract).weighed
     extra = {} if adapted is None else adapted
+    boxes = {} if encoded.phrases is None else box_rows(request.boxes, encoded.phrases, contract)
     return {
         row: {
             **_texts(row, request, encoded, contract),
             **_beside_texts(row, request, contract),
             **_seen(row, image_channels, blind=Row.IMAGE in weighed),
+            **boxes.get(row, {}),
             **extra.get(row, {}),
         }
         for row in weighed

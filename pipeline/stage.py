@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.contract import CONTROL_PREFIXES, Contract, Kind, LatentSpace
+from components.contract import CONTROL_PREFIXES, PHRASE, Contract, Kind, LatentSpace
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from runtime.session import Session
@@ -35,7 +35,9 @@ def open_session(folder: ComponentFolder, settings: SessionSettings, interface: 
     conditioning = {array.name for array in contract.conditioning}
     inputs, outputs = interface.inputs, interface.outputs
     if interface.kind == Kind.TEXT_ENCODER:
-        outputs = outputs | conditioning.union(*contract.skipped_layers)
+        # that of a phrase is for denoisers that take boxes
+        phrase = {spec.name for spec in contract.outputs if spec.name == PHRASE}
+        outputs = outputs | phrase | conditioning.union(*contract.skipped_layers)
     else:
         inputs = inputs | conditioning | contract.inputs_beside_latents
     if (prefix := CONTROL_PREFIXES.get(contract.kind)) is not None:

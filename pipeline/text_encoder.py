@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 from tokenizers import Tokenizer
 
-from components.contract import Contract, Kind
+from components.contract import PHRASE, Contract, Kind
 from components.errors import ComponentError
 from components.folder import TOKENIZER_NAMES, ComponentFolder
 from components.messages import Arrays, EncodedText, FloatArray
 from pipeline.checks import check_name, check_whole
+from pipeline.errors import RequestError
 from pipeline.prompts.cache import CacheFigures, ConditioningCache, cache_key
 from pipeline.prompts.tokens import PromptTokenizer
 from pipeline.prompts.weighting import WEIGHTINGS, EncodedPrompt, side_by_side
@@ -47,7 +48,13 @@ class TextEncoder:
         return self._cache.figures
 
     def encode(
-        self, texts: Sequence[str], max_chunks: int = 1, weighting: str = "none", *, clip_skip: int = 1
+        self,
+        texts: Sequence[str],
+        max_chunks: int = 1,
+        weighting: str = "none",
+        *,
+        clip_skip: int = 1,
+        phrases: Sequence[str] = (),
     ) -> EncodedText:
         """Encode checked texts to conditioning [texts, chunks * tokens, width] or [texts, width], read-only.
 
@@ -56,14 +63,17 @@ class TextEncoder:
         the longest one, the others empty ones at their end. `weighting` says by which grammar the texts weigh their
         parts, "none" that they are text alone. `clip_skip` 1 takes the last layer, 2 the one before it, ..., each after
         the final norm. Of a vector of a whole text, that of its first chunk counts, as in A1111. Each tokenizer reads
-        the texts for itself. Every text runs on its own: its bytes hang on no other.
+        the texts for itself. Every text runs on its own: its bytes hang on no other. `phrases` are those of boxes, text
+        alone whatever the weighting, of the last layer, and no longer than one chunk.
 
         Raises:
-            RequestError: there is no such weighting or layer, or a text is none that `check_prompt` lets through.
+            RequestError: there is no such weighting or layer, a text is none that `check_prompt` lets through, a phrase
+                is longer than the token limit, or there are some and the component reads none.
             RuntimeFault: the session could not run.
         """
         check_name("weighting", weighting, WEIGHTINGS)
         check_whole("clip_skip", clip_skip, 1, self.contract.most_clip_skip)
+        found = [self._phrase(number, phrase) for number, phrase in enumerate(phrases)]
         encoded = [self._encode(text, max_chunks, weighting, clip_skip) for text in texts]
         prompts = [prompt for prompt, _ in encoded]
         chunks = max(prompt.chunks for prompt in prompts)
@@ -74,7 +84,8 @@ class TextEncoder:
         for array in joined.values():
             array.flags.writeable = False
         truncated, tokens = zip(*((prompt.truncated, prompt.tokens) for prompt in prompts), strict=True)
-        return EncodedText(joined, truncated, tokens, sum(cached for _, cached in encoded))
+        vectors = np.concatenate([prompt.arrays[PHRASE] for prompt, _ in found]) if found else None
+        return EncodedText(joined, truncated, tokens, sum(cached for _, cached in (*encoded, *found)), vectors)
 
     def probe(self) -> None:
         """Run the session once, past whatever is kept.
@@ -99,6 +110,25 @@ class TextEncoder:
                 for number, tokenizer in enumerate(self._tokenizers, 1)
             ]
         )
+        self._cache.keep(key, prompt)
+        return prompt, False
+
+    def _phrase(self, number: int, text: str) -> tuple[EncodedPrompt, bool]:
+        """The vector [1, width] of the phrase of a box, and whether it had been encoded before."""
+        if all(spec.name != PHRASE for spec in self.contract.outputs):
+            raise RequestError("boxes", "boxes: must be left out, as this text encoder reads no phrases")
+        key = cache_key(text, PHRASE, 1, 1)
+        found = self._cache.find(key)
+        if found is not None:
+            return found, True
+        tokenizer = self._tokenizers[0]
+        encoding, *beyond = tokenizer.encodings(text)
+        if beyond:
+            field = f"boxes.{number}.phrase"
+            raise RequestError(field, f"{field}: must have at most {tokenizer.room} tokens")
+        feeds = {spec.name: np.array([encoding.ids], dtype=np.int64) for spec in self.contract.inputs}
+        vector = self._session.run(feeds, outputs=(PHRASE,))
+        prompt = EncodedPrompt(vector, truncated=False, tokens=encoding.special_tokens_mask.count(0))
         self._cache.keep(key, prompt)
         return prompt, False
 

@@ -59,6 +59,8 @@ class Options(TypedDict, total=False):
     height: int
     loras: Sequence[Mapping[str, object]]
     image_prompt_scale: float
+    boxes: Sequence[Mapping[str, object]]
+    boxes_end: float
     original_height: int
     original_width: int
     target_height: int
@@ -172,7 +174,7 @@ class TextToImage:
         empty: equal to StableDiffusionImageVariationPipeline.
 
         Raises:
-            RequestError: an argument is outside its limits; nothing has run.
+            RequestError: an argument is outside its limits; no network has walked.
             RuntimeFault: a session could not run.
         """
         options.setdefault("seed", 0)
@@ -276,7 +278,11 @@ class TextToImage:
         encoded = EncodedText({}, ())
         if self._encoder is not None:
             encoded = self._encoder.encode(
-                request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
+                request.texts,
+                request.prompt_chunks,
+                request.weighting,
+                clip_skip=request.clip_skip,
+                phrases=request.phrases,
             )
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:

@@ -6,7 +6,7 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from components.contract import Contract
+from components.contract import BOX_INPUTS, Contract
 from components.messages import Arrays, FloatArray, Snapshot, Walk
 from diffusion.guidance import ALONE, Guidance, Row
 from diffusion.prediction import Prediction
@@ -36,11 +36,13 @@ class Track:
         wide_answers: bool = False,
         optional: Collection[str] = (),
         held: Held | None = None,
+        boxes_end: float | None = None,
     ) -> None:
         """Start the sampler, which walks `steps`; `wide_answers` as its row of the table says.
 
         `rows` holds what conditions each row that guidance may weigh, arrays [1, ...] by the network's inputs, of
-        which those named `optional` may be left out. `held` is what control pictures add.
+        which those named `optional` may be left out. `held` is what control pictures add. Rows have their boxes for
+        the first share `boxes_end` of the evaluations.
         """
         self._sampler = sampler
         # a step of two queries is one step: guidance must not change within it
@@ -52,6 +54,12 @@ class Track:
         self._arrays = {
             names: joined([rows[name] for name in names], [1] * len(names)) for names in {ALONE, *self._rows_at}
         }
+        self._without_boxes = {
+            names: {name: array for name, array in arrays.items() if name not in BOX_INPUTS}
+            for names, arrays in self._arrays.items()
+        }
+        # evaluations, not steps, and rounded down, as in diffusers
+        self._with_boxes = 0 if boxes_end is None else int(boxes_end * len(self._step_of))
         # how many rows the evaluations from each one on take, and none at the end
         self._rows_from = [*accumulate(map(len, reversed(self._rows_at)), initial=0)][::-1]
         self._wide_answers = wide_answers
@@ -116,7 +124,8 @@ class Track:
     @property
     def conditioning(self) -> Arrays:
         """What conditions the next run, arrays [rows, ...]."""
-        return self._arrays[self._row_names]
+        arrays = self._arrays if self._evaluation < self._with_boxes else self._without_boxes
+        return arrays[self._row_names]
 
     @property
     def estimate(self) -> FloatArray | None:

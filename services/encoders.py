@@ -69,13 +69,13 @@ class Encoders:
 
     async def _texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText]":
         request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
-        arguments = (request.texts, request.prompt_chunks, request.weighting, request.clip_skip)
+        arguments = (request.texts, request.prompt_chunks, request.weighting, request.clip_skip, request.phrases)
         return await self._asked(
             Kind.TEXT_ENCODER,
             pin,
             deadline,
             lambda: self._text_encoder.encode.remote(pin, *arguments),
-            lambda encoded: encoded.arrays.values(),
+            lambda encoded: (*encoded.arrays.values(), *(() if encoded.phrases is None else (encoded.phrases,))),
         )
 
     async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":

@@ -33,14 +33,20 @@ class TextEncoderDeployment:
         await self._host.start(await rollout.record.remote())
 
     async def encode(
-        self, pin: ComponentRef, texts: Sequence[str], chunks: int, weighting: str, clip_skip: int
+        self,
+        pin: ComponentRef,
+        texts: Sequence[str],
+        chunks: int,
+        weighting: str,
+        clip_skip: int,
+        phrases: Sequence[str],
     ) -> Worked[EncodedText]:
-        """Encode checked texts by a pinned version, each in at most so many parts of its token limit."""
+        """Encode checked texts by a pinned version, each in at most so many parts of its token limit, and phrases."""
 
         def work(stage: TextEncoder) -> Worked[EncodedText]:
             watch = Stopwatch()
-            encoded = stage.encode(texts, chunks, weighting, clip_skip=clip_skip)
-            span = self._host.span("encode", watch, pin, texts=len(texts), cached=encoded.cached)
+            encoded = stage.encode(texts, chunks, weighting, clip_skip=clip_skip, phrases=phrases)
+            span = self._host.span("encode", watch, pin, texts=len(texts) + len(phrases), cached=encoded.cached)
             self._caches.used(stage, str(pin), stage.cache_figures)
             return Worked(encoded, span)
 

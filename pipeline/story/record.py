@@ -20,6 +20,8 @@ from pipeline.story.origin import NOISE, Origin, PixelsDigest
 # 1 had no number, no texts and no model
 FORMAT = 2
 TEXTS = ("prompt", "negative_prompt")
+# nothing without their phrases
+_PHRASED = ("boxes", "boxes_end")
 _CHARACTERS = {name: f"{name}_characters" for name in TEXTS}
 
 _HINTS = get_type_hints(ImageRequest)
@@ -85,8 +87,9 @@ class Story:
         return replace(self, file=file)
 
     def without_texts(self) -> "Story":
-        """The same, but for the prompt and the negative prompt, of which it does not tell."""
-        return replace(self, settings={**self.settings, **dict.fromkeys(TEXTS)})
+        """The same, but for the prompt, the negative prompt and boxes with phrases, of which it does not tell."""
+        written = (*TEXTS, *(_PHRASED if self.settings["boxes"] else ()))
+        return replace(self, settings={**self.settings, **dict.fromkeys(written)})
 
     def to_json(self, texts: bool = True) -> str:
         """One line of JSON in ASCII.

@@ -8,7 +8,7 @@ from components.contract import Kind
 from diffusion.noise import DEFAULT_RNG
 from diffusion.samplers import SAMPLERS
 from diffusion.sigma_schedules import DEFAULT
-from pipeline.story.record import DEFAULTS, Story
+from pipeline.story.record import DEFAULTS, SETTINGS, Story
 
 # what takes part in a picture of a prompt
 _KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
@@ -38,7 +38,7 @@ def request_of(story: Story) -> dict[str, Any]:
     """
     settings = story.settings
     fields = {
-        name: value
+        name: SETTINGS[name].dump_python(value, mode="json")
         for name, value in settings.items()
         if name not in _APART and value is not None and value != _LEFT_OUT.get(name)
     }

@@ -182,6 +182,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("StableDiffusionImageVariationPipeline",),
                 served=False,
             ),
+            Task(
+                "boxes",
+                "a picture with what phrases say in their boxes, by a denoiser that looks at them for a share of its "
+                "walk (GLIGEN); from noise alone",
+                ("boxes", "boxes_end"),
+                lambda denoiser: denoiser.most_boxes > 0,
+                ("StableDiffusionGLIGENPipeline",),
+            ),
         )
     }
 )

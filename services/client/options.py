@@ -1,6 +1,6 @@
 """What a request for pictures may ask for beside its prompt, by the names of the server's own fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import ConfigDict, with_config
@@ -23,8 +23,15 @@ class Hires(TypedDict, total=False):
     upscaler: str
 
 
-class Options(TypedDict, total=False):
-    """What `generate` takes beside the prompt; the server checks it, and `/docs` of it tells the limits."""
+class PhraseBox(TypedDict):
+    """What is to be in a box: x0, y0, x1, y1 from the picture's left and top, in shares of its width and height."""
+
+    phrase: str
+    box: Sequence[float]
+
+
+class CommonOptions(TypedDict, total=False):
+    """What a request takes, whatever it begins with; the server checks it, and `/docs` of it tells the limits."""
 
     n: Annotated[int, Doc("how many pictures; the next is drawn with the next seed")]
     size: Annotated[str, Doc("WIDTHxHEIGHT in pixels; the bundle's own if not given")]
@@ -70,8 +77,15 @@ class Options(TypedDict, total=False):
     model: Annotated[str, Doc("the name of the served bundle")]
 
 
-class EditOptions(Options, total=False):
-    """What `edit` and `vary` take besides."""
+class Options(CommonOptions, total=False):
+    """What `generate` takes beside the prompt."""
+
+    boxes: Annotated[Sequence[PhraseBox], Doc("what is to be where, of models that look at boxes: X0,Y0,X1,Y1=PHRASE")]
+    boxes_end: Annotated[float, Doc("the share of the steps in which boxes hold, 0 to 1")]
+
+
+class EditOptions(CommonOptions, total=False):
+    """What `edit` and `vary` take beside picture and prompt."""
 
     mask_blur: Annotated[float, Doc("blur the mask by so many of its pixels")]
     padding_mask_crop: Annotated[int, Doc("draw only what lies around the mask, so many pixels on each side")]

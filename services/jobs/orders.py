@@ -53,7 +53,7 @@ def read(text: str, source: bytes | None = None) -> Order:
 
 def without_texts(order: Order) -> Order:
     """What stays of an order once its job has ended: nothing of its texts and its picture."""
-    return replace(order, request=replace(order.request, prompt="", negative_prompt=""), source=None)
+    return replace(order, request=order.request.without_texts(), source=None)
 
 
 def written_source(source: Source | None) -> bytes | None:

@@ -4,7 +4,6 @@ import io
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -109,7 +108,7 @@ class LatentStore:
 def _written(kept: KeptLatents, tenant: str) -> bytes:
     facts = _Facts(
         tenant=_digest(tenant),
-        request=replace(kept.request, prompt="", negative_prompt=""),
+        request=kept.request.without_texts(),
         pins=dict(kept.pins),
         contract=kept.contract,
         prompt_truncated=kept.prompt_truncated,

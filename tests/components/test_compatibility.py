@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.compatibility import compatible, interchangeable
-from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.contract import (
+    BOX_INPUTS,
+    PHRASE,
+    Conditioning,
+    Contract,
+    Kind,
+    LatentSpace,
+    NoiseSchedule,
+    TensorSpec,
+)
 
 SPACE = LatentSpace(id="emoji-1", channels=4, downscale=8, scaling_factor=0.5)
 _ANY = (TensorSpec(name="x", dtype="float32", shape=("batch",)),)
@@ -36,6 +45,29 @@ def test_what_fits_has_no_mismatch(decoder: Contract) -> None:
     assert compatible(denoiser(), decoder) == []
     assert compatible(denoiser(), text_encoder()) == []
     assert compatible(text_encoder(), decoder) == []
+
+
+def test_boxes_need_phrases_of_their_width() -> None:
+    plain, reading = denoiser(), text_encoder()
+    shapes = ((30, 4), (30, 256), (30,), ())
+    boxes = (
+        TensorSpec(name=name, dtype="float32", shape=("batch", *shape), optional=True)
+        for name, shape in zip(BOX_INPUTS, shapes, strict=True)
+    )
+    boxed = Contract(**{**dict(plain), "inputs": (*plain.inputs, *boxes)})
+    assert (boxed.most_boxes, plain.most_boxes) == (30, 0)
+    for width, expected in (
+        (256, []),
+        (128, ["pooler_output dimension 1: text_encoder gives 128, denoiser takes 256"]),
+        (None, ["pooler_output: denoiser takes it for boxes, text_encoder gives none"]),
+    ):
+        phrase = () if width is None else (TensorSpec(name=PHRASE, dtype="float32", shape=("batch", width)),)
+        encoder = Contract(**{**dict(reading), "outputs": (*reading.outputs, *phrase)})
+        assert compatible(encoder, boxed) == compatible(boxed, encoder) == expected
+        assert compatible(encoder, plain) == []
+    # what may be left out is no matter
+    assert interchangeable(boxed, plain) == []
+    assert len(interchangeable(plain, boxed)) == len(BOX_INPUTS)
 
 
 @pytest.mark.parametrize("kind", [Kind.VAE_DECODER, Kind.PREVIEW_DECODER])

@@ -266,6 +266,32 @@ def test_a_contract_does_not_contradict_itself(data: dict[str, Any], path: str, 
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"boxes_on": None}, "inputs: boxes_on is missing beside boxes, box_texts, box_masks"),
+        ({"boxes": (30, 5)}, "boxes: has shape [batch, 30, 5], must be [batch, 30, 4]"),
+        ({"boxes": (29, 4)}, "boxes: has shape [batch, 29, 4], must be [batch, 30, 4]"),
+        ({"box_texts": (256,)}, "box_texts: has shape [batch, 256], must be [batch, a number of boxes, a width]"),
+        ({"box_texts": ("boxes", 256)}, "must be [batch, a number of boxes, 256]"),
+        ({"box_masks": (30, 1)}, "box_masks: has shape [batch, 30, 1], must be [batch, 30]"),
+        ({"boxes_on": (1,)}, "boxes_on: has shape [batch, 1], must be [batch]"),
+    ],
+)
+def test_boxes_are_whole(changed: dict[str, Any], words: str) -> None:
+    whole = {"boxes": (30, 4), "box_texts": (30, 256), "box_masks": (30,), "boxes_on": ()}
+
+    def data(shapes: dict[str, Any]) -> dict[str, Any]:
+        found = _denoiser()
+        boxes = [_tensor(name, "batch", *shape) for name, shape in shapes.items() if shape is not None]
+        return found | {"inputs": [*found["inputs"], *boxes]}
+
+    assert Contract.model_validate(data(whole)).most_boxes == 30
+    with pytest.raises(ValidationError) as refused:
+        Contract.model_validate(data(whole | changed))
+    assert words in str(refused.value)
+
+
 def test_a_multiple_of_both_sides_is_one() -> None:
     assert Contract.model_validate(_denoiser() | {"latent_size": [16, 24], "latent_multiple": 8}).latent_multiple == 8
 

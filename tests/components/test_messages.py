@@ -27,6 +27,7 @@ WALK: dict[str, Any] = {
     "seed": 2**63 - 3,
     "subseed": 9,
     "subseed_strength": 0.5,
+    "boxes_end": 0.3,
 }
 
 

@@ -72,7 +72,7 @@ class Application:
         """What the denoiser's deployment gives, before any decoder."""
         pins = self.live.pins
         encoded = self.handle("text_encoder").encode.remote(
-            pins[Kind.TEXT_ENCODER], request.texts, 1, request.weighting, request.clip_skip
+            pins[Kind.TEXT_ENCODER], request.texts, 1, request.weighting, request.clip_skip, request.phrases
         )
         walk = WalkOrder(order=order, pin=pins[Kind.DENOISER], request=request, terms=Terms(), report_every=4)
         reports = [one async for one in self.handle("denoiser").options(stream=True).walk.remote(walk, encoded)]

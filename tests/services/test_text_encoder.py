@@ -53,14 +53,14 @@ def test_texts_that_come_again_are_hits(published: tuple[LiveModel, StageSetting
         deployment = await deployed(published, 2 * TEXT_BYTES)
         lookups, size = figures_of(deployment._caches)
         asked = ("a red apple", "boat")
-        first, again = [await deployment.encode(pin, asked, 1, "none", 1) for _ in range(2)]
+        first, again = [await deployment.encode(pin, asked, 1, "none", 1, ()) for _ in range(2)]
         assert lookups.values == {(str(pin), "hit"): 2, (str(pin), "miss"): 2}
         assert size.values == {(): 2 * TEXT_BYTES}
         assert [one.span.facts for one in (first, again)] == [{"texts": 2, "cached": 0}, {"texts": 2, "cached": 2}]
         assert (first.span.stage, first.span.component) == (Kind.TEXT_ENCODER, pin)
         first, again = first.made, again.made
         assert first.arrays["hidden_states"].tobytes() == again.arrays["hidden_states"].tobytes()
-        skipped = (await deployment.encode(pin, asked, 1, "none", 2)).made
+        skipped = (await deployment.encode(pin, asked, 1, "none", 2, ())).made
         assert skipped.arrays["hidden_states"].tobytes() != first.arrays["hidden_states"].tobytes()
         assert lookups.values == {(str(pin), "hit"): 2, (str(pin), "miss"): 4}
         assert size.values == {(): 2 * TEXT_BYTES}, "there is room for two"
@@ -75,7 +75,7 @@ def test_a_cache_of_no_bytes_keeps_nothing(published: tuple[LiveModel, StageSett
         deployment = await deployed(published, 0)
         lookups, size = figures_of(deployment._caches)
         for _ in range(3):
-            await deployment.encode(pin, ("boat",), 1, "none", 1)
+            await deployment.encode(pin, ("boat",), 1, "none", 1, ())
         assert lookups.values == {(str(pin), "miss"): 3}
         assert size.values == {(): 0}
 

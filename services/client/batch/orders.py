@@ -22,7 +22,7 @@ class OrdersError(InputError):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class _Line(EditOptions, total=False):
+class _Line(Options, EditOptions, total=False):
     prompt: str
     image: str
     mask: str
@@ -149,8 +149,3 @@ def _text(path: Path) -> str:
         raise OrdersError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise OrdersError(f"{path}: is not UTF-8") from None
-
-
-def options_of(order: Order) -> Options:
-    """The options of an order without a picture, which has no strength."""
-    return cast(Options, order.options)

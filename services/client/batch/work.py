@@ -12,9 +12,9 @@ from typing import cast
 from services.client.answers import Drawing
 from services.client.awaited import AsyncClient
 from services.client.batch.journal import Journal, Made, Seeds
-from services.client.batch.orders import Order, options_of
+from services.client.batch.orders import Order
 from services.client.errors import ClientError, ServerRefused, Unreachable, UnreadableAnswer
-from services.client.options import EditOptions
+from services.client.options import EditOptions, Options
 from services.client.saving import SavingError, by_seeds, write_part
 
 _FRESH_SEEDS = 2**32
@@ -104,7 +104,7 @@ class Batch:
         try:
             if order.image is None:
                 assert order.prompt is not None, "an order has a prompt or a picture"
-                return await client.generate(order.prompt, **options_of(order) | fixed)
+                return await client.generate(order.prompt, **cast(Options, fixed))
             if order.prompt is None:
                 return await client.vary(order.image, **fixed)
             return await client.edit(order.image, order.prompt, order.mask, order.depth, **fixed)

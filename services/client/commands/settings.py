@@ -12,7 +12,7 @@ from services.client.errors import InputError
 from services.client.options import Hires
 
 _SETTINGS = "settings"
-_COMPONENTS, _HIRES = "components", "hires"
+_BOXES, _COMPONENTS, _HIRES = "boxes", "components", "hires"
 
 
 def with_settings(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -44,6 +44,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
     elif name == _HIRES:
         annotation = Annotated[list[str] | None, typer.Option("--hires", metavar="FIELD=VALUE", help=said)]
+    elif name == _BOXES:
+        annotation = Annotated[list[str] | None, typer.Option("--box", metavar="X0,Y0,X1,Y1=PHRASE", help=said)]
     elif type_ is bool:
         flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
         annotation, default = Annotated[bool, flag], False
@@ -67,6 +69,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise InputError(f"--hires: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if _BOXES in found:
+        found[_BOXES] = [_box(one) for one in found[_BOXES]]
     return found
 
 
@@ -78,3 +82,11 @@ def _pairs(flag: str, form: str, given: list[str]) -> dict[str, str]:
     if len(found) != len(pairs):
         raise InputError(f"{flag}: names the same twice")
     return found
+
+
+def _box(text: str) -> dict[str, Any]:
+    numbers, _, phrase = text.partition("=")
+    try:
+        return {"phrase": phrase, "box": [float(number) for number in numbers.split(",")]}
+    except ValueError:
+        raise InputError("--box: must be X0,Y0,X1,Y1=PHRASE, such as 0,0.5,0.5,1=a fox") from None

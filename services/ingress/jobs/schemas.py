@@ -13,7 +13,7 @@ from services.jobs.records import JobStatus, Webhook
 from services.jobs.state import JobState
 from services.jobs.webhooks import key_of
 
-_SECRET = {"prompt", "negative_prompt", "user", "webhook"}
+_SECRET = {"boxes", "prompt", "negative_prompt", "user", "webhook"}
 _CHOICES = {"output_format", "priority", "quality", "response_format"}
 _EXAMPLES: list[Any] = [
     {"prompt": "a red apple, 3d style"},

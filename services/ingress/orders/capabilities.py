@@ -44,6 +44,7 @@ class Limits(BaseModel):
     clip_skip: int = Field(description="1 where the text encoder offers its last layer alone")
     images: int = Field(description="of one request")
     partial_images: int = Field(description="0 where the denoiser has no previews")
+    boxes: int = Field(description="of one request; 0 where the denoiser looks at none")
     min_side: int = Field(description="the least width and height in pixels")
     side_multiple: int = Field(description="width and height are multiples of it")
     pixels: int = Field(description="of one picture")
@@ -153,6 +154,7 @@ def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: Imag
         clip_skip=contracts[Kind.TEXT_ENCODER].most_clip_skip,
         images=rules.max_images,
         partial_images=0 if denoiser.preview is None else MOST_PARTIAL_IMAGES,
+        boxes=min(rules.max_boxes, denoiser.most_boxes),
         min_side=-(-smallest // multiple) * multiple,
         side_multiple=multiple,
         pixels=rules.most_pixels(denoiser),

@@ -22,7 +22,7 @@ from services.messages import Encoding, Order, Terms, ToldQuality
 
 _SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _PARAMS = {"width": "size", "height": "size"}
-_SECRET = {"prompt", "negative_prompt", "user"}
+_SECRET = {"boxes", "prompt", "negative_prompt", "user"}
 # fields of a few values each of which does something
 _CHOICES = {"on_disconnect", "output_format", "priority", "quality", "response_format"}
 _LONGEST_NAME = 64
@@ -205,6 +205,8 @@ def _request(
         subseed_strength=body.subseed_strength,
         **{name: getattr(body, name) for name in FRAMING},
         hires=None if body.hires is None else body.hires.model_dump(exclude_none=True),
+        boxes=() if body.boxes is None else [box.model_dump() for box in body.boxes],
+        boxes_end=body.boxes_end,
         n=form.images,
         width=width,
         height=height,

@@ -21,7 +21,7 @@ from services.messages import OVERRIDABLE, Encoding, Pins
 
 _OF_EDITS = tuple(field.name for field in fields(Editing))
 # texts of the caller's own are not repeated
-_SECRET = ("prompt", "negative_prompt")
+_SECRET = ("prompt", "negative_prompt", "boxes")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,17 @@ class HiresBody(BaseModel):
     )
 
 
+class BoxBody(BaseModel):
+    """What is to be in a box of the picture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    phrase: str = Field(description="what is in it")
+    box: list[float] = Field(
+        description="x0, y0, x1, y1 from the left and top, in shares of the picture's width and height, 0 to 1"
+    )
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -148,6 +159,13 @@ class GenerationBody(BaseModel):
     hires: HiresBody | None = Field(
         None, description="draw the picture small first, in `size`, then enlarge it and draw over it"
     )
+    boxes: list[BoxBody] | None = Field(
+        None, description="what is to be where, of models that look at boxes with phrases (GLIGEN)"
+    )
+    boxes_end: float | None = Field(
+        None, description="the share of the steps, from the first on, in which boxes hold: 0 to 1, 0.3 if left out"
+    )
+
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )
@@ -186,6 +204,8 @@ class EditBody(GenerationBody):
         description="with a mask: draw only what lies around its light part, so many pixels on each side, 0 to 256, in "
         "the whole size, and lay it back into the picture, which keeps its own",
     )
+    boxes: Annotated[None, _EMPTY] = Field(None, description="boxes are drawn from noise alone: null alone")
+    boxes_end: Annotated[None, _EMPTY] = Field(None, description="as there are no boxes: null alone")
     input_fidelity: Annotated[Literal["low"] | None, _EMPTY] = Field(
         None, description="strength says how close to the picture to stay"
     )

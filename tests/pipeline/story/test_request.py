@@ -9,7 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
-from components.messages import Hires
+from components.messages import Hires, PhraseBox
 from diffusion.noise import SOURCES
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError
@@ -193,6 +193,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         aesthetic_score=7.0,
         negative_aesthetic_score=1.0,
         hires=Hires(first_width=32, first_height=48, upscaler="lanczos", strength=0.5, steps=7),
+        boxes=(PhraseBox("a fox", (0.0, 0.25, 0.5, 1.0)),),
+        boxes_end=1.0,
     )
     request = request_of(told)
     assert name in request or (name in ("width", "height") and request["size"] == "32x48")

@@ -129,6 +129,8 @@ def test_a_file_that_comes_while_it_is_drawn_stays(server: Server, url: str, tmp
         (["--out", "a.png", "--output-format", "webp"], 2, "--out: ends in .png, and --output-format is webp"),
         (["--out", "a.png", "--preview"], 2, "--preview: needs a terminal"),
         (["--out", "a", "--component", "vae_decoder"], 2, "--component: must be KIND=VERSION"),
+        (["--out", "a", "--box", "0,0,1=a fox"], 4, "boxes: must be left out, as none are taken here"),
+        (["--out", "a", "--box", "a fox"], 2, "--box: must be X0,Y0,X1,Y1=PHRASE"),
         (["--out", "a", "--url", "localhost"], 2, "url: must begin with http:// or https://"),
         (["--out", "a", "--key-file", "nowhere"], 2, "--key-file: cannot be read: No such file"),
         pytest.param(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
-from pipeline.bundle import open_bundle
+from pipeline.bundle import open_bundle, those_there
 from pipeline.controls import ControlBy
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, turned_size
@@ -43,7 +43,7 @@ class ImageToImage:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
-        folders = open_bundle(Path(bundle), _KINDS)
+        folders = open_bundle(Path(bundle), (*_KINDS, *those_there(Path(bundle), Kind.THIRD_TEXT_ENCODER)))
         chosen = SessionSettings() if settings is None else settings
         return cls(TextToImage.of(folders, chosen, rules), VaeEncoder(folders[Kind.VAE_ENCODER], chosen))
 

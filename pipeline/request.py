@@ -21,6 +21,7 @@ from pipeline.framing import FRAMING, check_framing
 from pipeline.loras import check_loras
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
+from pipeline.skipping import SKIPPING, check_skipping
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -154,6 +155,10 @@ class RequestFields:
     guidance_start: float | None = None
     guidance_end: float | None = None
     adaptive_guidance: float | None = None
+    skip_layers: Sequence[int] | None = None
+    skip_layer_guidance: float | None = None
+    skip_layer_guidance_start: float | None = None
+    skip_layer_guidance_end: float | None = None
     sampler: str | None = None
     schedule: str | None = None
     eta: float | None = None
@@ -249,6 +254,7 @@ def check_request(
         width=width,
         height=height,
         tiling=rules.tiling(width, height),
+        **check_skipping({name: getattr(fields, name) for name in SKIPPING}, contract, rules.max_guidance),
         **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
 

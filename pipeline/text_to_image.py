@@ -12,7 +12,7 @@ from components.contract import Contract, Kind
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, EncodedImage, FloatArray, ImageRequest
 from diffusion.guidance import Row
-from pipeline.bundle import open_bundle
+from pipeline.bundle import open_bundle, those_there
 from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
@@ -21,7 +21,7 @@ from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
 from pipeline.request import RequestFields, RequestRules, check_request
-from pipeline.text_encoder import TextEncoder
+from pipeline.text_encoder import TextEncoder, third_text_encoder
 from pipeline.vae_decoder import VaeDecoder
 from runtime.settings import SessionSettings
 
@@ -45,6 +45,10 @@ class Options(TypedDict, total=False):
     guidance_start: float
     guidance_end: float
     adaptive_guidance: float
+    skip_layers: Sequence[int]
+    skip_layer_guidance: float
+    skip_layer_guidance_start: float
+    skip_layer_guidance_end: float
     sampler: str
     schedule: str
     eta: float
@@ -76,6 +80,7 @@ class TextToImage:
         rules: RequestRules,
         loras: LoraShelf | None = None,
         image_encoder: ImageEncoder | None = None,
+        third_encoder: TextEncoder | None = None,
     ) -> None:
         """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`."""
         self._encoder = encoder
@@ -83,6 +88,7 @@ class TextToImage:
         self._decoder = decoder
         self._loras = loras
         self._image_encoder = image_encoder
+        self._third_encoder = third_encoder
         self.rules = rules
 
     @classmethod
@@ -96,7 +102,7 @@ class TextToImage:
         """Open a bundle folder; without `settings`, every core and the best provider that attaches.
 
         `loras` are the component folders of what requests may name. Where there is an image encoder in the bundle,
-        requests may bring pictures to be like.
+        requests may bring pictures to be like; where there is a third text encoder, it reads the texts too.
 
         Raises:
             ComponentError: a component is missing or damaged, or they do not fit together.
@@ -105,8 +111,8 @@ class TextToImage:
         shelved = {name: ComponentFolder.open(path) for name, path in ({} if loras is None else loras).items()}
         for folder in shelved.values():
             folder.verify()
-        more = (Kind.IMAGE_ENCODER,) if (Path(bundle) / Kind.IMAGE_ENCODER).is_dir() else ()
-        return cls.of(open_bundle(Path(bundle), (*_KINDS, *more)), settings, rules, shelved)
+        further = those_there(Path(bundle), Kind.IMAGE_ENCODER, Kind.THIRD_TEXT_ENCODER)
+        return cls.of(open_bundle(Path(bundle), (*_KINDS, *further)), settings, rules, shelved)
 
     @classmethod
     def of(
@@ -134,6 +140,9 @@ class TextToImage:
             RequestRules() if rules is None else rules,
             LoraShelf(loras, denoiser.contract, one_thread) if loras else None,
             ImageEncoder(folders[Kind.IMAGE_ENCODER], chosen) if Kind.IMAGE_ENCODER in folders else None,
+            third_text_encoder(folders[Kind.THIRD_TEXT_ENCODER], chosen)
+            if Kind.THIRD_TEXT_ENCODER in folders
+            else None,
         )
 
     def generate(
@@ -235,6 +244,8 @@ class TextToImage:
         encoded = self._encoder.encode(
             request.texts, request.prompt_chunks, request.weighting, clip_skip=request.clip_skip
         )
+        if self._third_encoder is not None:
+            encoded = encoded.beside(self._third_encoder.encode(request.texts, weighting=request.weighting))
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)

@@ -56,7 +56,7 @@ class DenoiserSettings(StageSettings):
         return Limits(self.args.run_rows, pixels, max(pixels, self.args.queued_pictures * picture))
 
     def require_room(self, run_pixels: int, contract: Contract) -> None:
-        """Refuse a run too small for the largest picture that may be asked for of a denoiser's contract.
+        """Refuse a run too small for the largest picture, or the most rows, that may be asked for of a contract.
 
         Raises:
             StartError: it is.
@@ -68,9 +68,14 @@ class DenoiserSettings(StageSettings):
                 f"denoiser.run_pixels={run_pixels}: must be at least {largest}, the rows of a picture of "
                 "rules.max_pixels"
             )
+        if self.args.run_rows < contract.most_rows:
+            raise StartError(
+                f"denoiser.run_rows={self.args.run_rows}: must be at least {contract.most_rows}, the rows of a picture "
+                "of this bundle"
+            )
 
     def _largest_rows(self, contract: Contract, space: LatentSpace) -> int:
-        return GUIDED_ROWS * (self.rules.most_pixels(contract) // space.downscale**2)
+        return contract.most_rows * (self.rules.most_pixels(contract) // space.downscale**2)
 
 
 def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, session: SessionSettings) -> Denoiser:

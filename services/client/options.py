@@ -1,6 +1,6 @@
 """What a request for pictures may ask for beside its prompt, by the names of the server's own fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 from typing_extensions import Doc, TypedDict
@@ -28,6 +28,10 @@ class Options(TypedDict, total=False):
     guidance_start: Annotated[float, Doc("guide from that fraction of the steps on")]
     guidance_end: Annotated[float, Doc("guide up to that fraction of the steps")]
     adaptive_guidance: Annotated[float, Doc("guide no more once the two predictions agree by this cosine")]
+    skip_layers: Annotated[Sequence[int], Doc("SD 3: lead away from what is drawn without these layers")]
+    skip_layer_guidance: Annotated[float, Doc("SD 3: how strongly; 2.8 if not given")]
+    skip_layer_guidance_start: Annotated[float, Doc("SD 3: after that fraction of the steps; 0.01 if not given")]
+    skip_layer_guidance_end: Annotated[float, Doc("SD 3: before that fraction of the steps; 0.2 if not given")]
     sampler: Annotated[str, Doc("a sampler's name; those of diffusers, A1111 and ComfyUI will do")]
     schedule: Annotated[str, Doc("how sigmas are spread, such as karras")]
     eta: Annotated[float, Doc("share of fresh noise, of ddim and tcd")]

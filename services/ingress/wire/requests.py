@@ -95,6 +95,18 @@ class GenerationBody(BaseModel):
         description="guide no more once the predictions with and without the prompt agree by this cosine, such as "
         "0.99, which saves the row without; left out: never",
     )
+    skip_layers: list[int] | None = Field(
+        None,
+        description="SD 3: lead away from what is drawn without these layers of the denoiser, counted from 0; left "
+        "out: none, or 7, 8 and 9 with `skip_layer_guidance`",
+    )
+    skip_layer_guidance: float | None = Field(None, description="SD 3: how strongly, 2.8 if left out")
+    skip_layer_guidance_start: float | None = Field(
+        None, description="SD 3: after this fraction of the steps, 0.01 if left out"
+    )
+    skip_layer_guidance_end: float | None = Field(
+        None, description="SD 3: before this fraction of the steps, 0.2 if left out"
+    )
     sampler: str | None = Field(None, description="a sampler's name; those of diffusers, A1111 and ComfyUI will do")
     schedule: str | None = Field(None, description="how sigmas are spread: the bundle's own, if left out, karras, ...")
     eta: float | None = Field(None, description="ddim's or tcd's share of fresh noise, 0 to 1; left out: its own")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from diffusion.samplers import SAMPLERS
 from pipeline.prompts.weighting import WEIGHTINGS
+from pipeline.skipping import SKIPPING
 from pipeline.story.infotext import infotext
 from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story, Told
@@ -215,7 +216,8 @@ def test_our_own_comes_back(sampler: str) -> None:
         said = {name: value for name, value in found.story.settings.items() if value is not None}
         assert said == {name: told.settings[name] for name in said}
         missing = {name for name, value in told.settings.items() if value is not None} - said.keys()
-        assert missing <= {"prompt_chunks", "clip_skip", "guidance_rescale", "guidance_end", "strength", "eta", "loras"}
+        usual = {"prompt_chunks", "clip_skip", "guidance_rescale", "guidance_end", "strength", "eta", "loras"}
+        assert missing <= {*usual, *SKIPPING}
 
 
 PIECES = st.sampled_from(

@@ -42,6 +42,10 @@ class Kind(StrEnum):
 # what every bundle has one of
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 
+# what it may have one of beside them, and serves with them where it is there
+FURTHER_PARTS = (Kind.THIRD_TEXT_ENCODER,)
+ALL_PARTS = (*PARTS, *FURTHER_PARTS)
+
 # the input of a denoiser that says which of its layers a row skips, [batch, layers]
 SKIP_LAYERS = "skip_layers"
 

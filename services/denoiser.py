@@ -97,9 +97,16 @@ class DenoiserDeployment:
         await self._host.start(record)
 
     async def walk(
-        self, order: WalkOrder, encoded: Worked[EncodedText], source: Worked[LatentDistribution] | None = None
+        self,
+        order: WalkOrder,
+        encoded: Worked[EncodedText],
+        source: Worked[LatentDistribution] | None = None,
+        *,
+        third: Worked[EncodedText] | None = None,
     ) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
+
+        `third` is what a third text encoder made of the texts.
 
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
@@ -109,7 +116,8 @@ class DenoiserDeployment:
                 image = None
                 if source is not None or order.low_resolution is not None:
                     image = EncodedImage(None if source is None else source.made, order.mask, order.low_resolution)
-                [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
+                texts = encoded.made if third is None else encoded.made.beside(third.made)
+                [job] = denoise_jobs(order.request, texts, stage.contract, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)

@@ -63,6 +63,7 @@ class GraphDeployment:
     def __init__(
         self,
         text_encoder: DeploymentHandle,
+        third_text_encoder: DeploymentHandle,
         denoiser: DeploymentHandle,
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
@@ -75,6 +76,7 @@ class GraphDeployment:
         self._metrics = GraphMetrics()
         stages = {
             Kind.TEXT_ENCODER: text_encoder,
+            Kind.THIRD_TEXT_ENCODER: third_text_encoder,
             Kind.DENOISER: denoiser,
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
@@ -82,7 +84,7 @@ class GraphDeployment:
         self._waking = Waking(
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
-        self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
+        self._encoders = Encoders(text_encoder, third_text_encoder, vae_encoder, self._metrics)
         self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
@@ -126,7 +128,8 @@ class GraphDeployment:
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
         source = () if order.source is None else (Kind.VAE_ENCODER,)
-        stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        third = (Kind.THIRD_TEXT_ENCODER,) if Kind.THIRD_TEXT_ENCODER in order.pins else ()
+        stages = (Kind.TEXT_ENCODER, *third, *source, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
         origin = await asyncio.to_thread(origin_of, order.source)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from components.contract import Kind
+from components.contract import TEXT_KINDS, Kind
 from services.messages import StageTimes
 from services.timelines.spans import Span
 
@@ -15,7 +15,7 @@ def times_of(spans: Sequence[Span], total_s: float) -> StageTimes:
     *_, walk = (part for part in denoiser.parts if part.name == "walk")
     queued_s = walk.seconds_of("queue")
     return StageTimes(
-        text_encoder_s=by_name[Kind.TEXT_ENCODER].seconds,
+        text_encoder_s=max(by_name[kind].seconds for kind in TEXT_KINDS if kind in by_name),
         vae_encoder_s=None if source is None else source.seconds,
         queued_s=queued_s,
         denoiser_s=max(0.0, denoiser.seconds - queued_s),

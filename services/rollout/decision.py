@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from components.compatibility import compatible
-from components.contract import PARTS, Contract, Kind
+from components.contract import ALL_PARTS, Contract, Kind
 from components.reference import ComponentRef, kind_of, registered_name
 from registry.errors import RegistryError
 from registry.rollout.state import Rollout, State, bundle_of
@@ -72,7 +72,7 @@ def wanted(record: LiveRecord, preparing: State | None) -> dict[Kind, list[Compo
         refs.append(record.fallback)
     if record.shadow is not None:
         refs.append(record.shadow.ref)
-    return {kind: [ref for ref in dict.fromkeys(refs) if kind_of(ref.name) == kind] for kind in PARTS}
+    return {kind: [ref for ref in dict.fromkeys(refs) if kind_of(ref.name) == kind] for kind in ALL_PARTS}
 
 
 def require_bundle(bundle: str, state: State) -> None:

@@ -132,7 +132,7 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
         schedules=[
             ScheduleChoice(name=name, label=labels[0]) for name, labels in SCHEDULE_NAMES.items() if name in walked
         ],
-        components={kind.value: _versions(record, kind) for kind in OVERRIDABLE},
+        components={kind.value: _versions(record, kind) for kind in OVERRIDABLE if kind in record.live.pins},
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.messages import ImageRequest, Pixels
 from pipeline.errors import RequestError
 from pipeline.request import RequestRules
@@ -127,7 +127,8 @@ def _may_be_none(name: str) -> bool:
 
 
 def _pins(story: Story) -> Pins:
-    kinds = OVERRIDABLE if story.origin.source is None else (*OVERRIDABLE, Kind.VAE_ENCODER)
+    taking_part = OVERRIDABLE if story.origin.source is None else (*OVERRIDABLE, Kind.VAE_ENCODER)
+    kinds = [kind for kind in taking_part if kind in PARTS or kind in story.components]
     for kind in kinds:
         if kind not in story.components:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")

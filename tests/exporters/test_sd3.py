@@ -206,6 +206,20 @@ def test_t5_is_left_out_where_that_is_asked_for(folder: Path, tmp_path: Path) ->
     assert not Checkpoint.open(lacking, without_t5=True).has_third_text_encoder
 
 
+def test_an_export_without_t5_takes_an_earlier_one_away(
+    folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(exported, tmp_path / "out"))
+
+    def export(_checkpoint: Checkpoint, partial: Path, *_others: object) -> None:
+        for kind in PARTS:
+            shutil.copytree(exported / kind, partial / kind)
+
+    monkeypatch.setattr("exporters.bundle._export", export)
+    export_bundle(folder, out, BundleOptions("sd3", without_t5=True))
+    assert {path.name for path in out.iterdir()} == {kind.value for kind in PARTS}
+
+
 def test_t5_fits_the_transformer_that_takes_it_and_no_other(exported: Path) -> None:
     kinds = (*PARTS, Kind.THIRD_TEXT_ENCODER)
     contracts = {kind: folder.manifest.contract for kind, folder in open_bundle(exported, kinds).items()}

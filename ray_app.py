@@ -9,9 +9,9 @@ from pydantic_settings import SettingsError
 from ray import serve
 from ray.serve import Application, Deployment
 
-from components.contract import PARTS
+from components.contract import FURTHER_PARTS, PARTS, Kind
 from components.errors import ComponentError
-from pipeline.bundle import open_bundle
+from pipeline.bundle import open_bundle, those_there
 from registry.errors import RegistryError
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.deployment_args import DeploymentArgs
@@ -81,11 +81,12 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     folder = _folder(args)
     if folder is not None:
         try:
-            open_bundle(folder, PARTS)
+            open_bundle(folder, (*PARTS, *those_there(folder, *FURTHER_PARTS)))
         except ComponentError as error:
             raise click.ClickException(f"bundle {args.bundle}: {error}") from None
     rollout = _deployment(RolloutDeployment, "rollout", args.rollout).bind(_rollout(args, folder))
     encoder = _deployment(TextEncoderDeployment, "text_encoder", args.text_encoder)
+    third_encoder = _deployment(TextEncoderDeployment, "third_text_encoder", args.third_text_encoder)
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
@@ -94,6 +95,9 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
     chain = _deployment(GraphDeployment, "graph", args.graph).bind(
         text_encoder=encoder.bind(rollout, TextEncoderSettings(**common, args=args.text_encoder)),
+        third_text_encoder=third_encoder.bind(
+            rollout, TextEncoderSettings(**common, args=args.third_text_encoder), Kind.THIRD_TEXT_ENCODER
+        ),
         denoiser=denoiser.bind(rollout, denoising),
         vae_decoder=vae_decoder.bind(rollout, StageSettings(**common, args=args.vae_decoder)),
         vae_encoder=vae_encoder.bind(rollout, StageSettings(**common, args=args.vae_encoder)),

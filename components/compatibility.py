@@ -46,21 +46,23 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
-    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other, and a ControlNet
-    and a denoiser on what they are told of the picture; a denoiser that takes boxes needs a text encoder that reads
-    their phrases; and what one hands to the other must be of the dtype and the fixed dimensions that it takes. Two of
-    one kind, or two that never meet, always fit.
+    every array of it, but for a third text encoder's, which a denoiser must have inputs for; a ControlNet or adapter
+    and a denoiser on how many arrays one adds to the other, and a ControlNet and a denoiser on what they are told of
+    the picture; a denoiser that takes boxes needs a text encoder that reads their phrases; and what one hands to the
+    other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never meet, always
+    fit.
     """
     if a.kind == b.kind:
         return []
     differences = [*_space_differences(a, b)]
-    if a.conditioning and b.conditioning:
+    if a.conditioning and b.conditioning and Kind.THIRD_TEXT_ENCODER not in (a.kind, b.kind):
         differences += _text_differences(a, b)
     if {a.kind, b.kind} == {Kind.CONTROLNET, Kind.DENOISER} and a.time_ids != b.time_ids:
         differences.append(_Difference("time_ids", _listed(a.time_ids), _listed(b.time_ids)))
     found = [_between(a.kind, b.kind, difference) for difference in differences]
     for giver, taker in ((a, b), (b, a)):
-        found += [*_handed_on(giver, taker), *_phrases(giver, taker), *_added_within(giver, taker)]
+        found += [*_handed_on(giver, taker), *_phrases(giver, taker)]
+        found += [*_added_within(giver, taker), *_nowhere_taken(giver, taker)]
     return found
 
 
@@ -157,7 +159,7 @@ def _handed_on(giver: Contract, taker: Contract) -> Iterator[str]:
     if giver.kind == Kind.TEXT_ENCODER and taker.kind == Kind.DENOISER:
         # the last axis is the width, which is compared as conditioning
         pairs += [(array.name, array.name, 2) for array in giver.conditioning]
-    if giver.kind in CONTROL_PREFIXES and taker.kind == Kind.DENOISER:
+    if (giver.kind in CONTROL_PREFIXES or giver.kind == Kind.THIRD_TEXT_ENCODER) and taker.kind == Kind.DENOISER:
         pairs += [(spec.name, spec.name, 0) for spec in giver.outputs]
     outputs, inputs = ({spec.name: spec for spec in specs} for specs in (giver.outputs, taker.inputs))
     for given, taken, compared_elsewhere in pairs:
@@ -193,6 +195,14 @@ def _added_within(giver: Contract, taker: Contract) -> Iterator[str]:
     taken = {spec.name for spec in taker.inputs if spec.name.startswith(CONTROL_PREFIXES[giver.kind])}
     for name in sorted(given ^ taken):
         yield _between(giver.kind, taker.kind, _Difference(name, name in given or None, name in taken or None))
+
+
+def _nowhere_taken(giver: Contract, taker: Contract) -> Iterator[str]:
+    """What a third text encoder makes and a denoiser has no input for."""
+    if giver.kind == Kind.THIRD_TEXT_ENCODER and taker.kind == Kind.DENOISER:
+        taken = {spec.name for spec in taker.inputs}
+        for name in (spec.name for spec in giver.outputs if spec.name not in taken):
+            yield _between(giver.kind, taker.kind, _Difference(name, name, None))
 
 
 def _array_differences(given: TensorSpec, taken: TensorSpec, but: int) -> Iterator[_Difference]:

@@ -36,10 +36,21 @@ class Kind(StrEnum):
     ADAPTER = "adapter"
     LORA = "lora"
     IMAGE_ENCODER = "image_encoder"
+    THIRD_TEXT_ENCODER = "third_text_encoder"
 
 
 # what every bundle has one of
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
+
+# what it may have one of beside them, and serves with them where it is there
+FURTHER_PARTS = (Kind.THIRD_TEXT_ENCODER,)
+ALL_PARTS = (*PARTS, *FURTHER_PARTS)
+
+# the input of a denoiser that says which of its layers a row skips, [batch, layers]
+SKIP_LAYERS = "skip_layers"
+
+# what makes conditioning of texts; the third one's a denoiser may do without
+TEXT_KINDS = (Kind.TEXT_ENCODER, Kind.THIRD_TEXT_ENCODER)
 
 
 class TensorSpec(Record):
@@ -280,6 +291,17 @@ class Contract(Record):
         return {array.tokens for array in self.conditioning if array.tokens is not None}
 
     @property
+    def skippable_layers(self) -> int:
+        """How many layers a denoiser's rows may skip, 0 for none."""
+        sizes = (spec.shape[-1] for spec in self.inputs if spec.name == SKIP_LAYERS)
+        return next((size for size in sizes if isinstance(size, int)), 0)
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of one picture in a denoiser's run: without and with the prompt, and what it weighs beside."""
+        return 2 + (self.image_guidance is not None) + (self.skippable_layers > 0)
+
+    @property
     def required_inputs(self) -> set[str]:
         """The names of the inputs that cannot be left out."""
         return {spec.name for spec in self.inputs if not spec.optional}
@@ -506,6 +528,7 @@ _NEEDED = {
     Kind.ADAPTER: ("inputs", "outputs", "latent_space"),
     Kind.LORA: ("outputs",),
     Kind.IMAGE_ENCODER: ("inputs", "outputs", "preprocessing"),
+    Kind.THIRD_TEXT_ENCODER: ("inputs", "outputs", "conditioning"),
 }
 
 # what a denoiser takes of a ControlNet and of an adapter: its outputs by these names, `control_mid` among them
@@ -544,4 +567,5 @@ _LATENTS: dict[Kind, tuple[str, ...]] = {
     Kind.ADAPTER: (),
     Kind.LORA: (),
     Kind.IMAGE_ENCODER: (),
+    Kind.THIRD_TEXT_ENCODER: (),
 }

@@ -31,7 +31,9 @@ class Walk:
     sampler's share of noise, `rng` names the source of noise. `subseed` is None where `subseed_strength` is 0; else
     the initial noise is that of `seed` on its way to that of `subseed`, there at strength 1. Of the steps, those of the
     last share `strength` are walked, from a picture's latents with noise on them; without a picture it is 1. Boxes hold
-    for the first share `boxes_end` of the evaluations, None where there are none.
+    for the first share `boxes_end` of the evaluations, None where there are none. Guided steps between the fractions
+    `skip_layer_guidance_start` and `_end` are also led away, by `skip_layer_guidance`, from what the network draws
+    without its layers `skip_layers`, counted from 0; None where none are skipped.
     """
 
     steps: int
@@ -43,6 +45,10 @@ class Walk:
     guidance_start: float = 0.0
     guidance_end: float = 1.0
     adaptive_guidance: float | None = None
+    skip_layers: tuple[int, ...] = ()
+    skip_layer_guidance: float | None = None
+    skip_layer_guidance_start: float = 0.01
+    skip_layer_guidance_end: float = 0.2
     sampler: str
     schedule: str
     eta: float = 0.0
@@ -198,6 +204,11 @@ class EncodedText:
     def row(self, index: int) -> Arrays:
         """The conditioning of one text, each array [1, ...]."""
         return {name: array[index : index + 1] for name, array in self.arrays.items()}
+
+    def beside(self, other: "EncodedText") -> "EncodedText":
+        """The same texts as another encoder read them too; what it counted of them stays out."""
+        cut = tuple(one or another for one, another in zip(self.truncated, other.truncated, strict=True))
+        return replace(self, arrays={**self.arrays, **other.arrays}, truncated=cut)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

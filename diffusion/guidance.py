@@ -17,10 +17,42 @@ class Row(StrEnum):
     NEGATIVE = "negative"
     IMAGE = "image"
     POSITIVE = "positive"
+    # what POSITIVE is, without some of the network's layers
+    SKIPPING = "skipping"
 
+
+# what has the prompt; the others have the negative one
+WITH_PROMPT = (Row.POSITIVE, Row.SKIPPING)
 
 # where nothing is weighed
 ALONE = (Row.POSITIVE,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipGuidance:
+    """How strongly a walk is led away from what the network draws without some of its layers, and where on its way.
+
+    `start` and `end` are fractions of sampling, 0 <= start < end <= 1. The defaults are those of diffusers.
+    Raises DiffusionError naming the field as requests do: skip_layer_guidance, and the same with _start and _end.
+    """
+
+    scale: float = 2.8
+    start: float = 0.01
+    end: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise DiffusionError("skip_layer_guidance", self.scale, "a finite number, at least 0")
+        require_between("skip_layer_guidance_start", self.start, 0, 1)
+        require_between("skip_layer_guidance_end", self.end, 0, 1)
+        if not self.start < self.end:
+            limit = f"less than skip_layer_guidance_end, {self.end:g}"
+            raise DiffusionError("skip_layer_guidance_start", self.start, limit)
+
+    def leads(self, step: int, steps: int) -> bool:
+        """Whether it does in step `step`, 0..steps - 1: one that begins between start and end, neither included."""
+        return steps * self.start < step < steps * self.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +64,7 @@ class Guidance:
     fractions, 0 <= start < end <= 1. `agreement`: the cosine similarity, over 0 and up to 1, of the two predictions
     from which on the rest of the walk takes the conditional one alone; None: never. `image_scale`: how strongly it
     keeps to the picture that an instruction edits, with a third row that has the picture and no text; None: there is
-    no such row.
+    no such row. `skip` is another such row's, without some of the network's layers.
     Raises DiffusionError naming the field as requests do: guidance, guidance_rescale, guidance_start, guidance_end,
     adaptive_guidance, image_guidance.
     """
@@ -43,6 +75,7 @@ class Guidance:
     end: float = 1.0
     agreement: float | None = None
     image_scale: float | None = None
+    skip: SkipGuidance | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -60,14 +93,20 @@ class Guidance:
 
     @property
     def weighed(self) -> tuple[Row, ...]:
-        """The rows of a step that is guided, in the order of a run."""
-        if self.scale == 1 and self.image_scale is None:
-            return ALONE
-        return (Row.NEGATIVE, Row.POSITIVE) if self.image_scale is None else (Row.NEGATIVE, Row.IMAGE, Row.POSITIVE)
+        """The rows that guided steps weigh, in the order of a run."""
+        return self._by_texts if self.skip is None else (*self._by_texts, Row.SKIPPING)
 
     def rows(self, step: int, steps: int) -> tuple[Row, ...]:
         """The rows of step `step`, 0..steps - 1: those that it weighs, or the conditional one alone."""
-        return self.weighed if self.guides(step, steps) else ALONE
+        if not self.guides(step, steps):
+            return ALONE
+        return self.weighed if self.skip is not None and self.skip.leads(step, steps) else self._by_texts
+
+    @property
+    def _by_texts(self) -> tuple[Row, ...]:
+        if self.scale == 1 and self.image_scale is None:
+            return ALONE
+        return (Row.NEGATIVE, Row.POSITIVE) if self.image_scale is None else (Row.NEGATIVE, Row.IMAGE, Row.POSITIVE)
 
     def guides(self, step: int, steps: int) -> bool:
         """Say whether step `step`, 0..steps - 1, is guided; where not, the conditional row runs alone.
@@ -75,22 +114,26 @@ class Guidance:
         Kynkäänniemi et al. 2024, "Applying Guidance in a Limited Interval", with the interval in fractions of sampling
         instead of noise levels: a step lies at step / steps, where it begins, and start <= step / steps < end. So
         start 0 holds the first step, end 1 the last, and intervals that meet share none. At scale 1 no step is guided,
-        unless a picture is kept to. An interval narrower than a step may hold none.
+        unless a picture is kept to or layers are skipped. An interval narrower than a step may hold none.
         """
         return len(self.weighed) > 1 and self.start <= step / steps < self.end
 
     def combine(self, rows: Mapping[Row, Array]) -> Array:
         """Guide and rescale the predictions [B, ...] of a step that is guided, by their rows; float32."""
-        uncond, cond = rows[Row.NEGATIVE], rows[Row.POSITIVE]
-        if self.image_scale is None:
-            guided = guide(uncond, cond, self.scale)
-        else:
-            guided = guide_edit(uncond, rows[Row.IMAGE], cond, self.scale, self.image_scale)
+        guided = cond = rows[Row.POSITIVE]
+        if self.image_scale is not None:
+            guided = guide_edit(rows[Row.NEGATIVE], rows[Row.IMAGE], cond, self.scale, self.image_scale)
+        elif Row.NEGATIVE in rows:
+            guided = guide(rows[Row.NEGATIVE], cond, self.scale)
+        if self.skip is not None and Row.SKIPPING in rows:
+            guided = lead_away(guided, cond, rows[Row.SKIPPING], self.skip.scale)
         return guided if self.rescale == 0 else rescale(guided, cond, self.rescale)
 
     def agrees(self, rows: Mapping[Row, Array]) -> bool:
         """Say whether a guided step's predictions [1, ...] are so alike that the conditional one alone will do."""
-        return self.agreement is not None and agree(rows[Row.NEGATIVE], rows[Row.POSITIVE]) >= self.agreement
+        if self.agreement is None or Row.NEGATIVE not in rows:
+            return False
+        return agree(rows[Row.NEGATIVE], rows[Row.POSITIVE]) >= self.agreement
 
 
 def guide(uncond: Array, cond: Array, scale: PerRow) -> Array:
@@ -112,6 +155,15 @@ def guide_edit(uncond: Array, image: Array, cond: Array, scale: float, image_sca
     """
     guided: Array = uncond + np.float32(scale) * (cond - image) + np.float32(image_scale) * (image - uncond)
     return guided
+
+
+def lead_away(guided: Array, cond: Array, skipping: Array, scale: float) -> Array:
+    """Push what is guided away from the conditional prediction without some layers: guided + scale * (cond - skipping).
+
+    Skip-layer guidance of Stable Diffusion 3.5, as in diffusers' StableDiffusion3Pipeline. All are [B, ...] float32.
+    """
+    led: Array = guided + (cond - skipping) * np.float32(scale)
+    return led
 
 
 def rescale(guided: Array, cond: Array, phi: float) -> Array:

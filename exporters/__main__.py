@@ -1,4 +1,4 @@
-"""`python -m exporters CHECKPOINT --bundle NAME --out DIR`: a checkpoint becomes four component folders."""
+"""`python -m exporters CHECKPOINT --bundle NAME --out DIR`: a checkpoint becomes component folders."""
 
 import enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from exporters.component import summary
 from exporters.edits import Edits
 from exporters.errors import ExportError
 from exporters.image_prompt import ImagePromptAdapter
+from exporters.third_text_encoder import MOST_TOKENS, TOKENS
 from runtime.errors import RuntimeFault
 
 
@@ -40,6 +41,9 @@ def main(
         Path | None, typer.Option(help="a single file's configurations, in diffusers' layout, in place of its family's")
     ] = None,
     without_t5: Annotated[bool, typer.Option(help="leave out the third text encoder of SD 3")] = False,
+    t5_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST_TOKENS, help="how long texts are for the third text encoder of SD 3")
+    ] = TOKENS,
     prediction_type: Annotated[_Prediction | None, typer.Option(help="how a single file's denoiser predicts")] = None,
     lora: Annotated[list[str], typer.Option(help="FILE[:SCALE] of a LoRA to merge, any number of them")] = [],  # noqa: B006
     textual_inversion: Annotated[list[str], typer.Option(help="FILE[:TOKEN] of new words, any number")] = [],  # noqa: B006
@@ -48,7 +52,7 @@ def main(
         Path | None, typer.Option(help="an IP-Adapter, so that requests may bring pictures")
     ] = None,
 ) -> None:
-    """Export text encoder, denoiser, VAE decoder and VAE encoder, each held against torch."""
+    """Export text encoders, denoiser, VAE decoder and VAE encoder, each held against torch."""
     try:
         options = BundleOptions(
             bundle,
@@ -59,6 +63,7 @@ def main(
             guidance=guidance,
             configs=configs,
             without_t5=without_t5,
+            t5_tokens=t5_tokens,
             prediction_type=None if prediction_type is None else prediction_type.value,
             edits=Edits(tuple(map(_lora, lora)), tuple(map(_textual_inversion, textual_inversion))),
             lora_inputs=lora_inputs,

@@ -1,13 +1,20 @@
 """A checkpoint in diffusers' parts: which networks it holds, and how its scheduler walks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from components.contract import FlowSchedule, NoiseSchedule
 from exporters.checkpoint_file import CheckpointFile
@@ -34,8 +41,10 @@ _SDXL = {
 _SD3 = {
     "text_encoder": ("CLIPTextModelWithProjection",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "text_encoder_3": ("T5EncoderModel", None),
     "tokenizer": _TOKENIZERS,
     "tokenizer_2": _TOKENIZERS,
+    "tokenizer_3": ("T5Tokenizer", "T5TokenizerFast", None),
     "transformer": ("SD3Transformer2DModel",),
     "vae": ("AutoencoderKL",),
 }
@@ -69,6 +78,7 @@ PIPELINES: Mapping[str, Mapping[str, tuple[str | None, ...]]] = {
 _OFFSET_OF_ONE = frozenset(
     {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
 )
+_THIRD = ("text_encoder_3", "tokenizer_3")
 _TEXT_ENCODERS = {"CLIPTextModel": CLIPTextModel, "CLIPTextModelWithProjection": CLIPTextModelWithProjection}
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -102,6 +112,10 @@ class Parts(Protocol):
         """A tokenizer."""
         ...
 
+    def third_tokenizer(self) -> T5Tokenizer:
+        """The tokenizer of the third text encoder."""
+        ...
+
     def scheduler(self, part: str = "scheduler") -> Mapping[str, Any]:
         """The configuration of a scheduler."""
         ...
@@ -130,6 +144,7 @@ class Checkpoint:
     """A checkpoint whose parts are all of kinds that we export; weights are read a network at a time, in float32."""
 
     parts: Parts
+    without_t5: bool
 
     @classmethod
     def open(
@@ -156,14 +171,8 @@ class Checkpoint:
             parts = CheckpointFolder.open(path, tuple(PIPELINES))
         else:
             parts = CheckpointFile.open(path, configs, prediction_type)
-        _require_exportable(parts)
-        third = parts.class_of("text_encoder_3")
-        if third is not None and not without_t5:
-            raise ExportError(
-                f"text_encoder_3: is {third}, which cannot be exported; --without-t5 leaves it out, and the denoiser "
-                "takes zeros in its place, as in diffusers"
-            )
-        return cls(parts)
+        _require_exportable(parts, but=_THIRD if without_t5 else ())
+        return cls(parts, without_t5)
 
     @property
     def name(self) -> str:
@@ -191,6 +200,11 @@ class Checkpoint:
     def takes_boxes(self) -> bool:
         """Whether requests may bring boxes with phrases."""
         return self.parts.pipeline() == "StableDiffusionGLIGENPipeline"
+
+    @property
+    def has_third_text_encoder(self) -> bool:
+        """Whether there is a T5 beside the two of CLIP, and it is not to be left out."""
+        return not self.without_t5 and self.parts.class_of("text_encoder_3") is not None
 
     @property
     def zeros_for_empty_prompt(self) -> bool:
@@ -231,6 +245,14 @@ class Checkpoint:
         """What sees a picture in place of a text."""
         return self.parts.network("image_encoder", CLIPVisionModelWithProjection)
 
+    def third_text_encoder(self) -> T5EncoderModel:
+        """The third text encoder, of a checkpoint that has it."""
+        return self.parts.network("text_encoder_3", T5EncoderModel)
+
+    def third_tokenizer(self) -> T5Tokenizer:
+        """The tokenizer of the third text encoder."""
+        return self.parts.third_tokenizer()
+
     def unet(self) -> UNet2DConditionModel:
         """The denoiser."""
         return self.parts.network("unet", UNet2DConditionModel)
@@ -263,15 +285,24 @@ class Checkpoint:
         return Enlarging(schedule, self.parts.max_noise_level + 1)
 
 
-def _require_exportable(parts: Parts) -> None:
+def _require_exportable(parts: Parts, but: Collection[str]) -> None:
     classes = PIPELINES.get(parts.pipeline())
     if classes is None:
         raise ExportError(
             f"{parts.path.absolute().name}: is for {parts.pipeline()}; {', '.join(PIPELINES)} can be exported"
         )
     for part, allowed in classes.items():
+        if part in but:
+            continue
         found = parts.class_of(part)
         if found not in allowed:
             raise ExportError(f"{part}: is {found}; {' or '.join(filter(None, allowed))} can be exported")
         if found is not None and not part.startswith("tokenizer"):
             parts.require(part)
+    if _THIRD[0] in classes and _THIRD[0] not in but:
+        _require_third_tokenizer(parts)
+
+
+def _require_third_tokenizer(parts: Parts) -> None:
+    if parts.class_of(_THIRD[0]) is not None and parts.class_of(_THIRD[1]) is None:
+        raise ExportError("tokenizer_3: is missing, and text_encoder_3 is there; --without-t5 leaves both out")

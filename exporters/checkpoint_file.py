@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from exporters.checkpoint_folder import (
     INDEX_NAME,
@@ -24,6 +24,7 @@ from exporters.clip_vocabulary import clip_tokenizer
 from exporters.errors import ExportError
 from exporters.families import CONFIGS, Family, Part, Shapes, detect
 from exporters.original_weights import load_original
+from exporters.t5_vocabulary import t5_tokenizer
 
 # where the file has each part's tensors, the first that is there
 _PREFIXES: Mapping[str, tuple[str, ...]] = {
@@ -41,8 +42,9 @@ _PREFIXES: Mapping[str, tuple[str, ...]] = {
         "conditioner.embedders.0.model.",
         "text_encoders.clip_g.transformer.",
     ),
+    "text_encoder_3": ("text_encoders.t5xxl.transformer.",),
 }
-_T5 = "text_encoders.t5xxl.transformer."
+_THIRD, _THIRD_TOKENIZER = "text_encoder_3", "tokenizer_3"
 # https://github.com/Stability-AI/ModelSpec
 _MODELSPEC = {"epsilon": "epsilon", "v": "v_prediction"}
 
@@ -78,12 +80,14 @@ class CheckpointFile:
 
     def class_of(self, part: str) -> str | None:
         """The class of a part in its family."""
+        if part == _THIRD_TOKENIZER:
+            return None if self.class_of(_THIRD) is None else str(T5Tokenizer.__name__)
         if part in self.family.tokenizers:
             return str(CLIPTokenizer.__name__)
         if part not in self.family.parts:
             return None
         # published with and without it
-        if part == "text_encoder_3" and not self._has(_T5):
+        if part == _THIRD and not any(map(self._has, _PREFIXES[_THIRD])):
             return None
         return self.family.parts[part].network
 
@@ -114,7 +118,15 @@ class CheckpointFile:
     def tokenizer(self, part: str) -> CLIPTokenizer:
         """A tokenizer: the configurations' own, or CLIP's."""
         source = self.family.tokenizers[part]
-        return clip_tokenizer(source) if isinstance(source, str) else read_tokenizer(source.parent, source.name)
+        if isinstance(source, str):
+            return clip_tokenizer(source)
+        tokenizer: CLIPTokenizer = read_tokenizer(source.parent, source.name)
+        return tokenizer
+
+    def third_tokenizer(self) -> T5Tokenizer:
+        """The tokenizer of the third text encoder: the configurations' own, or T5's."""
+        source = self.family.tokenizers.get(_THIRD_TOKENIZER)
+        return read_tokenizer(source.parent, source.name, T5Tokenizer) if isinstance(source, Path) else t5_tokenizer()
 
     @property
     def max_noise_level(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from exporters.errors import ExportError
 
@@ -75,6 +75,14 @@ class CheckpointFolder:
         """
         return read_tokenizer(self.path, part)
 
+    def third_tokenizer(self) -> T5Tokenizer:
+        """The tokenizer of the third text encoder.
+
+        Raises:
+            ExportError: it cannot be read.
+        """
+        return read_tokenizer(self.path, "tokenizer_3", T5Tokenizer)
+
     def scheduler(self, part: str = "scheduler") -> Mapping[str, Any]:
         """The configuration of a scheduler."""
         return read_json(self.path / part, "scheduler_config.json")
@@ -117,15 +125,15 @@ def zeros_for_empty_prompt(index: Mapping[str, Any]) -> bool:
     return bool(index.get("force_zeros_for_empty_prompt", True))
 
 
-def read_tokenizer(path: Path, part: str) -> CLIPTokenizer:
-    """The tokenizer in the folder `part` of a diffusers folder.
+def read_tokenizer(path: Path, part: str, tokenizer: Any = CLIPTokenizer) -> Any:
+    """The tokenizer of that class in the folder `part` of a diffusers folder.
 
     Raises:
         ExportError: it cannot be read.
     """
     try:
-        return CLIPTokenizer.from_pretrained(path / part)
-    except (OSError, ValueError, TypeError) as error:
+        return tokenizer.from_pretrained(path / part)
+    except (OSError, ValueError, TypeError, ImportError) as error:
         raise ExportError(f"{part}: cannot be read ({type(error).__name__})") from None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from components.contract import Conditioning, Contract, TensorSpec
+from components.contract import SKIP_LAYERS, Conditioning, Contract, TensorSpec
 from components.dimensions import size_of
 
 Sizes = Mapping[str, int]
@@ -40,7 +40,7 @@ class Network:
     def arrays(self, sizes: Sizes, seed: int) -> dict[str, Tensor]:
         """Random inputs of these sizes: standard normal, timesteps in 0..999, pixels, token numbers below `bound`.
 
-        What may be left out comes on top of the rest, and is a tenth of that.
+        What may be left out comes on top of the rest, and is a tenth of that; every other layer is skipped.
         """
         generator = torch.Generator().manual_seed(seed)
         return {spec.name: self._array(spec, sizes, generator) for spec in self.contract.inputs}
@@ -65,6 +65,8 @@ class Network:
             return torch.randint(_LONGEST_SIDE, shape, generator=generator).float()
         if spec.name == "timestep":
             return torch.randint(_timesteps(self.contract), shape, generator=generator).float()
+        if spec.name == SKIP_LAYERS:
+            return torch.randint(2, shape, generator=generator).float()
         drawn = torch.randn(shape, generator=generator)
         return drawn * 0.1 if spec.optional else drawn
 

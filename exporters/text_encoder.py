@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 from components.contract import PHRASE, Conditioning, Contract, Kind, TensorSpec
 from components.folder import TOKENIZER_NAMES
@@ -131,13 +131,18 @@ def text_encoder(checkpoint: Checkpoint) -> Network:
 def tokenizer_files(tokenizers: Sequence[CLIPTokenizer]) -> dict[str, str]:
     """Name and content of a component's tokenizer files: each cuts and pads to its token limit by itself."""
     limit = token_limit(tokenizers)
-    contents = {}
-    for name, tokenizer in zip(TOKENIZER_NAMES, tokenizers, strict=False):
-        fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        fast.enable_truncation(limit)
-        fast.enable_padding(length=limit, pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
-        contents[name] = fast.to_str()
-    return contents
+    return {
+        name: tokenizer_file(tokenizer, limit) for name, tokenizer in zip(TOKENIZER_NAMES, tokenizers, strict=False)
+    }
+
+
+def tokenizer_file(tokenizer: CLIPTokenizer | T5Tokenizer, limit: int) -> str:
+    """The content of a tokenizer's file: it cuts and pads to `limit` tokens by itself."""
+    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    fast.enable_truncation(limit)
+    fast.enable_padding(length=limit, pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+    content: str = fast.to_str()
+    return content
 
 
 def token_limit(tokenizers: Sequence[CLIPTokenizer]) -> int:

@@ -1,5 +1,7 @@
 """The denoiser of SD 3 and 3.5 as a component: a transformer over patches of latents and tokens of text."""
 
+from collections.abc import Callable
+
 import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
@@ -17,17 +19,18 @@ from components.contract import (
 from exporters.checkpoint import Checkpoint
 from exporters.errors import ExportError
 from exporters.network import Network, text_spec, trials
-
-# of the third text encoder, T5, in diffusers' StableDiffusion3Pipeline
-_THIRD_TOKENS = 256
+from exporters.skipping import add_skipping, skip_spec
+from exporters.third_text_encoder import TOKENS, third_spec
 
 
 class _Transformer(nn.Module):
-    """Lays what CLIP's encoders say side by side, with zeros beside it to the full width, and zeros after it for T5."""
+    """Lays what CLIP's encoders say side by side, with zeros beside it to the full width, and after it what T5 says."""
 
     def __init__(self, transformer: SD3Transformer2DModel) -> None:
         super().__init__()
         self.transformer = transformer
+        # not an attribute, which torch's tracer watches
+        self._enter: Callable[[Tensor], None] = add_skipping(transformer)
 
     def forward(
         self,
@@ -37,11 +40,15 @@ class _Transformer(nn.Module):
         second_hidden_states: Tensor,
         text_embeds: Tensor,
         second_text_embeds: Tensor,
+        third_hidden_states: Tensor,
+        skip_layers: Tensor,
     ) -> tuple[Tensor]:
+        self._enter(skip_layers)
         width = self.transformer.config.joint_attention_dim
         texts = torch.cat([hidden_states, second_hidden_states], dim=-1)
         texts = nn.functional.pad(texts, (0, width - texts.shape[-1]))
-        third = texts.new_zeros(texts.shape[0], _THIRD_TOKENS, width)
+        # of as many rows as the rest, also where it is left out
+        third = third_hidden_states + timestep[:, None, None] * 0
         (prediction,) = self.transformer(
             latents,
             encoder_hidden_states=torch.cat([texts, third], dim=1),
@@ -58,8 +65,11 @@ def transformer(
     conditioning: tuple[Conditioning, ...],
     preview: LatentProjection,
     guidance: float | None = None,
+    third_tokens: int = TOKENS,
 ) -> Network:
     """Read the checkpoint's transformer; every row has a timestep of its own. The arguments are those of `denoiser`.
+
+    T5's `third_tokens` hidden states may be left out, for zeros in their place, and so may the layers to skip.
 
     Raises:
         ExportError: it takes other latents than the VAE's, or conditioning of another width.
@@ -77,6 +87,8 @@ def transformer(
             TensorSpec(name="latents", dtype="float32", shape=latents),
             TensorSpec(name="timestep", dtype="float32", shape=("batch",)),
             *map(text_spec, conditioning),
+            third_spec(third_tokens, config.joint_attention_dim, optional=True),
+            skip_spec(config.num_layers),
         ),
         outputs=(TensorSpec(name="prediction", dtype="float32", shape=latents),),
         latent_space=space,

@@ -24,6 +24,11 @@ def open_bundle(path: Path, kinds: tuple[Kind, ...]) -> dict[Kind, ComponentFold
     return folders
 
 
+def those_there(path: Path, *kinds: Kind) -> tuple[Kind, ...]:
+    """The kinds that a bundle may do without and of which the folder `path` has one."""
+    return tuple(kind for kind in kinds if (path / kind).is_dir())
+
+
 def require_fit(contracts: Mapping[Kind, Contract]) -> None:
     """Refuse components that cannot work in one chain.
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from components.contract import Kind
 from components.messages import EncodedImage, FloatArray
-from pipeline.bundle import open_bundle
+from pipeline.bundle import open_bundle, those_there
 from pipeline.controls import ControlBy
 from pipeline.edit_sources import edit_source
 from pipeline.errors import RequestError
@@ -49,7 +49,8 @@ class ImageToImage:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
-        chain = TextToImage.of(open_bundle(Path(bundle), _KINDS), settings, rules)
+        folders = open_bundle(Path(bundle), (*_KINDS, *those_there(Path(bundle), Kind.THIRD_TEXT_ENCODER)))
+        chain = TextToImage.of(folders, settings, rules)
         assert chain.vae_encoder is not None, "it is among the folders"
         return cls(chain, chain.vae_encoder)
 

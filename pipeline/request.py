@@ -24,6 +24,7 @@ from pipeline.loras import check_loras
 from pipeline.masks import MOST_BLUR, MOST_PADDING
 from pipeline.picture_size import picture_size
 from pipeline.prompts.weighting import WEIGHTINGS, check_prompt
+from pipeline.skipping import SKIPPING, check_skipping
 from pipeline.trajectories import Trajectories
 
 # of a bundle that names none; diffusers takes 7.5, and smaller networks look burnt at that
@@ -164,6 +165,10 @@ class RequestFields:
     guidance_start: float | None = None
     guidance_end: float | None = None
     adaptive_guidance: float | None = None
+    skip_layers: Sequence[int] | None = None
+    skip_layer_guidance: float | None = None
+    skip_layer_guidance_start: float | None = None
+    skip_layer_guidance_end: float | None = None
     sampler: str | None = None
     schedule: str | None = None
     eta: float | None = None
@@ -281,6 +286,7 @@ def check_request(
         hires=hires,
         mask_blur=_mask_blur(fields),
         padding_mask_crop=_padding(fields),
+        **check_skipping({name: getattr(fields, name) for name in SKIPPING}, contract, rules.max_guidance),
         **check_framing({name: getattr(fields, name) for name in FRAMING}, contract),
     )
 

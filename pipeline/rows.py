@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from components.contract import Contract
 from components.messages import Arrays, EncodedText, FloatArray, ImageRequest
-from diffusion.guidance import Row
+from diffusion.guidance import WITH_PROMPT, Row
 from pipeline.boxes import box_rows
 from pipeline.framing import framing
+from pipeline.skipping import skipped
 from pipeline.track import guidance_of
 
 
@@ -35,9 +36,10 @@ def conditioned_rows(
         row: {
             **_texts(row, request, encoded, contract),
             **_beside_texts(row, request, contract),
+            **skipped(row, request, contract),
             **_seen(row, image_channels, blind=Row.IMAGE in weighed),
             **boxes.get(row, {}),
-            **extra.get(row, {}),
+            **extra.get(Row.POSITIVE if row == Row.SKIPPING else row, {}),
         }
         for row in weighed
     }
@@ -50,7 +52,7 @@ def _seen(row: Row, image_channels: FloatArray | None, *, blind: bool) -> Arrays
 
 
 def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Contract) -> Arrays:
-    if row == Row.POSITIVE:
+    if row in WITH_PROMPT:
         return encoded.row(0)
     negative = encoded.row(1)
     if contract.zeros_for_empty_negative and not request.negative_prompt:
@@ -61,7 +63,7 @@ def _texts(row: Row, request: ImageRequest, encoded: EncodedText, contract: Cont
 def _beside_texts(row: Row, request: ImageRequest, contract: Contract) -> Arrays:
     beside: dict[str, npt.NDArray[Any]] = {}
     if contract.time_ids:
-        told = framing(request, positive=row == Row.POSITIVE)
+        told = framing(request, positive=row in WITH_PROMPT)
         beside["time_ids"] = np.array([[told[name] for name in contract.time_ids]], np.float32)
     if contract.embeds_guidance:
         beside["guidance"] = np.array([request.guidance], np.float32)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.contract import CONTROL_PREFIXES, PHRASE, Contract, Kind, LatentSpace
+from components.contract import CONTROL_PREFIXES, PHRASE, TEXT_KINDS, Contract, Kind, LatentSpace
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from runtime.session import Session
@@ -34,7 +34,7 @@ def open_session(folder: ComponentFolder, settings: SessionSettings, interface: 
         raise ComponentError(f"{folder.path.name}: is a {contract.kind}, must be a {interface.kind}")
     conditioning = {array.name for array in contract.conditioning}
     inputs, outputs = interface.inputs, interface.outputs
-    if interface.kind == Kind.TEXT_ENCODER:
+    if interface.kind in TEXT_KINDS:
         # that of a phrase is for denoisers that take boxes
         phrase = {spec.name for spec in contract.outputs if spec.name == PHRASE}
         outputs = outputs | phrase | conditioning.union(*contract.skipped_layers)

@@ -28,16 +28,25 @@ _INPUTS = ("input_ids", "second_input_ids")
 class TextEncoder:
     """Tokenises texts and runs the text encoder on them; usable from any number of threads at once."""
 
-    def __init__(self, folder: ComponentFolder, settings: SessionSettings, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        folder: ComponentFolder,
+        settings: SessionSettings,
+        cache_bytes: int = CACHE_BYTES,
+        *,
+        kind: Kind = Kind.TEXT_ENCODER,
+    ) -> None:
         """Open the component; conditioning of `cache_bytes` at most is kept for texts that come again.
 
+        `kind` is that of the text encoder, or of a third one beside it.
+
         Raises:
-            ComponentError: it is no text encoder, or its tokenizer is missing, damaged or of another token limit.
+            ComponentError: it is of another kind, or its tokenizer is missing, damaged or of another token limit.
             RuntimeFault: as `Session.open`.
         """
         inputs = _INPUTS[: _tokenizers_of(folder.manifest.contract)]
         self._tokenizers = [PromptTokenizer(_tokenizer(folder, name)) for name in TOKENIZER_NAMES[: len(inputs)]]
-        self._session = open_session(folder, settings, Interface(Kind.TEXT_ENCODER, frozenset(inputs), frozenset()))
+        self._session = open_session(folder, settings, Interface(kind, frozenset(inputs), frozenset()))
         self._cache = ConditioningCache(cache_bytes)
         self.contract = self._session.contract
         self.provider = self._session.provider
@@ -147,6 +156,16 @@ class TextEncoder:
         feeds = {spec.name: ids for spec in self.contract.inputs}
         found = self._session.run(feeds, outputs=tuple(outputs.values()))
         return {name: found[output] for name, output in outputs.items()}
+
+
+def third_text_encoder(
+    folder: ComponentFolder, settings: SessionSettings, cache_bytes: int = CACHE_BYTES
+) -> TextEncoder:
+    """Open the text encoder that some denoisers take beside the first, as `TextEncoder`.
+
+    It reads a text in one part of its own token limit.
+    """
+    return TextEncoder(folder, settings, cache_bytes, kind=Kind.THIRD_TEXT_ENCODER)
 
 
 def _flat(array: FloatArray, empty: FloatArray | None, chunks: int) -> FloatArray:

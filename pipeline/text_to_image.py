@@ -13,7 +13,7 @@ from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest
 from diffusion.guidance import Row
-from pipeline.bundle import open_bundle
+from pipeline.bundle import open_bundle, those_there
 from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
 from pipeline.denoiser import Denoiser
@@ -23,7 +23,7 @@ from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
 from pipeline.request import RequestFields, RequestRules, check_request
-from pipeline.text_encoder import TextEncoder
+from pipeline.text_encoder import TextEncoder, third_text_encoder
 from pipeline.upscalers import UPSCALERS
 from pipeline.vae_decoder import VaeDecoder
 from pipeline.vae_encoder import VaeEncoder
@@ -49,6 +49,10 @@ class Options(TypedDict, total=False):
     guidance_start: float
     guidance_end: float
     adaptive_guidance: float
+    skip_layers: Sequence[int]
+    skip_layer_guidance: float
+    skip_layer_guidance_start: float
+    skip_layer_guidance_end: float
     sampler: str
     schedule: str
     eta: float
@@ -84,6 +88,7 @@ class TextToImage:
         loras: LoraShelf | None = None,
         image_encoder: ImageEncoder | None = None,
         vae_encoder: VaeEncoder | None = None,
+        third_encoder: TextEncoder | None = None,
     ) -> None:
         """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`.
 
@@ -96,6 +101,7 @@ class TextToImage:
         self._loras = loras
         self._image_encoder = image_encoder
         self.vae_encoder = vae_encoder
+        self._third_encoder = third_encoder
         self.rules = rules
 
     @classmethod
@@ -109,7 +115,8 @@ class TextToImage:
         """Open a bundle folder; without `settings`, every core and the best provider that attaches.
 
         `loras` are the component folders of what requests may name. Where there is an image encoder in the bundle,
-        requests may bring pictures to be like; where there is a VAE encoder, they may have pixels enlarged.
+        requests may bring pictures to be like; where there is a third text encoder, it reads the texts too; where there
+        is a VAE encoder, they may have pixels enlarged.
 
         Raises:
             ComponentError: a component is missing or damaged, or they do not fit together.
@@ -119,7 +126,7 @@ class TextToImage:
         for folder in shelved.values():
             folder.verify()
         path = Path(bundle)
-        more = [kind for kind in (Kind.IMAGE_ENCODER, Kind.VAE_ENCODER) if (path / kind).is_dir()]
+        more = those_there(path, Kind.IMAGE_ENCODER, Kind.THIRD_TEXT_ENCODER, Kind.VAE_ENCODER)
         # a bundle whose denoiser reads no texts has none that would
         reads = Kind.IMAGE_ENCODER not in more or (path / Kind.TEXT_ENCODER).is_dir()
         kinds = [kind for kind in _KINDS if kind != Kind.TEXT_ENCODER or reads]
@@ -155,6 +162,9 @@ class TextToImage:
             LoraShelf(loras, denoiser.contract, one_thread) if loras else None,
             ImageEncoder(folders[Kind.IMAGE_ENCODER], chosen) if Kind.IMAGE_ENCODER in folders else None,
             VaeEncoder(folders[Kind.VAE_ENCODER], chosen) if Kind.VAE_ENCODER in folders else None,
+            third_text_encoder(folders[Kind.THIRD_TEXT_ENCODER], chosen)
+            if Kind.THIRD_TEXT_ENCODER in folders
+            else None,
         )
 
     def generate(
@@ -284,6 +294,8 @@ class TextToImage:
                 clip_skip=request.clip_skip,
                 phrases=request.phrases,
             )
+        if self._third_encoder is not None:
+            encoded = encoded.beside(self._third_encoder.encode(request.texts, weighting=request.weighting))
         for field, truncated in zip(("prompt", "negative_prompt"), encoded.truncated, strict=False):
             if truncated:
                 _logger.warning("%s: longer than the text encoder's token limit; its end has no effect", field)

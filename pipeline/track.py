@@ -8,7 +8,7 @@ import numpy as np
 
 from components.contract import BOX_INPUTS, Contract
 from components.messages import Arrays, FloatArray, Snapshot, Walk
-from diffusion.guidance import ALONE, Guidance, Row
+from diffusion.guidance import ALONE, Guidance, Row, SkipGuidance
 from diffusion.prediction import Prediction
 from diffusion.samplers import Query, Sampler
 from diffusion.trajectory import Step
@@ -187,4 +187,13 @@ def guidance_of(walk: Walk, contract: Contract) -> Guidance:
         end=walk.guidance_end,
         agreement=walk.adaptive_guidance,
         image_scale=walk.image_guidance,
+        skip=_skip_guidance_of(walk),
+    )
+
+
+def _skip_guidance_of(walk: Walk) -> SkipGuidance | None:
+    if walk.skip_layer_guidance is None:
+        return None
+    return SkipGuidance(
+        scale=walk.skip_layer_guidance, start=walk.skip_layer_guidance_start, end=walk.skip_layer_guidance_end
     )

@@ -10,7 +10,7 @@ from components.trial import CHAIN, TrialOrder
 from pipeline.adapter import Adapter
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
-from pipeline.text_encoder import TextEncoder
+from pipeline.text_encoder import TextEncoder, third_text_encoder
 from pipeline.vae_decoder import VaeDecoder
 from pipeline.vae_encoder import VaeEncoder
 from runtime.session import Session
@@ -26,6 +26,7 @@ _STAGES: dict[Kind, Callable[[ComponentFolder, SessionSettings], Stage]] = {
     Kind.VAE_ENCODER: VaeEncoder,
     Kind.CONTROLNET: ControlNet,
     Kind.ADAPTER: Adapter,
+    Kind.THIRD_TEXT_ENCODER: third_text_encoder,
 }
 
 

@@ -56,7 +56,7 @@ class DenoiserSettings(StageSettings):
         return Limits(self.args.run_rows, pixels, max(pixels, self.args.queued_pictures * picture))
 
     def require_room(self, run_pixels: int, contract: Contract) -> None:
-        """Refuse a run too small for the largest picture that may be asked for of a denoiser's contract.
+        """Refuse a run too small for the largest picture, or the most rows, that may be asked for of a contract.
 
         Raises:
             StartError: it is.
@@ -68,9 +68,14 @@ class DenoiserSettings(StageSettings):
                 f"denoiser.run_pixels={run_pixels}: must be at least {largest}, the rows of a picture of "
                 "rules.max_pixels"
             )
+        if self.args.run_rows < contract.most_rows:
+            raise StartError(
+                f"denoiser.run_rows={self.args.run_rows}: must be at least {contract.most_rows}, the rows of a picture "
+                "of this bundle"
+            )
 
     def _largest_rows(self, contract: Contract, space: LatentSpace) -> int:
-        return GUIDED_ROWS * (self.rules.most_pixels(contract) // space.downscale**2)
+        return contract.most_rows * (self.rules.most_pixels(contract) // space.downscale**2)
 
 
 def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, session: SessionSettings) -> Denoiser:
@@ -92,9 +97,16 @@ class DenoiserDeployment:
         await self._host.start(record)
 
     async def walk(
-        self, order: WalkOrder, encoded: Worked[EncodedText], source: Worked[LatentDistribution] | None = None
+        self,
+        order: WalkOrder,
+        encoded: Worked[EncodedText],
+        source: Worked[LatentDistribution] | None = None,
+        *,
+        third: Worked[EncodedText] | None = None,
     ) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
+
+        `third` is what a third text encoder made of the texts.
 
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
@@ -105,7 +117,8 @@ class DenoiserDeployment:
                 if source is not None or order.low_resolution is not None or order.latents is not None:
                     distribution = None if source is None else source.made
                     image = EncodedImage(distribution, order.mask, order.low_resolution, order.depth, order.latents)
-                [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
+                texts = encoded.made if third is None else encoded.made.beside(third.made)
+                [job] = denoise_jobs(order.request, texts, stage.contract, image=image)
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)

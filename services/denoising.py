@@ -45,7 +45,8 @@ class Denoisers:
         order = self._order(drawing, image)
         while True:
             attempt, encoded_lost = Stopwatch(), False
-            reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
+            encoded = drawing.encoded
+            reports = self._denoiser.walk.remote(order, encoded.texts, encoded.source, third=encoded.third)
             try:
                 queue = await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()

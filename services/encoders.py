@@ -22,20 +22,29 @@ from services.timelines.spans import Span, Stopwatch
 class Encoded:
     """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any.
 
-    `told` is what the text encoder told; the spans are those of the calls, the texts' first.
+    `third` is the conditioning by a third text encoder, where the order is pinned to one. `told` is what the text
+    encoders told; the spans are those of the calls, the texts' first.
     """
 
     texts: DeploymentResponse
+    third: DeploymentResponse | None
     source: DeploymentResponse | None
     told: EncodedText
     spans: tuple[Span, ...]
 
 
 class Encoders:
-    """Asks the two encoders' deployments, and each again where its replica stops."""
+    """Asks the encoders' deployments, and each again where its replica stops."""
 
-    def __init__(self, text_encoder: DeploymentHandle, vae_encoder: DeploymentHandle, metrics: GraphMetrics) -> None:
+    def __init__(
+        self,
+        text_encoder: DeploymentHandle,
+        third_text_encoder: DeploymentHandle,
+        vae_encoder: DeploymentHandle,
+        metrics: GraphMetrics,
+    ) -> None:
         self._text_encoder = text_encoder
+        self._third_text_encoder = third_text_encoder
         self._vae_encoder = vae_encoder
         self._metrics = metrics
 
@@ -48,18 +57,25 @@ class Encoders:
             StartError: a pinned version cannot be had or opened.
         """
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        ours, theirs = (
+        ours, third_ones, theirs = (
             asyncio.create_task(self._texts(order, deadline)),
+            asyncio.create_task(self._third_texts(order, deadline)),
             asyncio.create_task(self._source(order, deadline)),
         )
         try:
-            texts, source = await asyncio.gather(ours, theirs)
+            texts, third, source = await asyncio.gather(ours, third_ones, theirs)
         finally:
-            # where one fails nobody wants the other
-            ours.cancel()
-            theirs.cancel()
-        spans = (texts.span,) if source is None else (texts.span, source.span)
-        return Encoded(texts.response, None if source is None else source.response, texts.made, spans)
+            # where one fails nobody wants the others
+            for call in (ours, third_ones, theirs):
+                call.cancel()
+        spans = (texts.span, *(call.span for call in (third, source) if call is not None))
+        return Encoded(
+            texts.response,
+            None if third is None else third.response,
+            None if source is None else source.response,
+            texts.made if third is None else texts.made.beside(third.made),
+            spans,
+        )
 
     async def with_source(self, encoded: Encoded, order: Order, deadline: Deadline) -> Encoded:
         """The same texts beside the source of another order; raises as `encode`."""
@@ -76,6 +92,19 @@ class Encoders:
             deadline,
             lambda: self._text_encoder.encode.remote(pin, *arguments),
             lambda encoded: (*encoded.arrays.values(), *(() if encoded.phrases is None else (encoded.phrases,))),
+        )
+
+    async def _third_texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText] | None":
+        request, pin = order.request, order.pins.get(Kind.THIRD_TEXT_ENCODER)
+        if pin is None:
+            return None
+        # it reads a text in one part, and has one layer
+        return await self._asked(
+            Kind.THIRD_TEXT_ENCODER,
+            pin,
+            deadline,
+            lambda: self._third_text_encoder.encode.remote(pin, request.texts, 1, request.weighting, 1),
+            lambda encoded: encoded.arrays.values(),
         )
 
     async def _source(self, order: Order, deadline: Deadline) -> "_Call[LatentDistribution] | None":

@@ -64,6 +64,7 @@ class GraphDeployment:
     def __init__(
         self,
         text_encoder: DeploymentHandle,
+        third_text_encoder: DeploymentHandle,
         denoiser: DeploymentHandle,
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
@@ -76,6 +77,7 @@ class GraphDeployment:
         self._metrics = GraphMetrics()
         stages = {
             Kind.TEXT_ENCODER: text_encoder,
+            Kind.THIRD_TEXT_ENCODER: third_text_encoder,
             Kind.DENOISER: denoiser,
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
@@ -83,7 +85,7 @@ class GraphDeployment:
         self._waking = Waking(
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
-        self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
+        self._encoders = Encoders(text_encoder, third_text_encoder, vae_encoder, self._metrics)
         denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._passes = Passes(denoisers, self._encoders, self._decoder)
@@ -128,7 +130,8 @@ class GraphDeployment:
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
         source = (Kind.VAE_ENCODER,) if order.encodes else ()
-        stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        third = (Kind.THIRD_TEXT_ENCODER,) if Kind.THIRD_TEXT_ENCODER in order.pins else ()
+        stages = (Kind.TEXT_ENCODER, *third, *source, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
         origin = await asyncio.to_thread(origin_of, order.source)

@@ -20,8 +20,9 @@ ToldQuality: TypeAlias = Literal["low", "medium", "high", "xhigh", "max"]
 
 Made = TypeVar("Made")
 
-# of the stages that a picture goes through: a request may ask for other versions than the live ones
-OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
+# of the stages that a picture goes through, where they are there: a request may ask for other versions than the live
+# ones
+OVERRIDABLE = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.THIRD_TEXT_ENCODER)
 _NOTHING = Snapshot()
 
 

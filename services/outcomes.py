@@ -20,7 +20,7 @@ def outcomes_of(order: Order, end: Drawn | Exception) -> list[Outcome]:
 
     What was refused for a reason, or came too late, says nothing about a version.
     """
-    pins = [order.pins[kind] for kind in OVERRIDABLE]
+    pins = [order.pins[kind] for kind in OVERRIDABLE if kind in order.pins]
     if isinstance(end, Drawn):
         at_fault = _at_fault(order, end)
         return [Outcome(pin, non_finite=pin == at_fault) for pin in pins]

@@ -49,6 +49,19 @@ class TextEncoderArgs(StageArgs, CalledArgs):
     )
 
 
+class ThirdTextEncoderArgs(TextEncoderArgs):
+    """The third text encoder of SD 3, T5, where the bundle has it. No replica runs while nobody asks for it."""
+
+    num_cpus: Cpus = 0
+    threads: Threads = None
+    replicas: int = Field(
+        0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
+    )
+    max_replicas: int | None = Field(
+        1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
+    )
+
+
 class DenoiserArgs(StageArgs, WorkedArgs):
     """The denoiser: nearly all of the work. Its calls share the U-Net's runs, and wait for them in the replica.
 

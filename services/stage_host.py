@@ -100,15 +100,17 @@ class StageHost(Generic[Stage]):
         self._replaced = False
 
     async def start(self, record: LiveRecord) -> None:
-        """Open what requests are pinned to, so that the first one finds it ready.
+        """Open what requests are pinned to, so that the first one finds it ready; nothing where the bundle has none.
 
         Raises:
             StartError: the live version cannot be had or opened; of another, such as a canary, the report says so.
         """
-        live, canary = record.live.pins[self._kind], record.canary
-        async with self._versions.use(live):
-            pass
-        wanted = [live]
+        live, canary = record.live.pins.get(self._kind), record.canary
+        wanted = []
+        if live is not None:
+            async with self._versions.use(live):
+                pass
+            wanted.append(live)
         if canary is not None and kind_of(canary.ref.name) == self._kind:
             wanted.append(canary.ref)
             with suppress(ServingError):

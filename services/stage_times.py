@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from components.contract import Kind
+from components.contract import TEXT_KINDS, Kind
 from services.messages import StageTimes
 from services.timelines.spans import Span
 
@@ -14,7 +14,7 @@ def times_of(spans: Sequence[Span], total_s: float) -> StageTimes:
         seconds[span.name] = seconds.get(span.name, 0.0) + span.seconds
     queued_s = sum(_queued_s(span) for span in spans if span.name == Kind.DENOISER)
     return StageTimes(
-        text_encoder_s=seconds[Kind.TEXT_ENCODER],
+        text_encoder_s=max(seconds[kind] for kind in TEXT_KINDS if kind in seconds),
         vae_encoder_s=seconds.get(Kind.VAE_ENCODER),
         queued_s=queued_s,
         denoiser_s=max(0.0, seconds[Kind.DENOISER] - queued_s),

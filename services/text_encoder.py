@@ -1,4 +1,4 @@
-"""The text encoder's deployment: texts to conditioning."""
+"""The deployments of the text encoder, and of a third one beside it: texts to conditioning."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -23,12 +23,14 @@ class TextEncoderSettings(StageSettings):
 
 
 class TextEncoderDeployment:
-    """Encodes the texts of one request."""
+    """Encodes the texts of one request, by the encoder of its kind."""
 
-    async def __init__(self, rollout: DeploymentHandle, settings: TextEncoderSettings) -> None:  # type: ignore[misc]  # Serve awaits it
-        settings = settings.own(Kind.TEXT_ENCODER)
-        make = partial(TextEncoder, cache_bytes=settings.args.cache_bytes)
-        self._host = StageHost(Kind.TEXT_ENCODER, make, TextEncoder.probe, settings)
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, rollout: DeploymentHandle, settings: TextEncoderSettings, kind: Kind = Kind.TEXT_ENCODER
+    ) -> None:
+        settings = settings.own(kind)
+        make = partial(TextEncoder, cache_bytes=settings.args.cache_bytes, kind=kind)
+        self._host = StageHost(kind, make, TextEncoder.probe, settings)
         self._caches = CacheMetrics()
         await self._host.start(await rollout.record.remote())
 

@@ -11,7 +11,7 @@ from diffusion.sigma_schedules import DEFAULT
 from pipeline.story.record import DEFAULTS, SETTINGS, Story
 
 # what takes part in a picture of a prompt
-_KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER)
+_KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.THIRD_TEXT_ENCODER)
 # with a default that `RequestRules` may change
 _SET_BY_SERVERS = ("weighting",)
 # what the route takes where a field is left out, whatever the server's settings and the bundle

@@ -159,6 +159,18 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 served=False,
             ),
             Task(
+                "skip_layers",
+                "a picture led away from what the denoiser draws without some of its layers",
+                (
+                    "skip_layers",
+                    "skip_layer_guidance",
+                    "skip_layer_guidance_start",
+                    "skip_layer_guidance_end",
+                ),
+                lambda denoiser: denoiser.skippable_layers > 0,
+                ("StableDiffusion3Pipeline",),
+            ),
+            Task(
                 "loras",
                 "a picture drawn with LoRAs of the request's own",
                 ("loras",),

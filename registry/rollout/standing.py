@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from components.contract import PARTS
+from components.contract import ALL_PARTS
 from components.reference import ComponentRef, registered_name
 from registry.errors import RegistryError
 from registry.registry import Registry, Survey
@@ -52,10 +52,10 @@ def standing(registry: Registry, bundle: str) -> Standing:
 
 
 def in_production(registry: Registry, bundle: str, survey: Survey) -> tuple[ComponentRef, ...]:
-    """The bundle's parts that the alias `production` points at, in the order of `PARTS`.
+    """The bundle's parts that the alias `production` points at, in the order of `ALL_PARTS`.
 
     Raises:
-        RegistryError: one of the four has no such alias.
+        RegistryError: one of the four of `PARTS` has no such alias.
     """
     found = _pointed(registry, bundle, survey)
     require_parts(bundle, found)
@@ -69,6 +69,6 @@ def _pending(survey: Survey, rollout: Rollout | None) -> Plan | None:
 
 
 def _pointed(registry: Registry, bundle: str, survey: Survey) -> tuple[ComponentRef, ...]:
-    names = [registered_name(bundle, kind) for kind in PARTS]
+    names = [registered_name(bundle, kind) for kind in ALL_PARTS]
     at = survey.production
     return tuple(registry.version(name, at[name]).ref for name in names if name in at)

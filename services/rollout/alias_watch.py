@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from components.contract import PARTS
+from components.contract import ALL_PARTS
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from registry.errors import RegistryAwayError, RegistryError
 from registry.registry import Survey
@@ -43,7 +43,7 @@ class AliasWatch:
     def __init__(self, bundle: str, desk: Desk, pointed: Aliases, clock: Callable[[], float] = time.monotonic) -> None:
         """Go on from `pointed`, where aliases were when they were read last; `clock` counts seconds."""
         self.pointed = pointed
-        self._names = [registered_name(bundle, kind) for kind in PARTS]
+        self._names = [registered_name(bundle, kind) for kind in ALL_PARTS]
         self._desk = desk
         self._clock = clock
         self._refusals: dict[tuple[str, int], _Refusal] = {}

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from components.compatibility import compatible
-from components.contract import PARTS, Contract, Kind
+from components.contract import ALL_PARTS, PARTS, Contract, Kind
 from components.reference import ComponentRef, kind_of, registered_name
 from registry.errors import RegistryError
 from registry.rollout.state import Rollout, State, bundle_of
@@ -62,7 +62,10 @@ def fallback_of(
 
 
 def wanted(record: LiveRecord, preparing: State | None) -> dict[Kind, list[ComponentRef]]:
-    """What each stage's replicas are to hold, the most important first: where there is no room, the last go."""
+    """What each stage's replicas are to hold, the most important first: where there is no room, the last go.
+
+    A stage that a bundle may do without is left out where it does.
+    """
     refs = [*record.live.pins.values()]
     if record.canary is not None:
         refs.append(record.canary.ref)
@@ -72,7 +75,8 @@ def wanted(record: LiveRecord, preparing: State | None) -> dict[Kind, list[Compo
         refs.append(record.fallback)
     if record.shadow is not None:
         refs.append(record.shadow.ref)
-    return {kind: [ref for ref in dict.fromkeys(refs) if kind_of(ref.name) == kind] for kind in PARTS}
+    found = {kind: [ref for ref in dict.fromkeys(refs) if kind_of(ref.name) == kind] for kind in ALL_PARTS}
+    return {kind: pins for kind, pins in found.items() if pins or kind in PARTS}
 
 
 def require_bundle(bundle: str, state: State) -> None:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
-from components.contract import PARTS
+from components.contract import ALL_PARTS
 from components.errors import ComponentError
 from components.reference import ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
@@ -80,7 +80,7 @@ class Gatekeeper:
         if self._trying is not None and not self._trying.done():
             return
         for ref in pointed:
-            if kind_of(ref.name) in PARTS and ref not in live.components and self._is_open(ref, live):
+            if kind_of(ref.name) in ALL_PARTS and ref not in live.components and self._is_open(ref, live):
                 self._trying = asyncio.create_task(self._consider(ref, live))
                 return
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from components.contract import PARTS, Kind
+from components.contract import ALL_PARTS, Kind
 from components.reference import ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
 from services.rollout.preparation import Preparation
@@ -57,7 +57,7 @@ class Replicas:
             RegistryError: a replica could not in time, and neither could the one that took its place; a
                 RegistryAwayError where only the registry was not there.
         """
-        held = [ref for ref in versions if kind_of(ref.name) in PARTS]
+        held = [ref for ref in versions if kind_of(ref.name) in ALL_PARTS]
         preparation = Preparation(held, self._prepare_s, time.monotonic)
         while not preparation.ready(await self.hold(), await self._resting()):
             if preparation.failed is not None:

@@ -9,7 +9,7 @@ from ray import serve
 from ray.exceptions import ActorDiedError, RayError
 from ray.serve.exceptions import RayServeException
 
-from components.contract import PARTS, Kind
+from components.contract import ALL_PARTS, Kind
 from components.reference import ComponentRef
 from services.errors import UnavailableError
 from services.messages import ReplicaReport
@@ -53,7 +53,7 @@ class Stages:
             found = await self._standings()
         except UnavailableError:
             return ()
-        return [kind for kind in PARTS if kind in found and found[kind].rests]
+        return [kind for kind in ALL_PARTS if kind in found and found[kind].rests]
 
     async def _stage(
         self, kind: Kind, pins: Sequence[ComponentRef], replaced: Collection[str]

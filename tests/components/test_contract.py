@@ -104,7 +104,8 @@ def test_the_data_of_these_tests_are_contracts(data: dict[str, Any]) -> None:
 
 
 def test_a_bundle_is_whole_without_what_is_beside_it() -> None:
-    beside = {Kind.PREVIEW_DECODER, Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA, Kind.IMAGE_ENCODER}
+    control = {Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA}
+    beside = {Kind.PREVIEW_DECODER, Kind.IMAGE_ENCODER, Kind.THIRD_TEXT_ENCODER, *control}
     assert set(Kind) - set(PARTS) == beside
 
 

@@ -1,6 +1,7 @@
 """Guidance against its formulas, and against diffusers."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from diffusion.errors import DiffusionError
-from diffusion.guidance import Guidance, Row, agree, guide, guide_edit, rescale
+from diffusion.guidance import ALONE, Guidance, Row, SkipGuidance, agree, guide, guide_edit, rescale
 from diffusion.noise import noise
 
 SHAPE = (3, 4, 2, 2)
@@ -209,3 +210,54 @@ def test_an_edit_keeps_to_picture_and_instruction(scale: float, image_scale: flo
 def test_an_image_scale_is_a_number(image_scale: float) -> None:
     with pytest.raises(DiffusionError, match="image_guidance="):
         Guidance(scale=2.0, image_scale=image_scale)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"scale": -1.0}, "skip_layer_guidance=-1.0: must be a finite number, at least 0"),
+        ({"scale": math.nan}, "skip_layer_guidance=nan: must be a finite number, at least 0"),
+        ({"start": -0.1}, "skip_layer_guidance_start=-0.1: must be between 0 and 1"),
+        ({"end": 1.1}, "skip_layer_guidance_end=1.1: must be between 0 and 1"),
+        ({"start": 0.2}, "skip_layer_guidance_start=0.2: must be less than skip_layer_guidance_end, 0.2"),
+    ],
+)
+def test_a_field_of_skipping_out_of_its_limits_is_named(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(DiffusionError) as refused:
+        SkipGuidance(**fields)
+    assert str(refused.value) == words
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "steps", "expected"),
+    # diffusers: i > steps * start and i < steps * stop
+    [(0.01, 0.2, 28, range(1, 6)), (0.0, 1.0, 4, range(1, 4)), (0.25, 0.75, 4, [2]), (0.01, 0.2, 4, [])],
+)
+def test_layers_are_skipped_between_start_and_end(
+    start: float, end: float, steps: int, expected: Iterable[int]
+) -> None:
+    guidance = Guidance(scale=4.0, skip=SkipGuidance(start=start, end=end))
+    skipping = [step for step in range(steps) if Row.SKIPPING in guidance.rows(step, steps)]
+    assert skipping == list(expected)
+    assert all(guidance.rows(step, steps)[:2] == (Row.NEGATIVE, Row.POSITIVE) for step in range(steps))
+
+
+def test_no_layers_are_skipped_where_nothing_is_guided() -> None:
+    guidance = Guidance(scale=4.0, start=0.5, skip=SkipGuidance(end=0.9))
+    assert guidance.rows(1, 4) == ALONE
+    assert guidance.rows(2, 4) == (Row.NEGATIVE, Row.POSITIVE, Row.SKIPPING)
+
+
+@pytest.mark.parametrize("scale", [4.0, 1.0])
+def test_a_walk_is_led_away_from_what_lacks_layers(scale: float) -> None:
+    lacking = noise(3, 0, SHAPE)
+    guidance = Guidance(scale=scale, skip=SkipGuidance(scale=2.8, start=0, end=1))
+    rows = {Row.NEGATIVE: UNCOND, Row.POSITIVE: COND, Row.SKIPPING: lacking}
+    weighed = {row: rows[row] for row in guidance.rows(1, 4)}
+    assert (Row.NEGATIVE in weighed) == (scale != 1)
+    guided = UNCOND.astype(np.float64) + scale * (COND.astype(np.float64) - UNCOND)
+    expected = guided + 2.8 * (COND.astype(np.float64) - lacking)
+    assert_allclose(guidance.combine(weighed), expected, atol=1e-5)
+    del weighed[Row.SKIPPING]
+    assert_allclose(guidance.combine(weighed), guided, atol=1e-5)
+    assert not Guidance(scale=1.0, skip=SkipGuidance(), agreement=0.1).agrees({Row.POSITIVE: COND, Row.SKIPPING: COND})

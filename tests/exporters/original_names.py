@@ -59,6 +59,8 @@ def network(part: str, module: Any, text_prefix: str = "") -> dict[str, Tensor]:
         return vae(weights, len(module.config.block_out_channels))
     if part == "transformer":
         return mmdit(weights)
+    if part == "text_encoder_3":
+        return {f"{text_prefix}{name}": weight for name, weight in weights.items()}
     return open_clip(weights, text_prefix) if text_prefix.endswith(".model.") else clip(weights, text_prefix)
 
 

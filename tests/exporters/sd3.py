@@ -1,4 +1,4 @@
-"""A tiny pipeline of random weights in the shape of SD 3.5 Medium, without T5."""
+"""A tiny pipeline of random weights in the shape of SD 3.5 Medium."""
 
 import torch
 from diffusers import (
@@ -7,7 +7,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from transformers import CLIPTextModelWithProjection
+from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
 
 from tests.exporters.sdxl import text_config
 from tests.exporters.tokenizers import tiny_tokenizer
@@ -46,9 +46,32 @@ def tiny_sd3() -> StableDiffusion3Pipeline:
         # single files have no projection of this encoder, and diffusers takes a square of ones
         text_encoder=CLIPTextModelWithProjection(text_config(first, 16, 3, "quick_gelu", 16)),
         text_encoder_2=CLIPTextModelWithProjection(text_config(second, 24, 3, "gelu")),
-        text_encoder_3=None,
+        text_encoder_3=T5EncoderModel(t5_config()),
         tokenizer=first,
         tokenizer_2=second,
-        tokenizer_3=None,
+        tokenizer_3=tiny_t5_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
+
+
+def t5_config() -> T5Config:
+    return T5Config(
+        vocab_size=len(tiny_t5_tokenizer()),
+        d_model=48,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        is_encoder_decoder=False,
+        use_cache=False,
+        tie_word_embeddings=False,
+    )
+
+
+def tiny_t5_tokenizer() -> T5Tokenizer:
+    """Letters, and two words of them that are likelier as one."""
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("<extra_id_0>", 0.0)]
+    letters = [(letter, -5.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz!,"]
+    words = [("\u2581red", -2.0), ("\u2581a", -3.0)]
+    return T5Tokenizer(vocab=[*marks, *letters, *words], extra_ids=1, model_max_length=512)

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from components.contract import NoiseSchedule
 from exporters.checkpoint import Checkpoint
@@ -19,6 +19,7 @@ from exporters.clip_vocabulary import clip_tokenizer
 from exporters.errors import ExportError
 from exporters.families import FAMILIES, Part, detect
 from exporters.original_weights import load_original
+from exporters.t5_vocabulary import t5_tokenizer
 from tests.exporters import original_names
 from tests.exporters.sd3 import tiny_sd3
 from tests.exporters.sdxl import tiny_base, tiny_refiner
@@ -29,6 +30,7 @@ CLASSES: dict[str, Any] = {
     "SD3Transformer2DModel": SD3Transformer2DModel,
     "CLIPTextModel": CLIPTextModel,
     "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
+    "T5EncoderModel": T5EncoderModel,
 }
 # as published; papers and the models' cards round them
 NUMBERS = {
@@ -44,6 +46,7 @@ NUMBERS = {
     "clip-l": 123_060_480,
     "open-clip-h": 340_387_840,
     "open-clip-g": 694_659_840,
+    "t5-xxl": 4_762_310_656,
     "mmdit-sd3-medium": 2_028_328_000,
     "mmdit-sd3.5-medium": 2_243_171_520,
     "mmdit-sd3.5-large": 8_056_627_520,
@@ -58,7 +61,7 @@ def empty() -> dict[tuple[str, str], torch.nn.Module]:
         for family in FAMILIES.values():
             for part in family.parts.values():
                 key = (part.network, repr(part))
-                if part.network != "T5EncoderModel" and key not in found:
+                if key not in found:
                     found[key] = _network(part)
     return found
 
@@ -67,6 +70,8 @@ def _network(part: Part) -> torch.nn.Module:
     network = CLASSES[part.network]
     if part.network.startswith("CLIP"):
         module: torch.nn.Module = network(CLIPTextConfig.from_pretrained(part.config))
+    elif part.network == "T5EncoderModel":
+        module = network(T5Config.from_pretrained(part.config))
     else:
         module = network.from_config({**json.loads((part.config / "config.json").read_text()), **part.changes})
     return module
@@ -77,7 +82,7 @@ def test_the_configurations_have_the_published_numbers_of_parameters(
 ) -> None:
     for family in FAMILIES.values():
         for part in family.parts.values():
-            if part.network == "T5EncoderModel" or part.changes.get("in_channels", 4) != 4:
+            if part.changes.get("in_channels", 4) != 4:
                 continue
             if (part.network, part.config.name) == ("CLIPTextModelWithProjection", "clip-l"):
                 continue
@@ -202,7 +207,11 @@ SDXL_TEXTS = {
     "text_encoder": "conditioner.embedders.0.transformer.",
     "text_encoder_2": "conditioner.embedders.1.model.",
 }
-SD3_TEXTS = {"text_encoder": "text_encoders.clip_l.transformer.", "text_encoder_2": "text_encoders.clip_g.transformer."}
+SD3_TEXTS = {
+    "text_encoder": "text_encoders.clip_l.transformer.",
+    "text_encoder_2": "text_encoders.clip_g.transformer.",
+    "text_encoder_3": "text_encoders.t5xxl.transformer.",
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -224,7 +233,8 @@ def test_every_weight_of_two_encoders_is_where_the_pipeline_has_it(
     encoders = [encoder for name in prefixes if (encoder := getattr(pipe, name)) is not None]
     denoiser = file.transformer() if file.has_transformer else file.unet()
     pairs = [(pipe.transformer if file.has_transformer else pipe.unet, denoiser), (pipe.vae, file.vae())]
-    for theirs, ours in (*pairs, *zip(encoders, file.text_encoders(), strict=True)):
+    third = [file.third_text_encoder()] if file.has_third_text_encoder else []
+    for theirs, ours in (*pairs, *zip(encoders, [*file.text_encoders(), *third], strict=True)):
         expected, found = theirs.state_dict(), ours.state_dict()
         assert list(found) == list(expected)
         for name, weight in expected.items():
@@ -233,6 +243,52 @@ def test_every_weight_of_two_encoders_is_where_the_pipeline_has_it(
                 assert torch.equal(found[name], torch.eye(len(weight)))
             else:
                 assert torch.equal(found[name], weight), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_t5_may_be_in_a_file_or_not(tmp_path: Path) -> None:
+    pipe = tiny_sd3()
+    pipe.save_pretrained(tmp_path / "folder")
+    without = {name: prefix for name, prefix in SD3_TEXTS.items() if name != "text_encoder_3"}
+    save_file(original_names.single_file(pipe, without), tmp_path / "without.safetensors")
+    assert not Checkpoint.open(tmp_path / "without.safetensors", tmp_path / "folder").has_third_text_encoder
+    tensors = original_names.single_file(pipe, SD3_TEXTS)
+    save_file(tensors, tmp_path / "with.safetensors")
+    file = Checkpoint.open(tmp_path / "with.safetensors", tmp_path / "folder")
+    assert file.has_third_text_encoder
+    assert file.third_tokenizer()("a red").input_ids == pipe.tokenizer_3("a red").input_ids
+    assert not Checkpoint.open(
+        tmp_path / "with.safetensors", tmp_path / "folder", without_t5=True
+    ).has_third_text_encoder
+    less = {name: tensor for name, tensor in tensors.items() if not name.endswith("t5xxl.transformer.shared.weight")}
+    save_file(less, tmp_path / "less.safetensors")
+    with pytest.raises(
+        ExportError, match=r"text_encoder_3: its tensors are not those of folder .*shared.weight is miss"
+    ):
+        Checkpoint.open(tmp_path / "less.safetensors", tmp_path / "folder").third_text_encoder()
+
+
+def test_t5s_tokenizer_is_the_published_one() -> None:
+    tokenizer = t5_tokenizer()
+    # what transformers' documentation, the T5 paper's code and sentencepiece give for these
+    assert tokenizer("The house is wonderful.").input_ids == [37, 629, 19, 1627, 5, 1]
+    assert tokenizer("translate English to German: That is good.").input_ids == [
+        13959,
+        1566,
+        12,
+        2968,
+        10,
+        466,
+        19,
+        207,
+        5,
+        1,
+    ]
+    assert tokenizer("Studies have been shown that owning a dog is good for you").input_ids == [
+        *(6536, 43, 118, 2008, 24, 293, 53, 3, 9, 1782, 19, 207, 21, 25, 1)
+    ]
+    assert tokenizer("a \ufb01ne caf\u00e9\n").input_ids == tokenizer("a fine caf\u00e9").input_ids
+    assert len(tokenizer) == 32100
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from components.contract import Kind
+from components.contract import SKIP_LAYERS, Kind, TensorSpec
 from components.folder import ComponentFolder
 from components.messages import EncodedImage, EncodedText, FloatArray, ImageRequest, LatentDistribution, Snapshot
 from components.reference import ComponentRef
@@ -416,6 +416,23 @@ def test_a_run_too_small_for_the_largest_picture_is_a_failed_start(published: Pu
 
     with pytest.raises(StartError, match=r"denoiser.run_pixels=100: must be at least 32768"):
         in_house(published, work, run_pixels=100)
+
+
+def test_a_run_has_room_for_the_row_that_skips_layers(published: Published) -> None:
+    live, stage = published
+    plain = live.contracts[Kind.DENOISER]
+    skips = TensorSpec(name=SKIP_LAYERS, dtype="float32", shape=("batch", 24), optional=True)
+    contract = plain.model_copy(update={"inputs": (*plain.inputs, skips)})
+
+    def settings(**args: Any) -> DenoiserSettings:
+        return DenoiserSettings(registry=stage.registry, rules=RequestRules(), args=DenoiserArgs(**args))
+
+    assert settings().limits(contract).pixels == settings().limits(plain).pixels * 3 // 2
+    assert settings(run_rows=2).limits(plain).rows == 2
+    with pytest.raises(
+        StartError, match="denoiser.run_rows=2: must be at least 3, the rows of a picture of this bundle"
+    ):
+        settings(run_rows=2).limits(contract)
 
 
 def test_a_report_says_where_the_track_was_and_not_where_it_is_by_now(

@@ -86,6 +86,7 @@ class Walks:
         self._error = ActorDiedError() if error is None else error
         self.orders: list[WalkOrder] = []
         self.encoded: list[tuple[object, object]] = []
+        self.thirds: list[object] = []
         self.cancelled = 0
         self.walk = self
 
@@ -93,10 +94,11 @@ class Walks:
         assert stream
         return self
 
-    def remote(self, order: WalkOrder, texts: object, source: object) -> "Reports":
+    def remote(self, order: WalkOrder, texts: object, source: object, *, third: object) -> "Reports":
         number = len(self.orders)
         self.orders.append(order)
         self.encoded.append((texts, source))
+        self.thirds.append(third)
         dies_at = self._deaths[number] if number < len(self._deaths) else None
         return Reports(self, self._reports(order, dies_at))
 
@@ -148,6 +150,14 @@ class VaeEncoder:
         self.encode = Unary(Worked(LatentDistribution(LATENTS, LATENTS), ENCODED), deaths)
 
 
+class ThirdTextEncoder:
+    """The third text encoder's handle, which reads the end of the prompt too."""
+
+    def __init__(self, deaths: int = 0) -> None:
+        made = EncodedText({"third_hidden_states": np.zeros((2, 4, 6), np.float32)}, (False, False), (7, 2))
+        self.encode = Unary(Worked(made, ENCODED), deaths)
+
+
 class Stages:
     def __init__(
         self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
@@ -155,13 +165,15 @@ class Stages:
         self.walks = walks
         self.encode = Unary(TEXTS, encoder_deaths)
         self.vae_encoder = VaeEncoder()
+        self.third_text_encoder = ThirdTextEncoder()
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
         self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     def graph_of(self, settings: GraphSettings) -> GraphDeployment:
-        return GraphDeployment(self, self.walks, self, self.vae_encoder, self, self, settings)
+        third = self.third_text_encoder
+        return GraphDeployment(self, third, self.walks, self, self.vae_encoder, self, self, settings)
 
     def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
         """What the graph draws; the event loop goes on until `after` is true."""
@@ -258,8 +270,8 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
 class Untaken(Walks):
     """The denoiser's handle while no replica can take a walk."""
 
-    def remote(self, order: WalkOrder, texts: object, source: object) -> Reports:
-        reports = super().remote(order, texts, source)
+    def remote(self, order: WalkOrder, texts: object, source: object, *, third: object) -> Reports:
+        reports = super().remote(order, texts, source, third=third)
         reports.taken = asyncio.Event()
         return reports
 
@@ -278,6 +290,26 @@ def test_the_text_encoder_is_told_how_the_texts_weigh_and_which_layer_to_take(or
     asyncio.run(stages.graph.draw(replace(order, request=asked)))
     [call] = stages.encode.calls
     assert call == (order.pins[Kind.TEXT_ENCODER], asked.texts, 3, "compel", 2)
+
+
+def test_a_third_text_encoder_is_asked_where_an_order_is_pinned_to_one(order: Order) -> None:
+    stages = Stages(Walks(3, error=ObjectLostError("0" * 56, None, "")))
+    asked = replace(order.request, weighting="compel", clip_skip=2, prompt_chunks=3)
+    stages.draw(replace(order, request=asked))
+    assert stages.third_text_encoder.encode.calls == []
+    assert stages.walks.thirds == [None, None]
+
+    stages = Stages(Walks(3, error=ObjectLostError("0" * 56, None, "")))
+    pin = ComponentRef(name="toy.third_text_encoder", version=3, sha256="3" * 64)
+    pinned = replace(order, request=asked, pins={**order.pins, Kind.THIRD_TEXT_ENCODER: pin})
+    drawn = stages.draw(pinned)
+    # its tokens are the same text's once more
+    assert (drawn.prompt_truncated, drawn.text_tokens) == (True, 6 + 2)
+    assert stages.third_text_encoder.encode.calls == [(pin, asked.texts, 1, "compel", 1)] * 2
+    assert all(third is not None for third in stages.walks.thirds)
+    assert len(stages.walks.thirds) == 2
+    [picture] = drawn.pictures
+    assert said_of(picture)["components"]["third_text_encoder"] == pin.model_dump()
 
 
 @pytest.mark.parametrize("stage", ["encoder_deaths", "decoder_deaths"])

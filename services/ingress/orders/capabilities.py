@@ -136,7 +136,7 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
             ScheduleChoice(name=name, label=labels[0]) for name, labels in SCHEDULE_NAMES.items() if name in walked
         ],
         upscalers=list(UPSCALERS) if "two_passes" in tasks_of(denoiser) else [],
-        components={kind.value: _versions(record, kind) for kind in OVERRIDABLE},
+        components={kind.value: _versions(record, kind) for kind in OVERRIDABLE if kind in record.live.pins},
     )
 
 

@@ -10,6 +10,7 @@ from components.messages import ImageRequest
 from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING
 from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.skipping import SKIPPING
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
 from services.ingress.orders.pinning import Pinned
@@ -203,7 +204,7 @@ def _request(
         seed=body.seed,
         subseed=body.subseed,
         subseed_strength=body.subseed_strength,
-        **{name: getattr(body, name) for name in FRAMING},
+        **{name: getattr(body, name) for name in (*FRAMING, *SKIPPING)},
         hires=None if body.hires is None else body.hires.model_dump(exclude_none=True),
         boxes=() if body.boxes is None else [box.model_dump() for box in body.boxes],
         boxes_end=body.boxes_end,

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from components.contract import Kind
+from components.contract import PARTS, Kind
 from components.messages import ImageRequest, Pixels
 from pipeline.errors import RequestError
 from pipeline.hires import enlarges_latents
@@ -143,7 +143,8 @@ def _may_be_none(name: str) -> bool:
 
 def _pins(story: Story, request: ImageRequest) -> Pins:
     between = request.hires is not None and not enlarges_latents(request.hires.upscaler)
-    kinds = (*OVERRIDABLE, Kind.VAE_ENCODER) if between or story.origin.source is not None else OVERRIDABLE
+    taking_part = (*OVERRIDABLE, Kind.VAE_ENCODER) if between or story.origin.source is not None else OVERRIDABLE
+    kinds = [kind for kind in taking_part if kind in PARTS or kind in story.components]
     for kind in kinds:
         if kind not in story.components:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")

@@ -24,6 +24,7 @@ _TYPES = {
     "string_unicode": "valid Unicode",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
+    "list_type": "a list",
     "model_attributes_type": "an object",
     "model_type": "an object",
     "dict_type": "an object",

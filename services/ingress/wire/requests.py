@@ -11,6 +11,9 @@ from services.messages import PictureFormat
 # forms of clients send a field that nobody filled in as an empty text
 _EMPTY = BeforeValidator(lambda given: None if given == "" else given)
 
+# a form has no lists
+_LISTED = BeforeValidator(lambda given: (given.split(",") if given else None) if isinstance(given, str) else given)
+
 _EXAMPLES: list[JsonValue] = [
     {"prompt": "a red apple, 3d style"},
     {"prompt": "a red apple, 3d style", "n": 2, "seed": 7, "steps": 25, "guidance": 5, "output_format": "webp"},
@@ -129,6 +132,18 @@ class GenerationBody(BaseModel):
         None,
         description="guide no more once the predictions with and without the prompt agree by this cosine, such as "
         "0.99, which saves the row without; left out: never",
+    )
+    skip_layers: Annotated[list[int] | None, _LISTED] = Field(
+        None,
+        description="SD 3: lead away from what is drawn without these layers of the denoiser, counted from 0; in a "
+        "form with commas between. Left out: none, or 7, 8 and 9 with `skip_layer_guidance`",
+    )
+    skip_layer_guidance: float | None = Field(None, description="SD 3: how strongly, 2.8 if left out")
+    skip_layer_guidance_start: float | None = Field(
+        None, description="SD 3: after this fraction of the steps, 0.01 if left out"
+    )
+    skip_layer_guidance_end: float | None = Field(
+        None, description="SD 3: before this fraction of the steps, 0.2 if left out"
     )
     sampler: str | None = Field(None, description="a sampler's name; those of diffusers, A1111 and ComfyUI will do")
     schedule: str | None = Field(None, description="how sigmas are spread: the bundle's own, if left out, karras, ...")

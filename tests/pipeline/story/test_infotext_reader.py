@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from components.messages import Hires
 from diffusion.samplers import SAMPLERS
 from pipeline.prompts.weighting import WEIGHTINGS
+from pipeline.skipping import SKIPPING
 from pipeline.story.infotext import infotext
 from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story, Told
@@ -219,7 +220,7 @@ def test_our_own_comes_back(sampler: str) -> None:
         assert said == {name: told.settings[name] for name in said}
         missing = {name for name, value in told.settings.items() if value is not None} - said.keys()
         mute = {"prompt_chunks", "clip_skip", "guidance_rescale", "guidance_end", "strength", "eta", "loras", "boxes"}
-        assert missing <= mute | {"mask_blur"}
+        assert missing <= {*mute, "mask_blur", *SKIPPING}
 
 
 PIECES = st.sampled_from(

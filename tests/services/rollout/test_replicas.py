@@ -31,6 +31,8 @@ def test_what_is_live_comes_first_and_what_nobody_is_pinned_to_last(live: LiveMo
     assert found[Kind.VAE_DECODER] == [now, canary, new, fallback, shadow]
     assert found.keys() == set(PARTS)
     assert found[Kind.DENOISER] == [live.pins[Kind.DENOISER]]
+    third = ref_of(live, Kind.DENOISER, 1).model_copy(update={"name": "toy.third_text_encoder"})
+    assert wanted(record, State(components=(*others, third)))[Kind.THIRD_TEXT_ENCODER] == [third]
 
 
 def test_a_replica_that_cannot_prepare_is_told_to_end_until_it_is_gone(live: LiveModel) -> None:

@@ -58,7 +58,7 @@ def owl() -> bytes:
 
 
 def asked_for_by_version(server: Server, live: LiveModel) -> None:
-    for kind in OVERRIDABLE:
+    for kind in (kind for kind in OVERRIDABLE if kind in live.pins):
         server.controller.versions[str(live.pins[kind])] = (live.pins[kind], live.contracts[kind])
 
 

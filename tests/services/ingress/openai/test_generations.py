@@ -363,7 +363,7 @@ def test_openapi_describes_the_body(server: Server) -> None:
     schema = document["components"]["schemas"][reference]
     assert schema["required"] == ["prompt"]
     assert schema["examples"][0]["prompt"]
-    edits_alone = {"image", "mask", "mask_blur", "padding_mask_crop", "strength"}
+    edits_alone = {"depth", "image", "mask", "mask_blur", "padding_mask_crop", "strength"}
     for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"} - edits_alone - IN_PROCESS:
         assert schema["properties"][name]["description"], name
     events = route["responses"]["200"]["content"]["text/event-stream"]["schema"]["oneOf"]

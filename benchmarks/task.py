@@ -10,6 +10,7 @@ from components.folder import ComponentFolder
 from components.messages import ImageRequest
 from pipeline.bundle import open_bundle
 from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.skipping import SKIPPING
 from runtime.settings import SessionSettings
 from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs
 
@@ -56,5 +57,8 @@ def asked_fields(request: ImageRequest) -> dict[str, Any]:
     fields = {**request.parts(), **texts}
     # of a picture to start from, and here there is none
     del fields["strength"]
+    if not request.skip_layers:
+        # how layers are skipped, and here none are
+        fields = {name: value for name, value in fields.items() if name not in SKIPPING}
     sides = {"width": request.width, "height": request.height}
-    return {name: value for name, value in {**fields, **sides}.items() if value is not None}
+    return {name: value for name, value in {**fields, **sides}.items() if value not in (None, ())}

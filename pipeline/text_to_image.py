@@ -1,8 +1,9 @@
 """The whole chain in one process: a prompt becomes a picture."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -87,7 +88,7 @@ class TextToImage:
         rules: RequestRules,
         loras: LoraShelf | None = None,
         image_encoder: ImageEncoder | None = None,
-        vae_encoder: VaeEncoder | None = None,
+        vae_encoder: Callable[[], VaeEncoder] | None = None,
         third_encoder: TextEncoder | None = None,
     ) -> None:
         """Chain stages that fit together; `load` checks that they do. Requests may name the `loras`.
@@ -100,7 +101,7 @@ class TextToImage:
         self._decoder = decoder
         self._loras = loras
         self._image_encoder = image_encoder
-        self.vae_encoder = vae_encoder
+        self._open_vae_encoder = vae_encoder
         self._third_encoder = third_encoder
         self.rules = rules
 
@@ -161,7 +162,7 @@ class TextToImage:
             RequestRules() if rules is None else rules,
             LoraShelf(loras, denoiser.contract, one_thread) if loras else None,
             ImageEncoder(folders[Kind.IMAGE_ENCODER], chosen) if Kind.IMAGE_ENCODER in folders else None,
-            VaeEncoder(folders[Kind.VAE_ENCODER], chosen) if Kind.VAE_ENCODER in folders else None,
+            partial(VaeEncoder, folders[Kind.VAE_ENCODER], chosen) if Kind.VAE_ENCODER in folders else None,
             third_text_encoder(folders[Kind.THIRD_TEXT_ENCODER], chosen)
             if Kind.THIRD_TEXT_ENCODER in folders
             else None,
@@ -191,6 +192,11 @@ class TextToImage:
         options.setdefault("subseed", 0)
         fields = RequestFields(prompt=prompt, image_prompts=len(image_prompts), **options)
         return self.draw(self.check(fields), noise, controls=controls, image_prompts=image_prompts)
+
+    @cached_property
+    def vae_encoder(self) -> VaeEncoder | None:
+        """The VAE's encoder, opened when it is first asked for: a picture of a prompt seldom needs it."""
+        return None if self._open_vae_encoder is None else self._open_vae_encoder()
 
     @property
     def contract(self) -> Contract:

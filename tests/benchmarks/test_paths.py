@@ -16,6 +16,7 @@ from benchmarks.task import PROMPT, SEED, Task, asked_fields, read_task
 from components.contract import Kind
 from pipeline.errors import RequestError
 from pipeline.request import RequestRules
+from pipeline.skipping import SKIPPING
 from pipeline.text_to_image import TextToImage
 from runtime.feeds import Feeds
 from runtime.interrupt import Interrupt
@@ -100,8 +101,8 @@ def test_stages_are_timed_within_the_whole(task: Task) -> None:
 def test_every_field_of_the_request_is_asked_for(task: Task) -> None:
     request = replace(task.request, guidance_rescale=0.5, guidance_end=0.75, adaptive_guidance=0.99, subseed=3)
     asked = asked_fields(request)
-    # one picture has no number and none to start from; how long a text may be and what is tiled the deployment says
-    left_out = ("n", "strength", "prompt_chunks", "tiling")
+    # one picture has no number, and starts from none; how long a text may be and what is tiled the deployment says
+    left_out = ("n", "strength", "mask_blur", "prompt_chunks", "tiling", *SKIPPING)
     said = {name: value for name, value in asdict(request).items() if value not in (None, ())}
     assert asked == {name: value for name, value in said.items() if name not in left_out}
     assert "adaptive_guidance" not in asked_fields(task.request)

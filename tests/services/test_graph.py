@@ -289,7 +289,7 @@ def test_the_text_encoder_is_told_how_the_texts_weigh_and_which_layer_to_take(or
     asked = replace(order.request, weighting="compel", clip_skip=2, prompt_chunks=3)
     asyncio.run(stages.graph.draw(replace(order, request=asked)))
     [call] = stages.encode.calls
-    assert call == (order.pins[Kind.TEXT_ENCODER], asked.texts, 3, "compel", 2)
+    assert call == (order.pins[Kind.TEXT_ENCODER], asked.texts, 3, "compel", 2, ())
 
 
 def test_a_third_text_encoder_is_asked_where_an_order_is_pinned_to_one(order: Order) -> None:

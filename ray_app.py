@@ -13,6 +13,7 @@ from components.contract import PARTS
 from components.errors import ComponentError
 from pipeline.bundle import open_bundle
 from registry.errors import RegistryError
+from services.adapter import AdapterDeployment
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.deployment_args import DeploymentArgs
 from services.files.store import StoreSettings
@@ -89,6 +90,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
+    adapter = _deployment(AdapterDeployment, "adapter", args.adapter)
     common = {"registry": args.registry, "compiler": args.compiler.settings(args.registry.home)}
     denoising = DenoiserSettings(**common, args=args.denoiser, rules=args.rules)
     latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
@@ -97,6 +99,7 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         denoiser=denoiser.bind(rollout, denoising),
         vae_decoder=vae_decoder.bind(rollout, StageSettings(**common, args=args.vae_decoder)),
         vae_encoder=vae_encoder.bind(rollout, StageSettings(**common, args=args.vae_encoder)),
+        adapter=adapter.bind(StageSettings(**common, args=args.adapter)),
         rollout=rollout,
         latents=latents,
         settings=GraphSettings(

@@ -40,6 +40,8 @@ class Kind(StrEnum):
 
 # what every bundle has one of
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
+# what a bundle may have any number of beside them, each of a name of its own, which requests name
+NAMED = (Kind.CONTROLNET, Kind.ADAPTER)
 
 
 class TensorSpec(Record):

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from ray.serve.handle import DeploymentHandle
 
 from components.contract import Contract, Kind, LatentSpace
 from components.folder import ComponentFolder
-from components.messages import EncodedImage, EncodedText, LatentDistribution
+from components.messages import Arrays, ControlFeatures, EncodedImage, EncodedText, LatentDistribution
 from components.reference import ComponentRef
 from diffusion.batcher import Limits
+from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
+from pipeline.held import ControlNetFault
 from pipeline.jobs import denoise_jobs
 from pipeline.request import RequestRules
+from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
 from services.errors import StartError
 from services.messages import LiveRecord, ReplicaReport, WalkOrder, WalkReport, Worked
@@ -38,6 +42,11 @@ class DenoiserSettings(StageSettings):
 
     args: DenoiserArgs = DenoiserArgs()
     rules: RequestRules
+
+    @property
+    def controlnets(self) -> StageSettings:
+        """Those of the ControlNets beside it."""
+        return StageSettings(registry=self.registry, args=self.args.controlnets, compiler=self.compiler)
 
     def limits(self, contract: Contract) -> Limits:
         """The bounds in terms of one bundle's latents; `contract` is its denoiser's.
@@ -81,42 +90,83 @@ def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, s
 
 
 class DenoiserDeployment:
-    """Walks pictures of any requests side by side, one evaluation of each in a run that they share."""
+    """Walks pictures of any requests side by side, one evaluation of each in a run that they share.
+
+    ControlNets are held here too, and run in the same thread before the U-Net: what one adds is another in each step
+    and has megabytes, so that its way between two processes would take longer than its run. They are opened when the
+    first request names them, and closed for others like versions of the U-Net.
+    """
 
     async def __init__(self, rollout: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
         record: LiveRecord = await rollout.record.remote()
         settings = settings.own(Kind.DENOISER)
         limits = settings.limits(record.live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
-        self._loop = StepLoop(limits, DenoiserMetrics(), self._host.ran, replica=self._host.replica)
+        self._controlnets = StageHost(Kind.CONTROLNET, ControlNet, ControlNet.warm_up, settings.controlnets)
+        self._pins: WeakKeyDictionary[ControlNet, ComponentRef] = WeakKeyDictionary()
+        self._loop = StepLoop(limits, DenoiserMetrics(), self._ran, replica=self._host.replica)
         await self._host.start(record)
 
     async def walk(
-        self, order: WalkOrder, encoded: Worked[EncodedText], source: Worked[LatentDistribution] | None = None
+        self,
+        order: WalkOrder,
+        encoded: Worked[EncodedText],
+        source: Worked[LatentDistribution] | None = None,
+        *features: Worked[Arrays],
     ) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
+
+        `features` are those of adapters, of which the order says how they hold it.
 
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
         arrival = self._loop.arrive()
-        async with self._host.using(order.pin) as stage:
+        async with AsyncExitStack() as held:
+            stage = await held.enter_async_context(self._host.using(order.pin))
+            nets = [await self._controlnet(control.pin, held) for control in order.controls]
             with self._host.working(order.pin):
                 image = None
                 if source is not None or order.low_resolution is not None:
                     image = EncodedImage(None if source is None else source.made, order.mask, order.low_resolution)
-                [job] = denoise_jobs(order.request, encoded.made, stage.contract, image=image)
+                [job] = denoise_jobs(
+                    order.request,
+                    encoded.made,
+                    stage.contract,
+                    image=image,
+                    controls=[control.picture for control in order.controls],
+                    features=[
+                        ControlFeatures(scale=how.scale, start=how.start, end=how.end, arrays=made.made)
+                        for how, made in zip(order.features, features, strict=True)
+                    ],
+                )
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it
                     yield WalkReport(0, order.request.steps)
                 if job.height * job.width <= _INLINE_PIXELS and not order.snapshot.estimates:
-                    track = stage.begin(job)
+                    track = stage.begin(job, controlnets=nets)
                 else:
-                    track = await asyncio.to_thread(stage.begin, job, order.snapshot)
+                    track = await asyncio.to_thread(stage.begin, job, order.snapshot, nets)
                 async with aclosing(self._loop.walk(arrival, order, stage, track)) as reports:
                     async for report in reports:
                         if report.span is not None:
                             export(report.span)
                         yield report
+                for net in nets:
+                    self._controlnets.ran(self._pins[net], net)
+
+    async def _controlnet(self, pin: ComponentRef, held: AsyncExitStack) -> ControlNet:
+        net = await held.enter_async_context(self._controlnets.using(pin))
+        self._pins[net] = pin
+        return net
+
+    def _ran(self, pin: ComponentRef, stage: Denoiser, fault: RuntimeFault | None = None) -> None:
+        """Take note of a run by the version that it was done by, or that could not."""
+        if isinstance(fault, ControlNetFault):
+            at_fault = self._pins[fault.net]
+            self._controlnets.metrics.failed(str(at_fault))
+            self._controlnets.ran(at_fault, fault.net, fault)
+        else:
+            self._host.ran(pin, stage, fault)
 
     async def knock(self) -> None:
         """Answer: whoever knocks wants a replica to run."""
@@ -133,3 +183,4 @@ class DenoiserDeployment:
         """Tell Serve whether this replica can still work."""
         self._loop.check_health()
         await self._host.check_health()
+        await self._controlnets.check_health()

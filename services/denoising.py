@@ -45,7 +45,8 @@ class Denoisers:
         order = self._order(drawing, image)
         while True:
             attempt, encoded_lost = Stopwatch(), False
-            reports = self._denoiser.walk.remote(order, drawing.encoded.texts, drawing.encoded.source)
+            encoded = drawing.encoded
+            reports = self._denoiser.walk.remote(order, encoded.texts, encoded.source, *encoded.features)
             try:
                 queue = await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()
@@ -98,6 +99,8 @@ class Denoisers:
             tell_position=watch is not None,
             mask=None if source is None else source.mask,
             low_resolution=source.pixels if source is not None and order.enlarges else None,
+            controls=order.controls_of(Kind.CONTROLNET),
+            features=tuple(one.how for one in order.controls_of(Kind.ADAPTER)),
         )
 
 

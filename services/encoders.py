@@ -1,4 +1,4 @@
-"""What an order's pictures start from: its texts and its source, encoded side by side for the denoiser."""
+"""What an order's pictures are made from: its texts, its source and its control pictures, encoded side by side."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ from typing import Generic
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, LatentDistribution
+from components.messages import Arrays, EncodedText, FloatArray, LatentDistribution
 from components.reference import ComponentRef
 from services.calls import Answered, answered
 from services.deadlines import Deadline
-from services.messages import Made, Order
+from services.messages import ControlOrder, Made, Order
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 from services.timelines.spans import Span, Stopwatch
@@ -22,25 +22,34 @@ from services.timelines.spans import Span, Stopwatch
 class Encoded:
     """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any.
 
-    `told` is what the text encoder told; the spans are those of the calls, the texts' first.
+    `features` are those of adapters, in the order of the request's controls for them. `told` is what the text encoder
+    told; the spans are those of the calls, the texts' first.
     """
 
     texts: DeploymentResponse
     source: DeploymentResponse | None
     told: EncodedText
     spans: tuple[Span, ...]
+    features: tuple[DeploymentResponse, ...] = ()
 
 
 class Encoders:
-    """Asks the two encoders' deployments, and each again where its replica stops."""
+    """Asks the encoders' deployments, and each again where its replica stops."""
 
-    def __init__(self, text_encoder: DeploymentHandle, vae_encoder: DeploymentHandle, metrics: GraphMetrics) -> None:
+    def __init__(
+        self,
+        text_encoder: DeploymentHandle,
+        vae_encoder: DeploymentHandle,
+        adapter: DeploymentHandle,
+        metrics: GraphMetrics,
+    ) -> None:
         self._text_encoder = text_encoder
         self._vae_encoder = vae_encoder
+        self._adapter = adapter
         self._metrics = metrics
 
     async def encode(self, order: Order, deadline: Deadline) -> Encoded:
-        """Encode the texts of an order and its source.
+        """Encode the texts of an order, its source and its control pictures for adapters.
 
         Raises:
             DeadlineExceededError: no replica could take one of them in time.
@@ -52,14 +61,23 @@ class Encoders:
             asyncio.create_task(self._texts(order, deadline)),
             asyncio.create_task(self._source(order, deadline)),
         )
+        held_by = [
+            asyncio.create_task(self._features(control, deadline)) for control in order.controls_of(Kind.ADAPTER)
+        ]
         try:
-            texts, source = await asyncio.gather(ours, theirs)
+            texts, source, features = await asyncio.gather(ours, theirs, asyncio.gather(*held_by))
         finally:
-            # where one fails nobody wants the other
-            ours.cancel()
-            theirs.cancel()
-        spans = (texts.span,) if source is None else (texts.span, source.span)
-        return Encoded(texts.response, None if source is None else source.response, texts.made, spans)
+            # where one fails nobody wants the others
+            for call in (ours, theirs, *held_by):
+                call.cancel()
+        spans = (texts.span, *(() if source is None else (source.span,)), *(one.span for one in features))
+        return Encoded(
+            texts.response,
+            None if source is None else source.response,
+            texts.made,
+            spans,
+            tuple(one.response for one in features),
+        )
 
     async def _texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText]":
         request, pin = order.request, order.pins[Kind.TEXT_ENCODER]
@@ -82,6 +100,15 @@ class Encoders:
             deadline,
             lambda: self._vae_encoder.encode.remote(pin, source.pixels, tiling, source.hidden),
             lambda encoded: encoded,
+        )
+
+    async def _features(self, control: ControlOrder, deadline: Deadline) -> "_Call[Arrays]":
+        return await self._asked(
+            Kind.ADAPTER,
+            control.pin,
+            deadline,
+            lambda: self._adapter.features.remote(control.pin, control.pixels),
+            lambda made: made.values(),
         )
 
     async def _asked(

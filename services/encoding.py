@@ -13,7 +13,7 @@ from pipeline.story.file_form import FileForm
 from pipeline.story.files import jpeg_options, png_options, webp_options
 from pipeline.story.origin import NOISE, Origin
 from pipeline.story.record import Story
-from services.messages import Encoding, Pins, Source
+from services.messages import Encoding, Order, Pins
 
 METADATA_KEY = OURS
 # Level 6, Pillow's own, takes four times as long on photographs and saves a twentieth.
@@ -27,21 +27,25 @@ def describe(
     *,
     prompts: bool = True,
     origin: Origin = NOISE,
+    beside: tuple[ComponentRef, ...] = (),
 ) -> Story:
     """What made the one picture of a request, from what; without `prompts` nothing of its two texts.
 
-    Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture.
+    Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture. `beside`
+    are the versions that the request names itself.
     """
     pinned = pins.get(Kind.VAE_DECODER)
     replaced = pinned if decoder is not None and decoder != pinned else None
     used = pins if decoder is None else {**pins, Kind.VAE_DECODER: decoder}
-    story = Story.of(request, used, replaced, origin)
+    story = Story.of(request, used, replaced, origin, beside)
     return story if prompts else story.without_texts()
 
 
-def origin_of(source: Source | None) -> Origin:
-    """What a story tells of what a picture starts from; it reads all of its pixels."""
-    return NOISE if source is None else Origin.of(source.pixels, source.mask)
+def origin_of(order: Order) -> Origin:
+    """What a story tells of the pictures that those of an order are made from; it reads all of their pixels."""
+    source = order.source
+    pixels, mask = (None, None) if source is None else (source.pixels, source.mask)
+    return Origin.of(pixels, mask, order.controls)
 
 
 def encode_picture(pixels: Pixels, encoding: Encoding, metadata: Story | str) -> bytes:

@@ -66,6 +66,7 @@ class GraphDeployment:
         denoiser: DeploymentHandle,
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
+        adapter: DeploymentHandle,
         rollout: DeploymentHandle,
         latents: DeploymentHandle,
         settings: GraphSettings,
@@ -78,11 +79,12 @@ class GraphDeployment:
             Kind.DENOISER: denoiser,
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
+            Kind.ADAPTER: adapter,
         }
         self._waking = Waking(
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
-        self._encoders = Encoders(text_encoder, vae_encoder, self._metrics)
+        self._encoders = Encoders(text_encoder, vae_encoder, adapter, self._metrics)
         self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
@@ -126,10 +128,11 @@ class GraphDeployment:
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
         source = () if order.source is None else (Kind.VAE_ENCODER,)
-        stages = (Kind.TEXT_ENCODER, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        adapter = (Kind.ADAPTER,) if order.controls_of(Kind.ADAPTER) else ()
+        stages = (Kind.TEXT_ENCODER, *source, *adapter, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
-        origin = await asyncio.to_thread(origin_of, order.source)
+        origin = await asyncio.to_thread(origin_of, order)
         drawing = Drawing(uuid.uuid4().hex, order, encoded, origin, deadline, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
@@ -159,7 +162,9 @@ class GraphDeployment:
             made = await self._decoder.picture(latents, request.tiling, order.pins, order.fallback, drawing.deadline)
             decode = decoding.span(Kind.VAE_DECODER, *made.spans, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
-            metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
+            metadata = describe(
+                request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin, beside=order.beside
+            )
             writing = Stopwatch()
             data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
             file = writing.span("file", bytes=len(data))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from components.contract import Contract, Kind
-from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot
-from components.reference import ComponentRef
+from components.messages import Control, ControlPicture, FloatArray, ImageRequest, Mask, Pixels, Snapshot
+from components.reference import ComponentRef, kind_of
 from diffusion.batcher_records import Priority
 from registry.rollout.state import Canary, Shadow
 from services.timelines.spans import Span
@@ -138,7 +138,9 @@ class Order:
 
     `fallback` decodes a picture that the pinned VAE decoder gives wrong; `shadow` decodes the latents once more after
     the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
-    denoiser's. `source` is what the pictures start from, None where that is noise alone.
+    denoiser's. `source` is what the pictures start from, None where that is noise alone. `beside` are the versions that
+    the request names itself, as its `controls` do, which have the pictures `controls` [1, height, width, 3], 0..255, of
+    the size that is drawn, in their order.
     """
 
     request: ImageRequest
@@ -151,6 +153,8 @@ class Order:
     store_latents: bool = False
     contract: Contract | None = None
     source: Source | None = None
+    beside: tuple[ComponentRef, ...] = ()
+    controls: tuple[Pixels, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError where latents are to be kept and nothing says what they are."""
@@ -162,6 +166,29 @@ class Order:
         """Whether its denoiser draws the source larger, which nothing encodes then."""
         return self.contract is not None and self.contract.enlarges
 
+    def controls_of(self, kind: Kind) -> tuple["ControlOrder", ...]:
+        """The control pictures for components of a kind, in the order of the request."""
+        pins = {str(pin): pin for pin in self.beside}
+        found = (
+            ControlOrder(pins[choice.model], choice, pixels)
+            for choice, pixels in zip(self.request.controls, self.controls, strict=True)
+        )
+        return tuple(one for one in found if kind_of(one.pin.name) == kind)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlOrder:
+    """A control picture [1, height, width, 3], 0..255, for a version, and how it holds a walk."""
+
+    pin: ComponentRef
+    how: Control
+    pixels: Pixels
+
+    @property
+    def picture(self) -> ControlPicture:
+        """The same, as a ControlNet's."""
+        return ControlPicture(scale=self.how.scale, start=self.how.start, end=self.how.end, pixels=self.pixels)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class WalkOrder:
@@ -171,7 +198,8 @@ class WalkOrder:
     it was `admitted`, goes on from `snapshot`; until it has `alone_until` estimates it shares no run. A report comes
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
     steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` is
-    that of the order's source, `low_resolution` its pixels where they are drawn larger.
+    that of the order's source, `low_resolution` its pixels where they are drawn larger. `controls` are what ControlNets
+    look at; `features` says of each of the features that come beside it how they hold the walk.
     """
 
     order: str
@@ -187,6 +215,8 @@ class WalkOrder:
     tell_position: bool = False
     mask: Mask | None = None
     low_resolution: Pixels | None = None
+    controls: tuple[ControlOrder, ...] = ()
+    features: tuple[Control, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,7 @@ from services.deployment_args import CalledArgs, Cpus, DeploymentArgs, Ongoing
 from services.files.blobs import Place
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
-from services.stage_args import DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
+from services.stage_args import AdapterArgs, DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
 from services.timelines.memory import TimelineSettings
 from services.variables import NESTED, PREFIX
 
@@ -223,6 +223,7 @@ class GraphArgs(BaseSettings):
     denoiser: DenoiserArgs = DenoiserArgs()
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
     vae_encoder: VaeEncoderArgs = VaeEncoderArgs()
+    adapter: AdapterArgs = AdapterArgs()
     graph: ChainArgs = ChainArgs()
     latents: LatentsArgs = LatentsArgs()
     links: LinksArgs = LinksArgs()

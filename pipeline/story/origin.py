@@ -1,5 +1,6 @@
-"""Which picture another one was made from, told by digests: the story holds no pixels."""
+"""Which pictures another one was made from, told by digests: the story holds no pixels."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Self
 
@@ -30,16 +31,21 @@ class Origin(NamedTuple):
     """What a picture was made from, as the stages were given it: pixels of the drawn size, a mask of the latents'.
 
     `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
-    everywhere.
+    everywhere. `controls` are the pictures that held it, in the order of the request's.
     """
 
     source: PixelsDigest | None = None
     mask: PixelsDigest | None = None
+    controls: tuple[PixelsDigest, ...] = ()
 
     @classmethod
-    def of(cls, pixels: Pixels, mask: Mask | None) -> Self:
-        """The digests of pixels [1, height, width, 3] and of a mask [height, width]."""
-        return cls(PixelsDigest.of(pixels[0]), None if mask is None else PixelsDigest.of(mask))
+    def of(cls, pixels: Pixels | None, mask: Mask | None = None, controls: Sequence[Pixels] = ()) -> Self:
+        """The digests of pixels [1, height, width, 3], of a mask [height, width] and of control pictures."""
+        return cls(
+            None if pixels is None else PixelsDigest.of(pixels[0]),
+            None if mask is None else PixelsDigest.of(mask),
+            tuple(PixelsDigest.of(each[0]) for each in controls),
+        )
 
 
 NOISE = Origin()

@@ -106,10 +106,11 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The picture that another one was made from, and its mask if it had one."""
+    """The pictures that another one was made from: what it began with and its mask, and what held it."""
 
-    source: PixelsDigest
+    source: PixelsDigest | None
     mask: PixelsDigest | None
+    controls: tuple[PixelsDigest, ...] = ()
 
 
 class Inspection(Answer):
@@ -120,6 +121,7 @@ class Inspection(Answer):
     parameters: str | None
     request: dict[str, JsonValue]
     components: dict[str, ComponentPin]
+    beside: tuple[ComponentPin, ...] = ()
     fallback_for: ComponentPin | None
     made_from: MadeFrom | None = None
     unknown: tuple[str, ...]

@@ -1,7 +1,8 @@
-"""An order as the store keeps it: JSON, and a file of arrays for what its pictures start from."""
+"""An order as the store keeps it: JSON, and a file of arrays for the pictures that it brings."""
 
 import io
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +14,7 @@ from services.messages import Encoding, Order, Source, Terms
 
 
 class _Written(BaseModel):
-    """Every field of an order but its source."""
+    """Every field of an order but its pictures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -26,43 +27,52 @@ class _Written(BaseModel):
     shadow: ComponentRef | None
     store_latents: bool
     contract: Contract | None
+    beside: tuple[ComponentRef, ...] = ()
 
 
 _KEPT = tuple(_Written.model_fields)
+_PICTURES = ("source", "controls")
+_CONTROL = "control_"
 
 
 def written(order: Order) -> str:
-    """An order without its source, as JSON."""
-    assert {*_KEPT, "source"} == {field.name for field in fields(Order)}, "a field would be lost"
+    """An order without its pictures, as JSON."""
+    assert {*_KEPT, *_PICTURES} == {field.name for field in fields(Order)}, "a field would be lost"
     return _Written(**{name: getattr(order, name) for name in _KEPT}).model_dump_json()
 
 
-def read(text: str, source: bytes | None = None) -> Order:
-    """The order that was written.
+def read(text: str, pictures: bytes | None = None) -> Order:
+    """The order that was written; without its pictures where they are not given.
 
     Raises:
         ValueError: it was written by another release, or is damaged.
     """
     found = _Written.model_validate_json(text)
     parts = {name: getattr(found, name) for name in _KEPT}
-    return Order(**parts, source=None if source is None else _read_source(source))
+    return Order(**parts, **({} if pictures is None else _read_pictures(pictures)))
 
 
 def without_texts(order: Order) -> Order:
-    """What stays of an order once its job has ended: nothing of its texts and its picture."""
-    return replace(order, request=replace(order.request, prompt="", negative_prompt=""), source=None)
+    """What stays of an order once its job has ended: nothing of its texts and its pictures."""
+    request = replace(order.request, prompt="", negative_prompt="")
+    return replace(order, request=request, source=None, controls=())
 
 
-def written_source(source: Source | None) -> bytes | None:
-    """The arrays of a source, in a file with a checksum of each; None where there is none."""
-    if source is None:
+def written_pictures(order: Order) -> bytes | None:
+    """The arrays of an order's pictures, in a file with a checksum of each; None where there are none."""
+    source = order.source
+    arrays = {} if source is None else {field.name: getattr(source, field.name) for field in fields(Source)}
+    arrays |= {f"{_CONTROL}{number}": pixels for number, pixels in enumerate(order.controls)}
+    if not arrays:
         return None
     out = io.BytesIO()
-    arrays = {field.name: getattr(source, field.name) for field in fields(Source)}
     np.savez_compressed(out, **{name: array for name, array in arrays.items() if array is not None})
     return out.getvalue()
 
 
-def _read_source(content: bytes) -> Source:
+def _read_pictures(content: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return Source(**{field.name: arrays[field.name] for field in fields(Source) if field.name in arrays.files})
+        found = {field.name: arrays[field.name] for field in fields(Source) if field.name in arrays.files}
+        count = sum(name.startswith(_CONTROL) for name in arrays.files)
+        controls = tuple(arrays[f"{_CONTROL}{number}"] for number in range(count))
+    return {"source": Source(**found) if found else None, "controls": controls}

@@ -86,6 +86,7 @@ class Walks:
         self._error = ActorDiedError() if error is None else error
         self.orders: list[WalkOrder] = []
         self.encoded: list[tuple[object, object]] = []
+        self.features: list[tuple[object, ...]] = []
         self.cancelled = 0
         self.walk = self
 
@@ -93,9 +94,10 @@ class Walks:
         assert stream
         return self
 
-    def remote(self, order: WalkOrder, texts: object, source: object) -> "Reports":
+    def remote(self, order: WalkOrder, texts: object, source: object, *features: object) -> "Reports":
         number = len(self.orders)
         self.orders.append(order)
+        self.features.append(features)
         self.encoded.append((texts, source))
         dies_at = self._deaths[number] if number < len(self._deaths) else None
         return Reports(self, self._reports(order, dies_at))
@@ -148,6 +150,13 @@ class VaeEncoder:
         self.encode = Unary(Worked(LatentDistribution(LATENTS, LATENTS), ENCODED), deaths)
 
 
+class Adapter:
+    """The adapters' handle."""
+
+    def __init__(self, deaths: int = 0) -> None:
+        self.features = Unary(Worked({"adapter_0": LATENTS}, ENCODED), deaths)
+
+
 class Stages:
     def __init__(
         self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
@@ -155,13 +164,14 @@ class Stages:
         self.walks = walks
         self.encode = Unary(TEXTS, encoder_deaths)
         self.vae_encoder = VaeEncoder()
+        self.adapter = Adapter()
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
         self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     def graph_of(self, settings: GraphSettings) -> GraphDeployment:
-        return GraphDeployment(self, self.walks, self, self.vae_encoder, self, self, settings)
+        return GraphDeployment(self, self.walks, self, self.vae_encoder, self.adapter, self, self, settings)
 
     def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
         """What the graph draws; the event loop goes on until `after` is true."""
@@ -258,8 +268,8 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
 class Untaken(Walks):
     """The denoiser's handle while no replica can take a walk."""
 
-    def remote(self, order: WalkOrder, texts: object, source: object) -> Reports:
-        reports = super().remote(order, texts, source)
+    def remote(self, order: WalkOrder, texts: object, source: object, *features: object) -> Reports:
+        reports = super().remote(order, texts, source, *features)
         reports.taken = asyncio.Event()
         return reports
 

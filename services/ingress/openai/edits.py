@@ -1,16 +1,18 @@
 """OpenAI's faces for pictures that a request brings: edits by a prompt and a mask, and variations."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services.errors import ContentTypeError, FieldError, UnreadableBodyError
-from services.ingress.http.body import parse_object
+from services.errors import ContentTypeError, FieldError
+from services.ingress.http.form_fields import members_of
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
+from services.ingress.orders.guides import GUIDING, Body, Guides, taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.sources import IMAGE, MASK, Brought, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
@@ -20,7 +22,6 @@ from services.ingress.wire.requests import EditBody, VariationBody
 _MOST_BYTES = 64 * 2**20
 # several are refused by name, not for being too many parts
 _MOST_FILES = 16
-_LONGEST_NAME = 64
 # far enough to be another picture, and near enough to be one of the same thing
 _VARIATION = 0.6
 
@@ -52,21 +53,21 @@ class EditsFace:
     async def edit(self, request: Request) -> Response:
         """Draw pictures from a prompt and a picture: all of it anew, or where a mask says so."""
         with ExitStack() as held:
-            form = await self._read(request, held)
-            body = typed_edit(_members(form.fields))
+            guiding, form = _parted(await self._read(request, held))
+            body, guides = await self._guided(typed_edit(_members(form, guiding)), guiding, held)
             pictures = await self._brought(form, (MASK,), body.strength, held)
-            del form
-            return await self.orders.answer(body, request, pictures, "image_edit")
+            del form, guiding
+            return await self.orders.answer(body, request, pictures, "image_edit", guides)
 
     async def vary(self, request: Request) -> Response:
         """Draw pictures like the one that a request brings."""
         with ExitStack() as held:
-            form = await self._read(request, held)
-            body = typed_variation(_members(form.fields))
+            guiding, form = _parted(await self._read(request, held))
+            body, guides = await self._guided(typed_variation(_members(form, guiding)), guiding, held)
             strength = _VARIATION if body.strength is None else body.strength
             pictures = await self._brought(form, (), strength, held)
-            del form
-            return await self.orders.answer(body, request, pictures, "image_edit")
+            del form, guiding
+            return await self.orders.answer(body, request, pictures, "image_edit", guides)
 
     async def _brought(
         self, form: Multipart, fields: tuple[str, ...], strength: float | None, held: ExitStack
@@ -74,6 +75,11 @@ class EditsFace:
         # a file of many parts takes a while to walk through
         most = self.orders.rules.max_source_pixels
         return await asyncio.to_thread(brought, form.files, fields, strength, most, held)
+
+    async def _guided(self, body: Body, files: dict[str, bytes], held: ExitStack) -> tuple[Body, Guides]:
+        # the place among uploads is that of the form, which the picture to edit gives back
+        own = held.enter_context(ExitStack())
+        return await asyncio.to_thread(taken_out, body, self.orders.rules, own, files)
 
     async def _read(self, request: Request, held: ExitStack) -> Multipart:
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -83,37 +89,28 @@ class EditsFace:
         return await read_multipart(request, _MOST_BYTES, _MOST_FILES)
 
 
-def _members(fields: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """The fields of a form as an object has them: `components[vae_decoder]` is a member of `components`.
+def _members(form: Multipart, guiding: Iterable[str]) -> dict[str, Any]:
+    """The fields of a form, with a place for each of its files that guide what is drawn."""
+    places = ((name, "") for name in guiding)
+    return members_of((*form.fields, *places), _OBJECTS, _TEXTS)
 
-    What is empty was not filled in, but for texts of the caller's own, which may be so.
+
+def _parted(form: Multipart) -> tuple[dict[str, bytes], Multipart]:
+    """The files of control pictures by their fields, and the form without them.
+
+    Raises:
+        FieldError: one is there twice.
     """
-    members: dict[str, Any] = {}
-    for name, value in fields:
-        outer, inner = _split(name)
-        if inner is None:
-            if outer in members:
-                raise FieldError(f"{outer[:_LONGEST_NAME]}: is there twice", outer[:_LONGEST_NAME])
-            members[outer] = _object(value) if outer in _OBJECTS else value if value or outer in _TEXTS else None
-            continue
-        inside = members.setdefault(outer, {})
-        if not isinstance(inside, dict) or inner in inside:
-            raise FieldError(f"{name[:_LONGEST_NAME]}: is there twice", outer[:_LONGEST_NAME])
-        inside[inner] = value
-    return members
-
-
-def _object(value: str) -> Any:
-    """An object that a form has as the text of its JSON; any other text as it is, to be refused as such."""
-    try:
-        return parse_object(value.encode("utf-8", "replace")) if value else None
-    except UnreadableBodyError:
-        return value
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    outer, bracket, inner = name.partition("[")
-    return (outer, inner.removesuffix("]")) if bracket and inner.endswith("]") else (name, None)
+    guiding: dict[str, bytes] = {}
+    others = []
+    for name, data in form.files:
+        if GUIDING.fullmatch(name) is None:
+            others.append((name, data))
+        elif name in guiding:
+            raise FieldError(f"{name}: is there twice", name)
+        else:
+            guiding[name] = data
+    return guiding, replace(form, files=tuple(others))
 
 
 _OBJECTS = ("components",)
@@ -140,7 +137,8 @@ def _body(model: str, files: tuple[str, ...]) -> dict[str, Any]:
 def add_form_schemas(schema: dict[str, Any]) -> None:
     """Add the schemas of the forms to an OpenAPI document; the routes read them themselves, so FastAPI has not."""
     for model in (EditBody, VariationBody):
-        made = model.model_json_schema()
+        made = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"].update(made.pop("$defs", {}))
         # the files stand beside them
         made.pop("additionalProperties", None)
         schema["components"]["schemas"][model.__name__] = made

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components.contract import Contract, Kind
-from components.messages import ImageRequest
+from components.messages import ControlChoice, ImageRequest
 from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING
 from pipeline.request import RequestFields, RequestRules, check_request
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
+from services.ingress.orders.naming import require_controllable
 from services.ingress.orders.pinning import Pinned
 from services.ingress.orders.sources import Undecoded
 from services.ingress.wire.bodies import encoding_of, tenant_of, typed
@@ -123,15 +124,19 @@ def order_of(
     rules: RequestRules,
     request_id: str,
     brought: Undecoded | None = None,
+    controls: tuple[ControlChoice, ...] = (),
 ) -> Order:
     """Turn a body into an order, by the versions that it is pinned to; what was `brought` is not decoded yet.
+
+    `controls` are checked, and named as the request names them.
 
     Raises:
         FieldError: a field has a value outside its limits.
     """
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
-        request = _request(body, form, pinned.contracts, rules, brought)
+        request = replace(_request(body, form, pinned.contracts, rules, brought), controls=controls)
+        require_controllable(request, denoiser)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
     if form.streaming is not None and form.streaming.partial_images and denoiser.preview is None:

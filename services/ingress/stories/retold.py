@@ -39,7 +39,10 @@ class Retold:
     def fields(self) -> dict[str, Any]:
         """The fields of a generation that asks for it; what it starts from, and how far from it, are not among them."""
         asked = request_of(self.story)
-        return {name: value for name, value in asked.items() if name not in ("components", "strength")}
+        fields = {name: value for name, value in asked.items() if name not in ("components", "strength")}
+        # the pictures come beside it
+        controls = [{**control, "image": ""} for control in fields.get("controls", ())]
+        return {**fields, "controls": controls} if controls else fields
 
     def rules(self, rules: RequestRules) -> RequestRules:
         """The server's rules with the settings that no field of a request can choose.
@@ -112,9 +115,15 @@ def _request(story: Story) -> ImageRequest:
     for name, value in told.items():
         if value is None and not _may_be_none(name):
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell the {name}, without which it cannot be drawn")
-    source, mask = story.origin
+    source, mask, controls = story.origin
     if source is None and (mask is not None or told["strength"] != DEFAULTS["strength"]):
         raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
+    if len(told["controls"]) != len(controls):
+        raise RequestError(IMAGE, f"{IMAGE}: was held by other pictures, and its story does not tell which")
+    versions = {str(pin) for pin in story.beside}
+    for named in told["controls"]:
+        if named.model not in versions:
+            raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which version of {named.model} made it"[:200])
     return ImageRequest(**told, n=1)
 
 

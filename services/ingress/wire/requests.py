@@ -17,6 +17,23 @@ _EXAMPLES: list[JsonValue] = [
 ]
 
 
+class ControlBody(BaseModel):
+    """A control picture, what it is for, and how it holds a walk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(
+        description="a ControlNet or T2I-Adapter, such as `emoji.controlnet.edges`, which is what is in production of "
+        "it, or NAME@ALIAS or NAME/VERSION"
+    )
+    image: str = Field(
+        description="the picture that it looks at, such as edges or depth, in base64; it is resized to what is drawn"
+    )
+    scale: float | None = Field(None, description="how strongly, 1 if left out")
+    start: float | None = Field(None, description="hold from this fraction of the steps on, 0 if left out")
+    end: float | None = Field(None, description="hold up to this fraction of the steps, 1 if left out")
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -122,6 +139,9 @@ class GenerationBody(BaseModel):
         None, description="SDXL's refiners: the same of what to keep away from, 2.5 if left out"
     )
 
+    controls: list[ControlBody] | None = Field(
+        None, description="pictures that hold what is drawn, by ControlNets and T2I-Adapters; none if left out"
+    )
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )

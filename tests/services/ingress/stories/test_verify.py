@@ -21,6 +21,7 @@ from components.messages import Pixels, Tiling
 from components.reference import ComponentRef
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask
 from pipeline.story.files import png_options
+from pipeline.story.origin import NOISE
 from pipeline.story.reading import read_story
 from pipeline.story.record import Story
 from services.encoding import describe, encode_picture, origin_of
@@ -44,11 +45,11 @@ async def draw_noise(order: Order) -> Drawn:
     """Pictures that every setting, version and source chooses, as those of a model are."""
     made = []
     for one in map(order.request.picture, range(order.request.n)):
-        origin = origin_of(order.source)
+        origin = origin_of(order)
         told = repr((one, sorted((kind, str(pin)) for kind, pin in order.pins.items() if kind in USED), origin))
         rng = np.random.default_rng(list(told.encode()))
         pixels = rng.integers(0, 256, (one.height // 8, one.width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        data = encode_picture(pixels, order.encoding, describe(one, order.pins, origin=origin))
+        data = encode_picture(pixels, order.encoding, describe(one, order.pins, origin=origin, beside=order.beside))
         made.append(Picture(data, one.seed, one.subseed))
     return Drawn(tuple(made), False, False, 3)
 
@@ -272,13 +273,13 @@ def edited(server: Server, photo: Image.Image, mask: Image.Image | None, **field
 
 
 def test_a_story_tells_which_picture_it_began_with(noisy: Server, photo: Image.Image, mask: Image.Image) -> None:
-    source, area = story_of(edited(noisy, photo, mask)).origin
+    source, area, _ = story_of(edited(noisy, photo, mask)).origin
     assert source is not None
     assert area is not None
     assert (source.width, source.height, area.width, area.height) == (64, 64, 8, 8)
     assert source.sha256 == sha256(image_pixels(photo, 64, 64, MOST_PIXELS).tobytes()).hexdigest()
     assert area.sha256 == sha256(latent_mask(edit_mask(mask, 64, 64, MOST_PIXELS), 8).tobytes()).hexdigest()
-    assert story_of(noisy.generate("image/png", **SETTINGS).content).origin == (None, None)
+    assert story_of(noisy.generate("image/png", **SETTINGS).content).origin == NOISE
 
 
 def test_an_edit_is_made_again_from_its_source(

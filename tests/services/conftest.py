@@ -5,7 +5,7 @@ The denoiser's cost grows with the picture: 64x64 costs well under a millisecond
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -91,7 +91,7 @@ CONTRACTS = {
         latent_space=SPACE,
     ),
 }
-_NODES: dict[Kind, Sequence[onnx.NodeProto]] = {
+NODES: dict[Kind, Sequence[onnx.NodeProto]] = {
     Kind.TEXT_ENCODER: [
         helper.make_node("Gather", ["embedding", "input_ids"], ["hidden_states"]),
         helper.make_node("Tanh", ["hidden_states"], ["hidden_states_1"]),
@@ -187,10 +187,18 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def write_component(path: Path, kind: Kind) -> None:
-    contract = CONTRACTS[kind]
+def write_component(
+    path: Path,
+    kind: Kind,
+    contract: Contract | None = None,
+    nodes: Sequence[onnx.NodeProto] | None = None,
+    more: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> None:
+    """Write a component of the toy bundle, or of another contract and graph, with `more` weights."""
+    contract = CONTRACTS[kind] if contract is None else contract
     path.mkdir(parents=True)
-    (path / "model.onnx").write_bytes(_graph(contract).SerializeToString())
+    graph = _graph(contract, NODES[kind] if nodes is None else nodes, {} if more is None else more)
+    (path / "model.onnx").write_bytes(graph.SerializeToString())
     if kind == Kind.TEXT_ENCODER:
         (path / "tokenizer.json").write_text(_tokenizer().to_str(), encoding="utf-8")
     write_manifest(
@@ -234,8 +242,10 @@ def _arrays() -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _graph(contract: Contract) -> onnx.ModelProto:
-    nodes, arrays = _NODES[contract.kind], _arrays()
+def _graph(
+    contract: Contract, nodes: Sequence[onnx.NodeProto], more: Mapping[str, npt.NDArray[Any]]
+) -> onnx.ModelProto:
+    arrays = {**_arrays(), **more}
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,

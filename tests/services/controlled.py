@@ -1,0 +1,113 @@
+"""The toy bundle with a denoiser that is held by control pictures, two ControlNets and an adapter for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import helper
+
+from components.contract import Contract, Kind, TensorSpec
+from tests.services.conftest import (
+    CHANNELS,
+    CONTRACTS,
+    DOWNSCALE,
+    HIDDEN,
+    NODES,
+    PARTS,
+    SPACE,
+    TEXT,
+    write_component,
+)
+
+_PICTURE = TensorSpec(
+    name="control_image", dtype="float32", shape=("batch", 3, f"height*{DOWNSCALE}", f"width*{DOWNSCALE}")
+)
+_PLAIN = CONTRACTS[Kind.DENOISER]
+
+
+def _added(name: str, *, optional: bool, channels: int = HIDDEN) -> TensorSpec:
+    shape = ("batch", channels, "height", "width")
+    return TensorSpec(name=name, dtype="float32", shape=shape, optional=optional)
+
+
+CONTROLLED = _PLAIN.model_copy(
+    update={"inputs": (*_PLAIN.inputs, *(_added(name, optional=True) for name in ("control_0", "adapter_0")))}
+)
+CONTROLNET = Contract(
+    kind=Kind.CONTROLNET,
+    inputs=(*_PLAIN.inputs, _PICTURE, TensorSpec(name="scale", dtype="float32", shape=("batch",))),
+    outputs=(_added("control_0", optional=False),),
+    latent_space=SPACE,
+    conditioning=TEXT,
+)
+ADAPTER = Contract(
+    kind=Kind.ADAPTER, inputs=(_PICTURE,), outputs=(_added("adapter_0", optional=False),), latent_space=SPACE
+)
+# for a denoiser of fewer channels
+NARROW = CONTROLNET.model_copy(update={"outputs": (_added("control_0", optional=False, channels=CHANNELS),)})
+
+
+def write_controlled(path: Path) -> Path:
+    """A bundle folder: the ControlNets `edges` and `depth`, the adapter `lines`, and `narrow`, which fits nothing."""
+    for kind in PARTS:
+        if kind != Kind.DENOISER:
+            write_component(path / kind, kind)
+    write_component(path / Kind.DENOISER, Kind.DENOISER, CONTROLLED, _denoiser_nodes(), _zeros())
+    for seed, name in enumerate(("edges", "depth")):
+        write_controlnet(path / f"controlnet-{name}", seed)
+    write_component(path / "adapter-lines", Kind.ADAPTER, ADAPTER, _adapter_nodes(), _weights(7))
+    return path
+
+
+def write_controlnet(path: Path, seed: int, contract: Contract = CONTROLNET) -> Path:
+    """A ControlNet of random weights."""
+    channels = contract.outputs[0].shape[1]
+    assert isinstance(channels, int)
+    write_component(path, Kind.CONTROLNET, contract, _controlnet_nodes(), _weights(seed, channels))
+    return path
+
+
+def _denoiser_nodes() -> list[Any]:
+    *first, middle, last, out = NODES[Kind.DENOISER]
+    assert (list(middle.output), list(last.input)) == (["h5"], ["h5"])
+    return [
+        *first,
+        middle,
+        helper.make_node("Add", ["h5", "control_0"], ["held"]),
+        helper.make_node("Add", ["held", "adapter_0"], ["held_twice"]),
+        helper.make_node("Tanh", ["held_twice"], ["h6"]),
+        out,
+    ]
+
+
+def _controlnet_nodes() -> list[Any]:
+    strides = [DOWNSCALE, DOWNSCALE]
+    return [
+        helper.make_node("Conv", ["control_image", "look"], ["seen"], strides=strides),
+        helper.make_node("Conv", ["latents", "also"], ["found"], pads=[1, 1, 1, 1]),
+        helper.make_node("ReduceMean", ["hidden_states"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Reshape", ["mean", "row"], ["mean_grid"]),
+        helper.make_node("Reshape", ["timestep", "row"], ["time_grid"]),
+        helper.make_node("Mul", ["time_grid", "milli"], ["time_scaled"]),
+        helper.make_node("Sum", ["seen", "found", "mean_grid", "time_scaled"], ["all"]),
+        helper.make_node("Tanh", ["all"], ["bounded"]),
+        helper.make_node("Reshape", ["scale", "row"], ["scale_grid"]),
+        helper.make_node("Mul", ["bounded", "scale_grid"], ["control_0"]),
+    ]
+
+
+def _adapter_nodes() -> list[Any]:
+    return [helper.make_node("Conv", ["control_image", "look"], ["adapter_0"], strides=[DOWNSCALE, DOWNSCALE])]
+
+
+def _zeros() -> dict[str, npt.NDArray[np.float32]]:
+    """What is added where nothing holds the denoiser."""
+    return {name: np.zeros((1, HIDDEN, 1, 1), np.float32) for name in ("control_0", "adapter_0")}
+
+
+def _weights(seed: int, channels: int = HIDDEN) -> dict[str, npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    look = rng.standard_normal((channels, 3, DOWNSCALE, DOWNSCALE), np.float32) / np.float32(10)
+    also = rng.standard_normal((channels, CHANNELS, 3, 3), np.float32) / np.float32(10)
+    return {"look": look, "also": also}

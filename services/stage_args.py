@@ -109,6 +109,8 @@ class VaeEncoderArgs(StageArgs, CalledArgs):
 class AdapterArgs(StageArgs, CalledArgs):
     """T2I-Adapters: control pictures to features, once a request. No replica runs while nobody asks for any."""
 
+    # the first request finds a place for it where everything else has taken the processors
+    num_cpus: Cpus = 0
     replicas: int = Field(
         0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
     )

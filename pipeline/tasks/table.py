@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from components.contract import Contract, Kind
+from components.contract import Contract
 from components.lora import adapted_layers
-from pipeline.held import is_controllable
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +92,6 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("image", "image_guidance"),
                 _edits_by_instruction,
                 ("StableDiffusionInstructPix2PixPipeline",),
-            ),
-            Task(
-                "controlnet",
-                "a picture held by others, such as edges or depth, by ControlNets: several at once, each for its steps",
-                ("controls",),
-                lambda denoiser: is_controllable(denoiser, (Kind.CONTROLNET,)),
-                (
-                    "StableDiffusionControlNetPipeline",
-                    "StableDiffusionControlNetImg2ImgPipeline",
-                    "StableDiffusionControlNetInpaintPipeline",
-                ),
-            ),
-            Task(
-                "adapter",
-                "the same by T2I-Adapters, whose features are made once a request",
-                ("controls",),
-                lambda denoiser: is_controllable(denoiser, (Kind.ADAPTER,)),
-                ("StableDiffusionAdapterPipeline",),
             ),
             Task(
                 "loras",

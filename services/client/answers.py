@@ -60,7 +60,7 @@ class Picture(Answer):
 
 
 class Drawing(Answer):
-    """The pictures of a request and what made them; `components` are by kind.
+    """The pictures of a request and what made them; `components` are by kind, `beside` what the request named itself.
 
     `usage` is None for pictures of kept latents, `quality` where the request named its steps.
     """
@@ -74,6 +74,7 @@ class Drawing(Answer):
     prompt_truncated: bool
     negative_prompt_truncated: bool
     components: dict[str, ComponentPin]
+    beside: tuple[ComponentPin, ...] = ()
     created: int
     request_id: str | None = None
 

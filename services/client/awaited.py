@@ -1,7 +1,7 @@
 """The client whose calls are awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -110,9 +110,15 @@ class AsyncClient:
         """As `Client.inspect`."""
         return await self._ask(calls.inspection(picture))
 
-    async def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+    async def verify(
+        self,
+        picture: Source,
+        source: Source | None = None,
+        mask: Source | None = None,
+        controls: Sequence[Source] = (),
+    ) -> Verification:
         """As `Client.verify`."""
-        return await self._ask(calls.verification(picture, source, mask))
+        return await self._ask(calls.verification(picture, source, mask, controls))
 
     async def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """As `Client.timeline`."""

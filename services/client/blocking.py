@@ -1,7 +1,7 @@
 """The client whose calls wait."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -115,12 +115,19 @@ class Client:
         """Read what a picture's file says of how it was made."""
         return self._ask(calls.inspection(picture))
 
-    def verify(self, picture: Source, source: Source | None = None, mask: Source | None = None) -> Verification:
+    def verify(
+        self,
+        picture: Source,
+        source: Source | None = None,
+        mask: Source | None = None,
+        controls: Sequence[Source] = (),
+    ) -> Verification:
         """Have a picture drawn again by the versions of its story, and tell whether the pixels are equal.
 
-        An edit needs the picture that it was made from, and its mask if it had one.
+        An edit needs the picture that it was made from, and its mask if it had one, and what was held by control
+        pictures needs those.
         """
-        return self._ask(calls.verification(picture, source, mask))
+        return self._ask(calls.verification(picture, source, mask, controls))
 
     def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """Tell what became of a request when, by the id that its answer had; servers keep that for a time."""

@@ -1,8 +1,9 @@
 """Every call as a record: what is sent, how the answer is read, and when it may be sent again."""
 
+import base64
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -61,8 +62,16 @@ class Telling:
 
 
 def generation(prompt: str, options: Options, telling: Telling | None = None) -> Call[Drawing]:
-    """Pictures of a prompt, as a stream with `telling`."""
+    """Pictures of a prompt, as a stream with `telling`.
+
+    Raises:
+        OSError: a control picture cannot be read.
+    """
     body = {"prompt": prompt, **options, **_told(telling)}
+    if "controls" in options:
+        body["controls"] = [
+            {**control, "image": base64.b64encode(_read(control["image"])).decode()} for control in options["controls"]
+        ]
     return Call(
         "POST",
         "/v1/images/generations",
@@ -123,14 +132,17 @@ def inspection(picture: Source) -> Call[Inspection]:
     return Call("POST", "/v1/inspect", replies.inspection, files={"image": _read(picture)})
 
 
-def verification(picture: Source, source: Source | None, mask: Source | None) -> Call[Verification]:
-    """Whether a picture is what its story makes; an edit needs the picture and the mask that it was made from.
+def verification(
+    picture: Source, source: Source | None, mask: Source | None, controls: Sequence[Source] = ()
+) -> Call[Verification]:
+    """Whether a picture is what its story makes; it needs all pictures that it was made from.
 
     Raises:
         OSError: a file cannot be read.
     """
     given = {"image": picture, "source": source, "mask": mask}
     files = {name: _read(one) for name, one in given.items() if one is not None}
+    files |= {f"controls[{number}][image]": _read(one) for number, one in enumerate(controls)}
     return Call("POST", "/v1/verify", replies.verification, files=files)
 
 
@@ -156,8 +168,14 @@ def _form(
     options: EditOptions,
     telling: Telling | None,
 ) -> Call[Drawing]:
-    fields = dict(texts)
-    for name, value in {**options, **_told(telling)}.items():
+    fields, files = dict(texts), dict(files)
+    settings = {**options, **_told(telling)}
+    for number, control in enumerate(options.get("controls", ())):
+        named = f"controls[{number}]"
+        files[f"{named}[image]"] = _read(control["image"])
+        fields |= {f"{named}[{name}]": str(value) for name, value in control.items() if name != "image"}
+    settings.pop("controls", None)
+    for name, value in settings.items():
         if isinstance(value, Mapping):
             fields |= {f"{name}[{inner}]": str(one) for inner, one in value.items()}
         else:

@@ -1,7 +1,8 @@
 """What a request for pictures may ask for beside its prompt, by the names of the server's own fields."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Required, TypeAlias
 
 from typing_extensions import Doc, TypedDict
 
@@ -10,8 +11,18 @@ Quality: TypeAlias = Literal["auto", "standard", "low", "medium", "high", "hd", 
 Priority: TypeAlias = Literal["high", "normal", "low"]
 
 
-class Options(TypedDict, total=False):
-    """What `generate` takes beside the prompt; the server checks it, and `/docs` of it tells the limits."""
+class Control(TypedDict, total=False):
+    """A picture, such as edges or depth, that holds what is drawn, and the ControlNet or T2I-Adapter that it is for."""
+
+    model: Required[str]
+    image: Required[bytes | Path]
+    scale: float
+    start: float
+    end: float
+
+
+class Settings(TypedDict, total=False):
+    """What a request for pictures may say beside its prompt and pictures; the server checks it."""
 
     n: Annotated[int, Doc("how many pictures; the next is drawn with the next seed")]
     size: Annotated[str, Doc("WIDTHxHEIGHT in pixels; the bundle's own if not given")]
@@ -52,6 +63,14 @@ class Options(TypedDict, total=False):
     deadline_s: Annotated[float, Doc("seconds from now after which nobody wants the picture")]
     user: Annotated[str, Doc("for whom it is: users share the denoiser, and own their latents")]
     model: Annotated[str, Doc("the name of the served bundle")]
+
+
+class Options(Settings, total=False):
+    """What `generate` takes beside the prompt; `/docs` of a server tells the limits."""
+
+    controls: Annotated[
+        Sequence[Control], Doc("a picture that holds what is drawn: MODEL=FILE, and perhaps ,scale=0.8,start=0,end=0.6")
+    ]
 
 
 class EditOptions(Options, total=False):

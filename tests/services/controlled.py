@@ -7,14 +7,13 @@ import numpy as np
 import numpy.typing as npt
 from onnx import helper
 
-from components.contract import Contract, Kind, TensorSpec
+from components.contract import PARTS, Contract, Kind, TensorSpec
 from tests.services.conftest import (
     CHANNELS,
     CONTRACTS,
     DOWNSCALE,
     HIDDEN,
     NODES,
-    PARTS,
     SPACE,
     TEXT,
     write_component,

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from services.client.errors import InputError
-from services.client.options import EditOptions, Options
+from services.client.options import EditOptions, Options, Settings
 
 _LONGEST_NAME = 64
 
@@ -22,7 +22,8 @@ class OrdersError(InputError):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class _Line(EditOptions, total=False):
+class _Line(Settings, total=False):
+    strength: float
     prompt: str
     image: str
     mask: str

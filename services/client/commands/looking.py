@@ -42,15 +42,20 @@ def verify(
     file: Annotated[Path, typer.Argument(help="A PNG, JPEG or WebP file.")],
     source: Annotated[Path | None, typer.Option(help="The picture that it was made from.")] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask that it was made with.")] = None,
+    control: Annotated[
+        list[Path] | None, typer.Option(help="A control picture that held it; several in their order.")
+    ] = None,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Draw a picture again by the versions of its story, and say whether the pixels are equal; status 1 if not."""
     data = read_file("FILE", file)
-    brought = [None if one is None else read_file(name, one) for name, one in (("--source", source), ("--mask", mask))]
+    given = (("--source", source), ("--mask", mask))
+    begun, hole = [None if one is None else read_file(name, one) for name, one in given]
+    controls = [read_file("--control", one) for one in control or ()]
     with connected(url, key_file) as client:
-        found = client.verify(data, *brought)
+        found = client.verify(data, begun, hole, controls)
     facts = [("equal", "yes" if found.equal else "no")]
     if not found.equal:
         size = "another than its story tells" if found.differing_pixels is None else "the same"

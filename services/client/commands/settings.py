@@ -3,14 +3,18 @@
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from services.client.commands.printing import read_file
 from services.client.errors import InputError
 
 _SETTINGS = "settings"
 _COMPONENTS = "components"
+_CONTROLS = "controls"
+_HOW = ("scale", "start", "end")
 
 
 def with_settings(options: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -40,6 +44,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
     default: bool | None = None
     if name == _COMPONENTS:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
+    elif name == _CONTROLS:
+        annotation = Annotated[list[str] | None, typer.Option("--control", metavar="MODEL=FILE[,...]", help=said)]
     elif type_ is bool:
         flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
         annotation, default = Annotated[bool, flag], False
@@ -50,6 +56,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in settings.items() if value is not None and value is not False}
+    if controls := found.pop(_CONTROLS, None):
+        found[_CONTROLS] = [_control(text) for text in controls]
     if _COMPONENTS in found:
         pairs = [one.partition("=") for one in found[_COMPONENTS]]
         if not all(kind and version for kind, _, version in pairs):
@@ -60,3 +68,20 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
         if not pairs:
             del found[_COMPONENTS]
     return found
+
+
+def _control(text: str) -> dict[str, Any]:
+    """A control as it is written: MODEL=FILE, then how it holds; the file's name may have commas too."""
+    model, _, rest = text.partition("=")
+    parts = rest.split(",")
+    how: dict[str, float] = {}
+    while len(parts) > 1 and parts[-1].partition("=")[0] in _HOW:
+        name, _, value = parts.pop().partition("=")
+        try:
+            how[name] = float(value)
+        except ValueError:
+            raise InputError(f"--control: {name}={value[:20]!r}: must be a number") from None
+    file = Path(",".join(parts))
+    if not model or not rest:
+        raise InputError("--control: must be MODEL=FILE, such as emoji.controlnet.edges=edges.png,scale=0.8")
+    return {"model": model, "image": read_file(f"--control: {file}", file), **how}

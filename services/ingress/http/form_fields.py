@@ -34,12 +34,13 @@ def members_of(
             members[name] = _object(value) if name in objects else value if value or name in texts else None
             continue
         outer, number, inner = match["outer"], match["number"], match["inner"]
-        inside = members.setdefault(outer, {})
-        if isinstance(inside, dict) and number is not None:
+        if number is not None and outer not in members:
             lists.add(outer)
+        inside = members.setdefault(outer, {})
+        if (number is not None) != (outer in lists):
+            raise FieldError(f"{said}: is there twice, in a list and by itself", outer[:_LONGEST_NAME])
+        if number is not None:
             inside = inside.setdefault(int(number), {})
-        elif outer in lists:
-            raise FieldError(f"{said}: is one of a list elsewhere, and must be {outer}[0][{inner}]"[:200], outer)
         if not isinstance(inside, dict) or inner in inside:
             raise FieldError(f"{said}: is there twice", outer[:_LONGEST_NAME])
         inside[inner] = value

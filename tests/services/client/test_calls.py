@@ -21,6 +21,7 @@ from services.messages import Drawn, LiveModel, Order
 from tests.services.client.conftest import Caller
 from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
+from tests.services.ingress.controls import EDGES, LINES, with_controls
 from tests.services.ingress.latents.test_face import ID
 
 # what the client says itself, what does nothing here, and jobs, which it has no calls for
@@ -91,7 +92,7 @@ def test_options_are_the_servers_fields(ours: Any, theirs: type[BaseModel]) -> N
         if hint in words:
             assert kind["type"] == words[hint], name
         else:
-            assert kind["type"] == "object" or kind["enum"] == list(get_args(hint)), name
+            assert kind.get("type") in ("object", "array") or kind["enum"] == list(get_args(hint)), name
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,24 @@ def test_an_edit_sends_its_pictures_and_settings(server: Server, url: str, calle
     assert order.source.mask is not None
     assert order.source.pixels.reshape(-1, 3).tolist()[0] == [255, 0, 0]
     assert server.controller.asked == ["toy.text_encoder/1"]
+
+
+@pytest.mark.parametrize("edits", [False, True])
+def test_control_pictures_are_sent_and_told_of(
+    server: Server, url: str, caller: Caller, photo: Path, live: LiveModel, edits: bool
+) -> None:
+    with_controls(server, live)
+    controls = [{"model": EDGES.name, "image": photo, "scale": 0.5}, {"model": LINES.name, "image": photo.read_bytes()}]
+    given = ("edit", photo, "a") if edits else ("generate", "a")
+    drawing: Drawing = caller.ask(url, *given, controls=controls, seed=3, size="64x64")
+    [order] = server.orders
+    assert [(one.model, one.scale) for one in order.request.controls] == [(str(EDGES), 0.5), (str(LINES), 1.0)]
+    assert [pixels.reshape(-1, 3).tolist()[0] for pixels in order.controls] == [[255, 0, 0]] * 2
+    source = {"source": photo} if edits else {}
+    said = caller.ask(url, "verify", drawing.pictures[0].data, controls=[photo, photo], **source)
+    assert said.equal
+    assert said.made_from is not None
+    assert len(said.made_from.controls) == 2
 
 
 def test_a_variation_takes_a_picture_alone(server: Server, url: str, caller: Caller, photo: Path) -> None:

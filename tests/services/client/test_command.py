@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from services.errors import OverloadedError
-from services.messages import Drawn, Order, Progress
+from services.messages import Drawn, LiveModel, Order, Progress
 from tests.services.client.conftest import ROOT, command, run, surroundings
 from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
+from tests.services.ingress.controls import EDGES, LINES, with_controls
 from tests.services.ingress.latents.test_face import ID
 from tests.services.server import free_port
 
@@ -52,6 +53,33 @@ def test_a_picture_goes_to_a_file_as_the_server_wrote_it(server: Server, url: st
         assert picture.format == "JPEG"
         assert json.loads(picture.getexif()[0x010E])["seed"] == 7
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["apple.jpg"]
+
+
+def test_control_pictures_are_named_by_what_they_are_for(
+    server: Server, url: str, live: LiveModel, tmp_path: Path
+) -> None:
+    with_controls(server, live)
+    edges, out = tmp_path / "edges, old=1.png", tmp_path / "1.png"
+    Image.new("RGB", (64, 64), "red").save(edges)
+    draw = ("draw", "a", "--out", str(out), "--seed", "1", "--url", url)
+    done = run(*draw, "--control", f"{EDGES.name}={edges},scale=0.5,end=0.75", "--control", f"{LINES}={edges}")
+    assert (done.returncode, done.stderr) == (0, "")
+    [order] = server.orders
+    assert [(one.model, one.scale, one.end) for one in order.request.controls] == [
+        (str(EDGES), 0.5, 0.75),
+        (str(LINES), 1.0, 1.0),
+    ]
+    verify = ("verify", str(out), "--url", url, "--control", str(edges))
+    done = run(*verify, "--control", str(edges))
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = run(*verify)
+    assert "controls[1][image]: is required" in refused.stderr
+    for wrong, said in (
+        ("edges.png", "--control: must be MODEL=FILE"),
+        (f"{EDGES.name}={tmp_path / 'none.png'}", "cannot be read: No such file or directory"),
+        (f"{EDGES.name}={edges},scale=much", "--control: scale='much': must be a number"),
+    ):
+        assert said in run(*draw, "--force", "--control", wrong).stderr
 
 
 def test_a_folder_has_files_by_seed_and_json_tells_them(url: str, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from components.contract import CONTROL_PREFIXES, Conditioning, Contract, Kind, LatentSpace, TensorSpec, shape_text
+from components.lora import lora_differences
 
 # What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
 # space's channels, which are compared there.
@@ -36,7 +37,8 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     """Every mismatch of two contracts in words; an empty list means that they fit.
 
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
-    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; and what one
+    every array of it; a ControlNet or adapter and a denoiser on how many arrays one adds to the other; a LoRA must be
+    for layers that a denoiser lets requests adapt; and what one
     hands to the other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never
     meet, always fit.
     """
@@ -48,6 +50,8 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     found = [_between(a.kind, b.kind, difference) for difference in differences]
     for giver, taker in ((a, b), (b, a)):
         found += [*_handed_on(giver, taker), *_added_within(giver, taker)]
+        if (giver.kind, taker.kind) == (Kind.LORA, Kind.DENOISER):
+            found += lora_differences(giver, taker)
     return found
 
 

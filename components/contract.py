@@ -41,7 +41,7 @@ class Kind(StrEnum):
 # what every bundle has one of
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 # what a bundle may have any number of beside them, each of a name of its own, which requests name
-NAMED = (Kind.CONTROLNET, Kind.ADAPTER)
+NAMED = (Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA)
 
 
 class TensorSpec(Record):

@@ -13,10 +13,12 @@ from components.folder import ComponentFolder
 from components.messages import Arrays, ControlFeatures, EncodedImage, EncodedText, LatentDistribution
 from components.reference import ComponentRef
 from diffusion.batcher import Limits
+from diffusion.guidance import Row
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.held import ControlNetFault
 from pipeline.jobs import denoise_jobs
+from pipeline.loras import Lora, lora_arrays
 from pipeline.request import RequestRules
 from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
@@ -47,6 +49,11 @@ class DenoiserSettings(StageSettings):
     def controlnets(self) -> StageSettings:
         """Those of the ControlNets beside it."""
         return StageSettings(registry=self.registry, args=self.args.controlnets, compiler=self.compiler)
+
+    @property
+    def loras(self) -> StageSettings:
+        """Those of the LoRAs that its rows take."""
+        return StageSettings(registry=self.registry, args=self.args.loras, compiler=self.compiler)
 
     def limits(self, contract: Contract) -> Limits:
         """The bounds in terms of one bundle's latents; `contract` is its denoiser's.
@@ -94,7 +101,8 @@ class DenoiserDeployment:
 
     ControlNets are held here too, and run in the same thread before the U-Net: what one adds is another in each step
     and has megabytes, so that its way between two processes would take longer than its run. They are opened when the
-    first request names them, and closed for others like versions of the U-Net.
+    first request names them, and closed for others like versions of the U-Net. So are LoRAs, of which the rows take the
+    arrays: they are small, and would come with every walk otherwise.
     """
 
     async def __init__(self, rollout: DeploymentHandle, settings: DenoiserSettings) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -103,6 +111,7 @@ class DenoiserDeployment:
         limits = settings.limits(record.live.contracts[Kind.DENOISER])
         self._host = StageHost(Kind.DENOISER, partial(_open, settings, limits), Denoiser.warm_up, settings)
         self._controlnets = StageHost(Kind.CONTROLNET, ControlNet, ControlNet.warm_up, settings.controlnets)
+        self._loras = StageHost(Kind.LORA, Lora, lambda _: None, settings.loras)
         self._pins: WeakKeyDictionary[ControlNet, ComponentRef] = WeakKeyDictionary()
         self._loop = StepLoop(limits, DenoiserMetrics(), self._ran, replica=self._host.replica)
         await self._host.start(record)
@@ -124,7 +133,10 @@ class DenoiserDeployment:
         async with AsyncExitStack() as held:
             stage = await held.enter_async_context(self._host.using(order.pin))
             nets = [await self._controlnet(control.pin, held) for control in order.controls]
+            loras = [await held.enter_async_context(self._loras.using(pin)) for pin in order.loras]
             with self._host.working(order.pin):
+                scales = [choice.scale for choice in order.request.loras]
+                arrays = lora_arrays(list(zip(loras, scales, strict=True)))
                 image = None
                 if source is not None or order.low_resolution is not None:
                     image = EncodedImage(None if source is None else source.made, order.mask, order.low_resolution)
@@ -138,6 +150,7 @@ class DenoiserDeployment:
                         ControlFeatures(scale=how.scale, start=how.start, end=how.end, arrays=made.made)
                         for how, made in zip(order.features, features, strict=True)
                     ],
+                    adapted=dict.fromkeys(Row, arrays),
                 )
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it

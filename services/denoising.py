@@ -101,6 +101,7 @@ class Denoisers:
             low_resolution=source.pixels if source is not None and order.enlarges else None,
             controls=order.controls_of(Kind.CONTROLNET),
             features=tuple(one.how for one in order.controls_of(Kind.ADAPTER)),
+            loras=order.loras,
         )
 
 

@@ -168,12 +168,20 @@ class Order:
 
     def controls_of(self, kind: Kind) -> tuple["ControlOrder", ...]:
         """The control pictures for components of a kind, in the order of the request."""
-        pins = {str(pin): pin for pin in self.beside}
         found = (
-            ControlOrder(pins[choice.model], choice, pixels)
+            ControlOrder(self._pins[choice.model], choice, pixels)
             for choice, pixels in zip(self.request.controls, self.controls, strict=True)
         )
         return tuple(one for one in found if kind_of(one.pin.name) == kind)
+
+    @property
+    def loras(self) -> tuple[ComponentRef, ...]:
+        """The versions of the request's LoRAs, in their order."""
+        return tuple(self._pins[choice.model] for choice in self.request.loras)
+
+    @property
+    def _pins(self) -> Mapping[str, ComponentRef]:
+        return {str(pin): pin for pin in self.beside}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +207,8 @@ class WalkOrder:
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
     steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` is
     that of the order's source, `low_resolution` its pixels where they are drawn larger. `controls` are what ControlNets
-    look at; `features` says of each of the features that come beside it how they hold the walk.
+    look at; `features` says of each of the features that come beside it how they hold the walk. `loras` are the
+    versions of the request's, in their order.
     """
 
     order: str
@@ -217,6 +226,7 @@ class WalkOrder:
     low_resolution: Pixels | None = None
     controls: tuple[ControlOrder, ...] = ()
     features: tuple[Control, ...] = ()
+    loras: tuple[ComponentRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -84,6 +84,20 @@ class DenoiserArgs(StageArgs, WorkedArgs):
         32 * 2**30, ge=1, le=2**50, description="the most weights of them; one in use is never closed"
     )
 
+    most_loras: int = Field(
+        16, ge=2, le=1000, description="LoRAs that a replica keeps at most, from the first request that names one"
+    )
+    most_lora_bytes: int = Field(
+        2**30, ge=1, le=2**50, description="the most weights of them; one in use is never let go of"
+    )
+
+    @property
+    def loras(self) -> StageArgs:
+        """How the LoRAs are held that rows of the U-Net are drawn with."""
+        return StageArgs(
+            max_ongoing_requests=1, threads=1, most_versions=self.most_loras, most_version_bytes=self.most_lora_bytes
+        )
+
     @property
     def controlnets(self) -> StageArgs:
         """How the ControlNets are held that run beside the U-Net."""

@@ -174,7 +174,10 @@ def _form(
         named = f"controls[{number}]"
         files[f"{named}[image]"] = _read(control["image"])
         fields |= {f"{named}[{name}]": str(value) for name, value in control.items() if name != "image"}
-    settings.pop("controls", None)
+    for number, lora in enumerate(options.get("loras", ())):
+        fields |= {f"loras[{number}][{name}]": str(value) for name, value in lora.items()}
+    for name in ("controls", "loras"):
+        settings.pop(name, None)
     for name, value in settings.items():
         if isinstance(value, Mapping):
             fields |= {f"{name}[{inner}]": str(one) for inner, one in value.items()}

@@ -21,6 +21,13 @@ class Control(TypedDict, total=False):
     end: float
 
 
+class Lora(TypedDict, total=False):
+    """A LoRA that pictures are drawn with."""
+
+    model: Required[str]
+    scale: float
+
+
 class Settings(TypedDict, total=False):
     """What a request for pictures may say beside its prompt and pictures; the server checks it."""
 
@@ -57,6 +64,7 @@ class Settings(TypedDict, total=False):
     negative_aesthetic_score: Annotated[float, Doc("SDXL's refiner: the same of what to keep away from")]
     output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
     output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
+    loras: Annotated[Sequence[Lora], Doc("a LoRA to draw with: MODEL, or MODEL=SCALE")]
     components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]
     store_latents: Annotated[bool, Doc("keep the latents for a time, to be decoded again")]
     priority: Annotated[Priority, Doc("which requests the denoiser serves more")]

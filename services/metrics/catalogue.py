@@ -12,7 +12,7 @@ _VERSION: Labels = {"version": ()}
 _STAGE: Labels = {"stage": tuple(kind.value for kind in (*PARTS, *NAMED))}
 _BOTH: Labels = {**_STAGE, **_VERSION}
 # what runs in the denoiser's replicas
-_IN_RUNS = (Kind.DENOISER, Kind.CONTROLNET)
+_IN_RUNS = (Kind.DENOISER, Kind.CONTROLNET, Kind.LORA)
 
 
 class Ingress:

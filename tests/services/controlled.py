@@ -1,4 +1,4 @@
-"""The toy bundle with a denoiser that is held by control pictures, two ControlNets and an adapter for it."""
+"""The toy bundle with a denoiser that takes control pictures and LoRAs, two ControlNets, an adapter and two LoRAs."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from onnx import helper
 
 from components.contract import PARTS, Contract, Kind, TensorSpec
+from components.lora import down_name, lora_specs, up_name
 from tests.services.conftest import (
     CHANNELS,
     CONTRACTS,
@@ -30,8 +31,15 @@ def _added(name: str, *, optional: bool, channels: int = HIDDEN) -> TensorSpec:
     return TensorSpec(name=name, dtype="float32", shape=shape, optional=optional)
 
 
+LAYER = "mix"
 CONTROLLED = _PLAIN.model_copy(
-    update={"inputs": (*_PLAIN.inputs, *(_added(name, optional=True) for name in ("control_0", "adapter_0")))}
+    update={
+        "inputs": (
+            *_PLAIN.inputs,
+            *(_added(name, optional=True) for name in ("control_0", "adapter_0")),
+            *lora_specs(LAYER, HIDDEN, HIDDEN, batch="batch", rank="rank"),
+        )
+    }
 )
 CONTROLNET = Contract(
     kind=Kind.CONTROLNET,
@@ -43,12 +51,15 @@ CONTROLNET = Contract(
 ADAPTER = Contract(
     kind=Kind.ADAPTER, inputs=(_PICTURE,), outputs=(_added("adapter_0", optional=False),), latent_space=SPACE
 )
+LORA = Contract(kind=Kind.LORA, inputs=(), outputs=lora_specs(LAYER, HIDDEN, HIDDEN, batch=1, rank=2))
+# for another denoiser
+FOREIGN_LORA = Contract(kind=Kind.LORA, inputs=(), outputs=lora_specs("other", HIDDEN, HIDDEN, batch=1, rank=2))
 # for a denoiser of fewer channels
 NARROW = CONTROLNET.model_copy(update={"outputs": (_added("control_0", optional=False, channels=CHANNELS),)})
 
 
 def write_controlled(path: Path) -> Path:
-    """A bundle folder: the ControlNets `edges` and `depth`, the adapter `lines`, and `narrow`, which fits nothing."""
+    """A bundle folder: the ControlNets `edges` and `depth`, the adapter `lines`, the LoRAs `style` and `ink`."""
     for kind in PARTS:
         if kind != Kind.DENOISER:
             write_component(path / kind, kind)
@@ -56,6 +67,18 @@ def write_controlled(path: Path) -> Path:
     for seed, name in enumerate(("edges", "depth")):
         write_controlnet(path / f"controlnet-{name}", seed)
     write_component(path / "adapter-lines", Kind.ADAPTER, ADAPTER, _adapter_nodes(), _weights(7))
+    for seed, name in enumerate(("style", "ink")):
+        write_lora(path / f"lora-{name}", seed)
+    return path
+
+
+def write_lora(path: Path, seed: int) -> Path:
+    """A LoRA of random weights."""
+    rng = np.random.default_rng(seed)
+    shapes = {spec.name: spec.shape for spec in LORA.outputs}
+    arrays = {f"{name}_kept": rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}  # type: ignore[arg-type]  # all are numbers
+    nodes = [helper.make_node("Identity", [f"{name}_kept"], [name]) for name in shapes]
+    write_component(path, Kind.LORA, LORA, nodes, arrays)
     return path
 
 
@@ -75,7 +98,14 @@ def _denoiser_nodes() -> list[Any]:
         middle,
         helper.make_node("Add", ["h5", "control_0"], ["held"]),
         helper.make_node("Add", ["held", "adapter_0"], ["held_twice"]),
-        helper.make_node("Tanh", ["held_twice"], ["h6"]),
+        # what a LoRA adds for each latent pixel
+        helper.make_node("Shape", ["held_twice"], ["sizes"]),
+        helper.make_node("Reshape", ["held_twice", "flat"], ["each"]),
+        helper.make_node("MatMul", [down_name(LAYER), "each"], ["projected"]),
+        helper.make_node("MatMul", [up_name(LAYER), "projected"], ["adapted"]),
+        helper.make_node("Reshape", ["adapted", "sizes"], ["adapted_grid"]),
+        helper.make_node("Add", ["held_twice", "adapted_grid"], ["all_of_it"]),
+        helper.make_node("Tanh", ["all_of_it"], ["h6"]),
         out,
     ]
 
@@ -100,9 +130,11 @@ def _adapter_nodes() -> list[Any]:
     return [helper.make_node("Conv", ["control_image", "look"], ["adapter_0"], strides=[DOWNSCALE, DOWNSCALE])]
 
 
-def _zeros() -> dict[str, npt.NDArray[np.float32]]:
-    """What is added where nothing holds the denoiser."""
-    return {name: np.zeros((1, HIDDEN, 1, 1), np.float32) for name in ("control_0", "adapter_0")}
+def _zeros() -> dict[str, npt.NDArray[Any]]:
+    """What is added where nothing holds or adapts the denoiser."""
+    held = {name: np.zeros((1, HIDDEN, 1, 1), np.float32) for name in ("control_0", "adapter_0")}
+    low = {down_name(LAYER): np.zeros((1, 1, HIDDEN), np.float32), up_name(LAYER): np.zeros((1, HIDDEN, 1), np.float32)}
+    return {**held, **low, "flat": np.array([0, HIDDEN, -1])}
 
 
 def _weights(seed: int, channels: int = HIDDEN) -> dict[str, npt.NDArray[np.float32]]:

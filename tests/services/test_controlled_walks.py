@@ -13,12 +13,14 @@ import pytest
 
 from components.contract import Kind
 from components.folder import ComponentFolder
-from components.messages import Arrays, Control, ControlFeatures, FloatArray, ImageRequest
+from components.messages import Arrays, Control, ControlFeatures, FloatArray, ImageRequest, LoraChoice
 from components.reference import ComponentRef, Selector
+from diffusion.guidance import Row
 from pipeline.adapter import Adapter
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.jobs import denoise_jobs
+from pipeline.loras import LoraShelf
 from pipeline.request import RequestRules
 from pipeline.track import Track
 from registry.registry import Registry
@@ -51,6 +53,8 @@ class Held:
     edges: ComponentRef
     depth: ComponentRef
     lines: ComponentRef
+    style: ComponentRef
+    ink: ComponentRef
 
     def net(self, name: str) -> ControlNet:
         return ControlNet(ComponentFolder.open(self.folder / f"controlnet-{name}"), ONE_THREAD)
@@ -66,7 +70,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
     start, _away = begin(RolloutSettings(bundle="toy", folder=folder, registry=settings))
     live = live_model("toy", start.rollout, start.contracts)
     registry = Registry.connect(settings)
-    names = ("controlnet.edges", "controlnet.depth", "adapter.lines")
+    names = ("controlnet.edges", "controlnet.depth", "adapter.lines", "lora.style", "lora.ink")
     pins = [registry.resolve(Selector(name=f"toy.{name}", alias="production")) for name in names]
     return Held(folder, settings, live, *pins)
 
@@ -159,6 +163,30 @@ def test_walks_that_are_held_share_runs_with_others_and_have_the_bytes_of_one_pr
         )
         np.testing.assert_array_equal(latents, denoiser.denoise(job, [nets[one.pin] for one in controls]))
     assert len({latents.tobytes() for latents in made}) == 4
+
+
+def test_rows_with_other_loras_share_runs_and_have_the_bytes_of_one_process(held: Held, runs: list[int]) -> None:
+    both = (LoraChoice(str(held.style), 0.8), LoraChoice(str(held.ink), -0.5))
+    orders = [request(40), request(40, seed=6, loras=both[:1]), request(40, seed=7, loras=both, guidance=1.0)]
+    pins = [(), (held.style,), (held.style, held.ink)]
+
+    async def work(house: House) -> list[FloatArray]:
+        await house.latents(request(1, loras=both), loras=(held.style, held.ink))
+        walks = [house.latents(what, loras=chosen) for what, chosen in zip(orders, pins, strict=True)]
+        return await asyncio.gather(*walks)
+
+    made = in_house(held, work)
+    assert max(runs) == 3
+    denoiser = Denoiser(ComponentFolder.open(held.folder / Kind.DENOISER), ONE_THREAD)
+    folders = {str(held.style): held.folder / "lora-style", str(held.ink): held.folder / "lora-ink"}
+    shelf = LoraShelf(
+        {name: ComponentFolder.open(path) for name, path in folders.items()}, denoiser.contract, ONE_THREAD
+    )
+    for latents, what in zip(made, orders, strict=True):
+        encoded = PLAIN if what.guidance == 1 else ENCODED
+        [job] = denoise_jobs(what, encoded, denoiser.contract, adapted=dict.fromkeys(Row, shelf.arrays(what.loras)))
+        np.testing.assert_array_equal(latents, denoiser.denoise(job))
+    assert len({latents.tobytes() for latents in made}) == 3
 
 
 def test_a_walk_goes_on_elsewhere_under_the_same_control(held: Held) -> None:

@@ -14,6 +14,7 @@ from services.client.errors import InputError
 _SETTINGS = "settings"
 _COMPONENTS = "components"
 _CONTROLS = "controls"
+_LORAS = "loras"
 _HOW = ("scale", "start", "end")
 
 
@@ -46,6 +47,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
     elif name == _CONTROLS:
         annotation = Annotated[list[str] | None, typer.Option("--control", metavar="MODEL=FILE[,...]", help=said)]
+    elif name == _LORAS:
+        annotation = Annotated[list[str] | None, typer.Option("--lora", metavar="MODEL[=SCALE]", help=said)]
     elif type_ is bool:
         flag = typer.Option(f"--{name.replace('_', '-')}", help=said)
         annotation, default = Annotated[bool, flag], False
@@ -58,6 +61,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in settings.items() if value is not None and value is not False}
     if controls := found.pop(_CONTROLS, None):
         found[_CONTROLS] = [_control(text) for text in controls]
+    if loras := found.pop(_LORAS, None):
+        found[_LORAS] = [_lora(text) for text in loras]
     if _COMPONENTS in found:
         pairs = [one.partition("=") for one in found[_COMPONENTS]]
         if not all(kind and version for kind, _, version in pairs):
@@ -77,11 +82,21 @@ def _control(text: str) -> dict[str, Any]:
     how: dict[str, float] = {}
     while len(parts) > 1 and parts[-1].partition("=")[0] in _HOW:
         name, _, value = parts.pop().partition("=")
-        try:
-            how[name] = float(value)
-        except ValueError:
-            raise InputError(f"--control: {name}={value[:20]!r}: must be a number") from None
+        how[name] = _number("--control", name, value)
     file = Path(",".join(parts))
     if not model or not rest:
         raise InputError("--control: must be MODEL=FILE, such as emoji.controlnet.edges=edges.png,scale=0.8")
     return {"model": model, "image": read_file(f"--control: {file}", file), **how}
+
+
+def _lora(text: str) -> dict[str, Any]:
+    """A LoRA as it is written: MODEL, and =SCALE if that is not 1."""
+    model, equals, scale = text.partition("=")
+    return {"model": model, "scale": _number("--lora", "scale", scale)} if equals else {"model": model}
+
+
+def _number(option: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{option}: {name}={text[:20]!r}: must be a number") from None

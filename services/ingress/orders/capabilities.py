@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from components.contract import NAMED, Contract, Kind
+from components.lora import adapted_layers
 from components.messages import ImageRequest
 from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of, registered_name
 from diffusion.samplers import SAMPLERS
@@ -50,6 +51,7 @@ class Limits(BaseModel):
     source_pixels: int = Field(description="of a picture or mask that a request brings")
     controls: int = Field(description="pictures that may hold what is drawn; 0 where the denoiser takes none")
     control_scale: float = Field(description="of a control picture")
+    loras: int = Field(description="0 where the denoiser takes none")
 
 
 class SamplerChoice(BaseModel):
@@ -164,6 +166,7 @@ def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: Imag
         source_pixels=rules.max_source_pixels,
         controls=rules.max_controls if is_controllable(denoiser) else 0,
         control_scale=rules.max_control_scale,
+        loras=rules.max_loras if adapted_layers(denoiser.inputs) else 0,
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.framing import FRAMING
 from pipeline.request import RequestFields, RequestRules, check_request
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
-from services.ingress.orders.naming import require_controllable
+from services.ingress.orders.naming import require_nameable
 from services.ingress.orders.pinning import Pinned
 from services.ingress.orders.sources import Undecoded
 from services.ingress.wire.bodies import encoding_of, tenant_of, typed
@@ -136,7 +136,7 @@ def order_of(
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
         request = replace(_request(body, form, pinned.contracts, rules, brought), controls=controls)
-        require_controllable(request, denoiser)
+        require_nameable(request, denoiser)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
     if form.streaming is not None and form.streaming.partial_images and denoiser.preview is None:
@@ -215,8 +215,10 @@ def _request(
         strength=None if brought is None else brought.strength,
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
+        loras=[one.model_dump(exclude_none=True) for one in body.loras or ()],
     )
-    return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip)
+    # which LoRAs there are the registry knows
+    return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip, known_loras=None)
 
 
 def _size(text: str | None) -> tuple[int | None, int | None]:

@@ -1,9 +1,11 @@
 """What a request names itself beside the bundle's parts: which versions these are, and whether they fit."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from components.contract import CONTROL_PREFIXES, Contract
-from components.messages import ImageRequest
+from components.contract import CONTROL_PREFIXES, Contract, Kind
+from components.lora import adapted_layers, lora_differences
+from components.messages import ControlChoice, ImageRequest, LoraChoice
 from components.reference import DEFAULT_ALIAS, ComponentRef
 from pipeline.errors import RequestError
 from pipeline.held import is_controllable, require_control
@@ -11,14 +13,16 @@ from services.errors import FieldError
 from services.ingress.orders.pinning import Pinning, check_selector
 
 
-def require_controllable(request: ImageRequest, denoiser: Contract) -> None:
-    """Refuse control pictures for a denoiser that nothing holds, before anybody is asked for what holds it.
+def require_nameable(request: ImageRequest, denoiser: Contract) -> None:
+    """Refuse control pictures and LoRAs for a denoiser that takes none, before anybody is asked for them.
 
     Raises:
         RequestError: there are some.
     """
     if request.controls and not is_controllable(denoiser):
         raise RequestError("controls", "controls: must be left out, as this model takes none")
+    if request.loras and not adapted_layers(denoiser.inputs):
+        raise RequestError("loras", "loras: must be left out, as this model takes none")
 
 
 async def named(
@@ -30,21 +34,46 @@ async def named(
         FieldError: there is none such, it is of another kind, has not passed the gate, or does not fit.
         UnavailableError: it is not known yet, and the registry does not answer.
     """
-    controls, pins = [], []
-    for number, choice in enumerate(request.controls):
-        field = f"controls[{number}].model"
-        selector = whole_selector(choice.model)
-        kind = check_selector(tuple(CONTROL_PREFIXES), selector, field)
-        pin, contract = await pinning.component(kind, selector, field)
-        try:
-            require_control(contract, denoiser, field)
-        except RequestError as error:
-            raise FieldError(error.message, error.field) from None
-        controls.append(replace(choice, model=str(pin)))
-        pins.append(pin)
-    return replace(request, controls=tuple(controls)), tuple(dict.fromkeys(pins))
+    controls = [await _control(pinning, number, one, denoiser) for number, one in enumerate(request.controls)]
+    loras = [await _lora(pinning, number, one, denoiser) for number, one in enumerate(request.loras)]
+    pins = [pin for pin, _ in loras]
+    for number, pin in enumerate(pins):
+        if pin in pins[:number]:
+            field = f"loras[{number}].model"
+            raise FieldError(f"{field}: {pin} must be named once", field)
+    exact = replace(
+        request,
+        controls=tuple(choice for _, choice in controls),
+        loras=tuple(choice for _, choice in loras),
+    )
+    return exact, tuple(dict.fromkeys(pin for pin, _ in (*controls, *loras)))
 
 
-def whole_selector(text: str) -> str:
-    """A selector of which a name alone means what is in production."""
-    return text if "@" in text or "/" in text else f"{text}@{DEFAULT_ALIAS}"
+async def _control(
+    pinning: Pinning, number: int, choice: ControlChoice, denoiser: Contract
+) -> tuple[ComponentRef, ControlChoice]:
+    field = f"controls[{number}].model"
+    pin, contract = await _version(pinning, tuple(CONTROL_PREFIXES), choice.model, field)
+    try:
+        require_control(contract, denoiser, field)
+    except RequestError as error:
+        raise FieldError(error.message, error.field) from None
+    return pin, replace(choice, model=str(pin))
+
+
+async def _lora(
+    pinning: Pinning, number: int, choice: LoraChoice, denoiser: Contract
+) -> tuple[ComponentRef, LoraChoice]:
+    field = f"loras[{number}].model"
+    pin, contract = await _version(pinning, (Kind.LORA,), choice.model, field)
+    if found := lora_differences(contract, denoiser):
+        # there may be one for every layer
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise FieldError(f"{field}: {pin} is for another denoiser: {found[0]}{more}", field)
+    return pin, replace(choice, model=str(pin))
+
+
+async def _version(pinning: Pinning, kinds: Collection[Kind], text: str, field: str) -> tuple[ComponentRef, Contract]:
+    """What a selector means, of which a name alone is what is in production."""
+    selector = text if "@" in text or "/" in text else f"{text}@{DEFAULT_ALIAS}"
+    return await pinning.component(check_selector(kinds, selector, field), selector, field)

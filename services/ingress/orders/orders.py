@@ -120,7 +120,7 @@ class Orders:
                 read.
             UnavailableError: nobody can say just now which version it names.
         """
-        if not guides:
+        if not guides and not order.request.loras:
             return order
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
         request, pins = await named(self.pinning, order.request, order.contract)

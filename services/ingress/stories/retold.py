@@ -121,7 +121,7 @@ def _request(story: Story) -> ImageRequest:
     if len(told["controls"]) != len(controls):
         raise RequestError(IMAGE, f"{IMAGE}: was held by other pictures, and its story does not tell which")
     versions = {str(pin) for pin in story.beside}
-    for named in told["controls"]:
+    for named in (*told["controls"], *told["loras"]):
         if named.model not in versions:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which version of {named.model} made it"[:200])
     return ImageRequest(**told, n=1)

@@ -34,6 +34,18 @@ class ControlBody(BaseModel):
     end: float | None = Field(None, description="hold up to this fraction of the steps, 1 if left out")
 
 
+class LoraBody(BaseModel):
+    """A LoRA that pictures are drawn with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(
+        description="which, such as `emoji.lora.style`, which is what is in production of it, or NAME@ALIAS or "
+        "NAME/VERSION"
+    )
+    scale: float | None = Field(None, description="how strongly, 1 if left out; it may be negative")
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -142,6 +154,7 @@ class GenerationBody(BaseModel):
     controls: list[ControlBody] | None = Field(
         None, description="pictures that hold what is drawn, by ControlNets and T2I-Adapters; none if left out"
     )
+    loras: list[LoraBody] | None = Field(None, description="LoRAs that it is drawn with; none if left out")
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )

@@ -42,6 +42,8 @@ class Kind(StrEnum):
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 # what a bundle may have any number of beside them, each of a name of its own, which requests name
 NAMED = (Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA)
+# what requests bring in beside the parts, so that it is opened when the first one needs it
+BESIDE = (*NAMED, Kind.IMAGE_ENCODER)
 
 
 class TensorSpec(Record):

@@ -1,7 +1,7 @@
 """The denoiser's deployment: noise to latents, all walks of a replica in shared runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -10,13 +10,14 @@ from ray.serve.handle import DeploymentHandle
 
 from components.contract import Contract, Kind, LatentSpace
 from components.folder import ComponentFolder
-from components.messages import Arrays, ControlFeatures, EncodedImage, EncodedText, LatentDistribution
+from components.messages import Arrays, ControlFeatures, EncodedImage, EncodedText, ImageRequest, LatentDistribution
 from components.reference import ComponentRef
 from diffusion.batcher import Limits
 from diffusion.guidance import Row
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.held import ControlNetFault
+from pipeline.image_encoder import image_prompt_rows
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import Lora, lora_arrays
 from pipeline.request import RequestRules
@@ -96,6 +97,18 @@ def _open(settings: DenoiserSettings, limits: Limits, folder: ComponentFolder, s
     return stage
 
 
+def _adapted(
+    request: ImageRequest, loras: Sequence[Lora], image_prompts: Worked[Arrays] | None
+) -> Mapping[str, Arrays]:
+    """What comes of a request beside its texts, by row."""
+    scales = [choice.scale for choice in request.loras]
+    arrays = lora_arrays(list(zip(loras, scales, strict=True)))
+    if image_prompts is None or request.image_prompt_scale is None:
+        return dict.fromkeys(Row, arrays)
+    rows = image_prompt_rows(image_prompts.made, request.image_prompt_scale)
+    return {row: {**arrays, **own} for row, own in rows.items()}
+
+
 class DenoiserDeployment:
     """Walks pictures of any requests side by side, one evaluation of each in a run that they share.
 
@@ -121,11 +134,13 @@ class DenoiserDeployment:
         order: WalkOrder,
         encoded: Worked[EncodedText],
         source: Worked[LatentDistribution] | None = None,
+        image_prompts: Worked[Arrays] | None = None,
         *features: Worked[Arrays],
     ) -> AsyncIterator[WalkReport]:
         """Draw the first picture of a request, from `source` if there is one; the last report holds its latents.
 
-        `features` are those of adapters, of which the order says how they hold it.
+        `image_prompts` are the tokens of the pictures that it is to be like, `features` are those of adapters, of which
+        the order says how they hold it.
 
         A caller that goes away ends the walk, in the middle of a run if nobody else shares it.
         """
@@ -135,8 +150,6 @@ class DenoiserDeployment:
             nets = [await self._controlnet(control.pin, held) for control in order.controls]
             loras = [await held.enter_async_context(self._loras.using(pin)) for pin in order.loras]
             with self._host.working(order.pin):
-                scales = [choice.scale for choice in order.request.loras]
-                arrays = lora_arrays(list(zip(loras, scales, strict=True)))
                 image = None
                 if source is not None or order.low_resolution is not None:
                     image = EncodedImage(None if source is None else source.made, order.mask, order.low_resolution)
@@ -150,7 +163,7 @@ class DenoiserDeployment:
                         ControlFeatures(scale=how.scale, start=how.start, end=how.end, arrays=made.made)
                         for how, made in zip(order.features, features, strict=True)
                     ],
-                    adapted=dict.fromkeys(Row, arrays),
+                    adapted=_adapted(order.request, loras, image_prompts),
                 )
                 if order.alone_until:
                     # it is here, and whatever stops the replica before its own run was not it

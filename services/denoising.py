@@ -46,7 +46,8 @@ class Denoisers:
         while True:
             attempt, encoded_lost = Stopwatch(), False
             encoded = drawing.encoded
-            reports = self._denoiser.walk.remote(order, encoded.texts, encoded.source, *encoded.features)
+            beside = (encoded.source, encoded.image_prompts, *encoded.features)
+            reports = self._denoiser.walk.remote(order, encoded.texts, *beside)
             try:
                 queue = await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()

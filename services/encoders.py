@@ -22,8 +22,8 @@ from services.timelines.spans import Span, Stopwatch
 class Encoded:
     """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any.
 
-    `features` are those of adapters, in the order of the request's controls for them. `told` is what the text encoder
-    told; the spans are those of the calls, the texts' first.
+    `features` are those of adapters, in the order of the request's controls for them, `image_prompts` the tokens of the
+    pictures to be like. `told` is what the text encoder told; the spans are those of the calls, the texts' first.
     """
 
     texts: DeploymentResponse
@@ -31,6 +31,7 @@ class Encoded:
     told: EncodedText
     spans: tuple[Span, ...]
     features: tuple[DeploymentResponse, ...] = ()
+    image_prompts: DeploymentResponse | None = None
 
 
 class Encoders:
@@ -41,15 +42,17 @@ class Encoders:
         text_encoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
         adapter: DeploymentHandle,
+        image_encoder: DeploymentHandle,
         metrics: GraphMetrics,
     ) -> None:
         self._text_encoder = text_encoder
         self._vae_encoder = vae_encoder
         self._adapter = adapter
+        self._image_encoder = image_encoder
         self._metrics = metrics
 
     async def encode(self, order: Order, deadline: Deadline) -> Encoded:
-        """Encode the texts of an order, its source and its control pictures for adapters.
+        """Encode the texts of an order, its source, its control pictures for adapters and the pictures to be like.
 
         Raises:
             DeadlineExceededError: no replica could take one of them in time.
@@ -57,26 +60,29 @@ class Encoders:
             StartError: a pinned version cannot be had or opened.
         """
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        ours, theirs = (
+        ours, theirs, alike = (
             asyncio.create_task(self._texts(order, deadline)),
             asyncio.create_task(self._source(order, deadline)),
+            asyncio.create_task(self._image_prompts(order, deadline)),
         )
         held_by = [
             asyncio.create_task(self._features(control, deadline)) for control in order.controls_of(Kind.ADAPTER)
         ]
         try:
-            texts, source, features = await asyncio.gather(ours, theirs, asyncio.gather(*held_by))
+            texts, source, prompts, features = await asyncio.gather(ours, theirs, alike, asyncio.gather(*held_by))
         finally:
             # where one fails nobody wants the others
-            for call in (ours, theirs, *held_by):
+            for call in (ours, theirs, alike, *held_by):
                 call.cancel()
-        spans = (texts.span, *(() if source is None else (source.span,)), *(one.span for one in features))
+        others = [one.span for one in (source, prompts, *features) if one is not None]
+        spans = (texts.span, *others)
         return Encoded(
             texts.response,
             None if source is None else source.response,
             texts.made,
             spans,
             tuple(one.response for one in features),
+            None if prompts is None else prompts.response,
         )
 
     async def _texts(self, order: Order, deadline: Deadline) -> "_Call[EncodedText]":
@@ -100,6 +106,18 @@ class Encoders:
             deadline,
             lambda: self._vae_encoder.encode.remote(pin, source.pixels, tiling, source.hidden),
             lambda encoded: encoded,
+        )
+
+    async def _image_prompts(self, order: Order, deadline: Deadline) -> "_Call[Arrays] | None":
+        if not order.image_prompts:
+            return None
+        pin = order.pins[Kind.IMAGE_ENCODER]
+        return await self._asked(
+            Kind.IMAGE_ENCODER,
+            pin,
+            deadline,
+            lambda: self._image_encoder.tokens.remote(pin, order.image_prompts),
+            lambda made: made.values(),
         )
 
     async def _features(self, control: ControlOrder, deadline: Deadline) -> "_Call[Arrays]":

@@ -45,7 +45,7 @@ def origin_of(order: Order) -> Origin:
     """What a story tells of the pictures that those of an order are made from; it reads all of their pixels."""
     source = order.source
     pixels, mask = (None, None) if source is None else (source.pixels, source.mask)
-    return Origin.of(pixels, mask, order.controls)
+    return Origin.of(pixels, mask, controls=order.controls, image_prompts=order.image_prompts)
 
 
 def encode_picture(pixels: Pixels, encoding: Encoding, metadata: Story | str) -> bytes:

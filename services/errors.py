@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from components.contract import NAMED, Kind
+from components.contract import BESIDE, Kind
 from components.reference import ComponentRef
 
 
@@ -36,13 +36,13 @@ class StartError(ServingError):
     """
 
 
-class NamedComponentError(ServingError):
-    """Something of ours failed that requests name themselves: it says nothing of the versions that are live."""
+class BesideError(ServingError):
+    """Something of ours failed that requests bring in beside the parts, of whose live versions it says nothing."""
 
 
 def stage_failure(kind: Kind) -> ServingError:
     """What a caller learns of a fault of the runtime in a stage; the log has the rest."""
-    error = NamedComponentError if kind in NAMED else ServingError
+    error = BesideError if kind in BESIDE else ServingError
     return error(f"{kind}: something went wrong in this stage")
 
 

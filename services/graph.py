@@ -67,6 +67,7 @@ class GraphDeployment:
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
         adapter: DeploymentHandle,
+        image_encoder: DeploymentHandle,
         rollout: DeploymentHandle,
         latents: DeploymentHandle,
         settings: GraphSettings,
@@ -80,11 +81,12 @@ class GraphDeployment:
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
             Kind.ADAPTER: adapter,
+            Kind.IMAGE_ENCODER: image_encoder,
         }
         self._waking = Waking(
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
-        self._encoders = Encoders(text_encoder, vae_encoder, adapter, self._metrics)
+        self._encoders = Encoders(text_encoder, vae_encoder, adapter, image_encoder, self._metrics)
         self._denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._views = LatentViews(self._decoder)
@@ -127,9 +129,13 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
-        source = () if order.source is None else (Kind.VAE_ENCODER,)
-        adapter = (Kind.ADAPTER,) if order.controls_of(Kind.ADAPTER) else ()
-        stages = (Kind.TEXT_ENCODER, *source, *adapter, Kind.DENOISER, Kind.VAE_DECODER)
+        needed = {
+            Kind.VAE_ENCODER: order.source is not None,
+            Kind.ADAPTER: bool(order.controls_of(Kind.ADAPTER)),
+            Kind.IMAGE_ENCODER: bool(order.image_prompts),
+        }
+        beside = (kind for kind, there in needed.items() if there)
+        stages = (Kind.TEXT_ENCODER, *beside, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
         origin = await asyncio.to_thread(origin_of, order)

@@ -140,7 +140,8 @@ class Order:
     the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
     denoiser's. `source` is what the pictures start from, None where that is noise alone. `beside` are the versions that
     the request names itself, as its `controls` do, which have the pictures `controls` [1, height, width, 3], 0..255, of
-    the size that is drawn, in their order.
+    the size that is drawn, in their order. `image_prompts` [1, side, side, 3], 0..255, are what they are to be like, as
+    the pinned image encoder sees them.
     """
 
     request: ImageRequest
@@ -155,6 +156,7 @@ class Order:
     source: Source | None = None
     beside: tuple[ComponentRef, ...] = ()
     controls: tuple[Pixels, ...] = ()
+    image_prompts: tuple[Pixels, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError where latents are to be kept and nothing says what they are."""

@@ -8,14 +8,14 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from components.contract import Kind
 from components.reference import ComponentRef
 from pipeline.errors import RequestError
-from services.errors import NamedComponentError, NonFiniteImageError, ServingError
+from services.errors import BesideError, NonFiniteImageError, ServingError
 from services.messages import OVERRIDABLE, Drawn, Order, Outcome
 
-# it never reached the stages, what it asks for cannot be drawn, or what it brought in by name is at fault
+# it never reached the stages, what it asks for cannot be drawn, or what it brought in beside is at fault
 _NO_FAULT = (
     BackPressureError,
     DeploymentUnavailableError,
-    NamedComponentError,
+    BesideError,
     RequestError,
     TaskCancelledError,
 )

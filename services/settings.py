@@ -23,7 +23,14 @@ from services.deployment_args import CalledArgs, Cpus, DeploymentArgs, Ongoing
 from services.files.blobs import Place
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
-from services.stage_args import AdapterArgs, DenoiserArgs, TextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
+from services.stage_args import (
+    AdapterArgs,
+    DenoiserArgs,
+    ImageEncoderArgs,
+    TextEncoderArgs,
+    VaeDecoderArgs,
+    VaeEncoderArgs,
+)
 from services.timelines.memory import TimelineSettings
 from services.variables import NESTED, PREFIX
 
@@ -224,6 +231,7 @@ class GraphArgs(BaseSettings):
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
     vae_encoder: VaeEncoderArgs = VaeEncoderArgs()
     adapter: AdapterArgs = AdapterArgs()
+    image_encoder: ImageEncoderArgs = ImageEncoderArgs()
     graph: ChainArgs = ChainArgs()
     latents: LatentsArgs = LatentsArgs()
     links: LinksArgs = LinksArgs()

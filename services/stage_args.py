@@ -120,8 +120,8 @@ class VaeEncoderArgs(StageArgs, CalledArgs):
     """The VAE encoder: pictures that are to be edited."""
 
 
-class AdapterArgs(StageArgs, CalledArgs):
-    """T2I-Adapters: control pictures to features, once a request. No replica runs while nobody asks for any."""
+class BesideArgs(StageArgs, CalledArgs):
+    """What only some requests need: no replica runs while nobody does."""
 
     # the first request finds a place for it where everything else has taken the processors
     num_cpus: Cpus = 0
@@ -131,3 +131,11 @@ class AdapterArgs(StageArgs, CalledArgs):
     max_replicas: int | None = Field(
         1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
     )
+
+
+class AdapterArgs(BesideArgs):
+    """T2I-Adapters: control pictures to features, once a request. No replica runs while nobody asks for any."""
+
+
+class ImageEncoderArgs(BesideArgs):
+    """The image encoder: pictures to be like, once a request. No replica runs while nobody asks for any."""

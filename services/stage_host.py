@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
-from components.contract import NAMED, Kind
+from components.contract import BESIDE, Kind
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, kind_of
 from registry.local.fetch import fetch
@@ -22,7 +22,7 @@ from registry.local.gc import hold
 from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
-from services.errors import NamedComponentError, ServingError, stage_failure
+from services.errors import BesideError, ServingError, stage_failure
 from services.held_versions import Fetched, HeldVersions
 from services.messages import LiveRecord, Made, ReplicaReport, Worked
 from services.metrics.stage import StageMetrics
@@ -181,7 +181,7 @@ class StageHost(Generic[Stage]):
             raise
         except ServingError as error:
             # what was refused for a reason did not fail
-            named = self._kind in NAMED and isinstance(error, NamedComponentError)
+            named = self._kind in BESIDE and isinstance(error, BesideError)
             if type(error) is ServingError or named:
                 self.metrics.failed(str(pin))
             raise

@@ -31,20 +31,30 @@ class Origin(NamedTuple):
     """What a picture was made from, as the stages were given it: pixels of the drawn size, a mask of the latents'.
 
     `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
-    everywhere. `controls` are the pictures that held it, in the order of the request's.
+    everywhere. `controls` are the pictures that held it, in the order of the request's, and `image_prompts` those that
+    it was to be like, as the image encoder saw them.
     """
 
     source: PixelsDigest | None = None
     mask: PixelsDigest | None = None
     controls: tuple[PixelsDigest, ...] = ()
+    image_prompts: tuple[PixelsDigest, ...] = ()
 
     @classmethod
-    def of(cls, pixels: Pixels | None, mask: Mask | None = None, controls: Sequence[Pixels] = ()) -> Self:
-        """The digests of pixels [1, height, width, 3], of a mask [height, width] and of control pictures."""
+    def of(
+        cls,
+        pixels: Pixels | None,
+        mask: Mask | None = None,
+        *,
+        controls: Sequence[Pixels] = (),
+        image_prompts: Sequence[Pixels] = (),
+    ) -> Self:
+        """The digests of pixels [1, height, width, 3], of a mask [height, width] and of the other pictures."""
         return cls(
             None if pixels is None else PixelsDigest.of(pixels[0]),
             None if mask is None else PixelsDigest.of(mask),
             tuple(PixelsDigest.of(each[0]) for each in controls),
+            tuple(PixelsDigest.of(each[0]) for each in image_prompts),
         )
 
 

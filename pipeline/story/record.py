@@ -123,7 +123,11 @@ class Story:
 
     def _lists(self) -> dict[str, tuple[Record, ...]]:
         """Parts of any number; what there is none of is not told."""
-        found: dict[str, tuple[Record, ...]] = {"beside": self.beside, "control_pictures": self.origin.controls}
+        found: dict[str, tuple[Record, ...]] = {
+            "beside": self.beside,
+            "control_pictures": self.origin.controls,
+            "image_prompts": self.origin.image_prompts,
+        }
         return {name: parts for name, parts in found.items() if parts}
 
 
@@ -162,7 +166,8 @@ def read_json(text: str, infotext: str | None = None) -> Told | None:
     model = members.take("model", _read_model)
     fallback_for = members.take("fallback_for", _pin_reader(Kind.VAE_DECODER))
     source, mask = (members.take(name, _part_reader(PixelsDigest)) for name in ("source", "mask"))
-    origin = Origin(source, mask, members.take("control_pictures", _list_reader(PixelsDigest)) or ())
+    others = ("control_pictures", "image_prompts")
+    origin = Origin(source, mask, *(members.take(name, _list_reader(PixelsDigest)) or () for name in others))
     beside = members.take("beside", _list_reader(ComponentRef)) or ()
     file = members.take("file", _part_reader(FileForm))
     parts = _Members(found.pop("components"), "components.")

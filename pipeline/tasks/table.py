@@ -41,7 +41,8 @@ def _looks_at_the_mask(denoiser: Contract) -> bool:
     return _sources(denoiser) == ("mask", "masked_image")
 
 
-def _takes_image_prompts(denoiser: Contract) -> bool:
+def takes_image_prompts(denoiser: Contract) -> bool:
+    """Whether a denoiser of a contract looks at pictures beside the text."""
     return any(spec.name == "image_prompt" for spec in denoiser.inputs)
 
 
@@ -99,15 +100,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("loras",),
                 lambda denoiser: bool(adapted_layers(denoiser.inputs)),
                 ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-                served=False,
             ),
             Task(
                 "image_prompts",
                 "a picture like others, by an IP-Adapter",
                 ("image_prompts", "image_prompt_scale"),
-                _takes_image_prompts,
+                takes_image_prompts,
                 ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-                served=False,
             ),
         )
     }

@@ -107,11 +107,12 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The pictures that another one was made from: what it began with and its mask, and what held it."""
+    """The pictures that another one was made from: what it began with and its mask, what held it, what it is like."""
 
     source: PixelsDigest | None
     mask: PixelsDigest | None
     controls: tuple[PixelsDigest, ...] = ()
+    image_prompts: tuple[PixelsDigest, ...] = ()
 
 
 class Inspection(Answer):

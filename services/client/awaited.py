@@ -116,9 +116,10 @@ class AsyncClient:
         source: Source | None = None,
         mask: Source | None = None,
         controls: Sequence[Source] = (),
+        image_prompts: Sequence[Source] = (),
     ) -> Verification:
         """As `Client.verify`."""
-        return await self._ask(calls.verification(picture, source, mask, controls))
+        return await self._ask(calls.verification(picture, source, mask, controls, image_prompts))
 
     async def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """As `Client.timeline`."""

@@ -121,13 +121,14 @@ class Client:
         source: Source | None = None,
         mask: Source | None = None,
         controls: Sequence[Source] = (),
+        image_prompts: Sequence[Source] = (),
     ) -> Verification:
         """Have a picture drawn again by the versions of its story, and tell whether the pixels are equal.
 
         An edit needs the picture that it was made from, and its mask if it had one, and what was held by control
-        pictures needs those.
+        pictures, or is like others, needs those.
         """
-        return self._ask(calls.verification(picture, source, mask, controls))
+        return self._ask(calls.verification(picture, source, mask, controls, image_prompts))
 
     def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """Tell what became of a request when, by the id that its answer had; servers keep that for a time."""

@@ -65,13 +65,13 @@ def generation(prompt: str, options: Options, telling: Telling | None = None) ->
     """Pictures of a prompt, as a stream with `telling`.
 
     Raises:
-        OSError: a control picture cannot be read.
+        OSError: a picture cannot be read.
     """
     body = {"prompt": prompt, **options, **_told(telling)}
     if "controls" in options:
-        body["controls"] = [
-            {**control, "image": base64.b64encode(_read(control["image"])).decode()} for control in options["controls"]
-        ]
+        body["controls"] = [{**control, "image": _text(control["image"])} for control in options["controls"]]
+    if "image_prompts" in options:
+        body["image_prompts"] = [_text(one) for one in options["image_prompts"]]
     return Call(
         "POST",
         "/v1/images/generations",
@@ -133,7 +133,11 @@ def inspection(picture: Source) -> Call[Inspection]:
 
 
 def verification(
-    picture: Source, source: Source | None, mask: Source | None, controls: Sequence[Source] = ()
+    picture: Source,
+    source: Source | None,
+    mask: Source | None,
+    controls: Sequence[Source] = (),
+    image_prompts: Sequence[Source] = (),
 ) -> Call[Verification]:
     """Whether a picture is what its story makes; it needs all pictures that it was made from.
 
@@ -143,6 +147,7 @@ def verification(
     given = {"image": picture, "source": source, "mask": mask}
     files = {name: _read(one) for name, one in given.items() if one is not None}
     files |= {f"controls[{number}][image]": _read(one) for number, one in enumerate(controls)}
+    files |= {f"image_prompts[{number}]": _read(one) for number, one in enumerate(image_prompts)}
     return Call("POST", "/v1/verify", replies.verification, files=files)
 
 
@@ -176,7 +181,8 @@ def _form(
         fields |= {f"{named}[{name}]": str(value) for name, value in control.items() if name != "image"}
     for number, lora in enumerate(options.get("loras", ())):
         fields |= {f"loras[{number}][{name}]": str(value) for name, value in lora.items()}
-    for name in ("controls", "loras"):
+    files |= {f"image_prompts[{number}]": _read(one) for number, one in enumerate(options.get("image_prompts", ()))}
+    for name in ("controls", "loras", "image_prompts"):
         settings.pop(name, None)
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -208,6 +214,10 @@ def _repeat(options: Options | EditOptions) -> Repeat:
 
 def _read(source: Source) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _text(source: Source) -> str:
+    return base64.b64encode(_read(source)).decode()
 
 
 def _part(text: str) -> str:

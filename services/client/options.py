@@ -64,6 +64,7 @@ class Settings(TypedDict, total=False):
     negative_aesthetic_score: Annotated[float, Doc("SDXL's refiner: the same of what to keep away from")]
     output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
     output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
+    image_prompt_scale: Annotated[float, Doc("how much the pictures weigh that it is to be like, 0 to 1")]
     loras: Annotated[Sequence[Lora], Doc("a LoRA to draw with: MODEL, or MODEL=SCALE")]
     components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]
     store_latents: Annotated[bool, Doc("keep the latents for a time, to be decoded again")]
@@ -76,6 +77,7 @@ class Settings(TypedDict, total=False):
 class Options(Settings, total=False):
     """What `generate` takes beside the prompt; `/docs` of a server tells the limits."""
 
+    image_prompts: Annotated[Sequence[bytes | Path], Doc("a picture that it is to be like")]
     controls: Annotated[
         Sequence[Control], Doc("a picture that holds what is drawn: MODEL=FILE, and perhaps ,scale=0.8,start=0,end=0.6")
     ]

@@ -31,8 +31,8 @@ class _Written(BaseModel):
 
 
 _KEPT = tuple(_Written.model_fields)
-_PICTURES = ("source", "controls")
-_CONTROL = "control_"
+_LISTS = ("controls", "image_prompts")
+_PICTURES = ("source", *_LISTS)
 
 
 def written(order: Order) -> str:
@@ -55,14 +55,14 @@ def read(text: str, pictures: bytes | None = None) -> Order:
 def without_texts(order: Order) -> Order:
     """What stays of an order once its job has ended: nothing of its texts and its pictures."""
     request = replace(order.request, prompt="", negative_prompt="")
-    return replace(order, request=request, source=None, controls=())
+    return replace(order, request=request, source=None, controls=(), image_prompts=())
 
 
 def written_pictures(order: Order) -> bytes | None:
     """The arrays of an order's pictures, in a file with a checksum of each; None where there are none."""
     source = order.source
     arrays = {} if source is None else {field.name: getattr(source, field.name) for field in fields(Source)}
-    arrays |= {f"{_CONTROL}{number}": pixels for number, pixels in enumerate(order.controls)}
+    arrays |= {f"{name}_{number}": pixels for name in _LISTS for number, pixels in enumerate(getattr(order, name))}
     if not arrays:
         return None
     out = io.BytesIO()
@@ -73,6 +73,6 @@ def written_pictures(order: Order) -> bytes | None:
 def _read_pictures(content: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         found = {field.name: arrays[field.name] for field in fields(Source) if field.name in arrays.files}
-        count = sum(name.startswith(_CONTROL) for name in arrays.files)
-        controls = tuple(arrays[f"{_CONTROL}{number}"] for number in range(count))
-    return {"source": Source(**found) if found else None, "controls": controls}
+        counts = {name: sum(one.startswith(f"{name}_") for one in arrays.files) for name in _LISTS}
+        lists = {name: tuple(arrays[f"{name}_{number}"] for number in range(count)) for name, count in counts.items()}
+    return {"source": Source(**found) if found else None, **lists}

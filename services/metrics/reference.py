@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.contract import NAMED, PARTS
+from components.contract import BESIDE, PARTS
 from services.metrics.catalogue import GROUPS, metrics_of
 from services.metrics.declared import PREFIX, Histogram, Metric
 
@@ -31,7 +31,7 @@ a counter of a process that has ended stays on its node's page.
 
 def page() -> str:
     """The whole page, in Markdown."""
-    stages = ", ".join(f"`{kind}`" for kind in (*PARTS, *NAMED))
+    stages = ", ".join(f"`{kind}`" for kind in (*PARTS, *BESIDE))
     parts = [_INTRODUCTION.format(stages=stages)]
     for group in GROUPS:
         parts += [f"## {_title(group)}", inspect.cleandoc(group.__doc__ or ""), *_table(list(metrics_of(group)))]

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
-from components.contract import NAMED, PARTS
+from components.contract import BESIDE, PARTS
 from components.errors import ComponentError
 from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
@@ -62,8 +62,8 @@ class Gatekeeper:
     async def admits(self, ref: ComponentRef) -> bool:
         """Whether a version that a caller asks for has passed; one that has is remembered.
 
-        What requests name themselves, and the folder of a start has put into production, is not tried, as its parts
-        are not.
+        What requests bring in beside the parts, and the folder of a start has put into production, is not tried, as
+        the parts are not.
 
         Raises:
             RegistryError: it is not known yet, and the registry does not answer.
@@ -82,7 +82,7 @@ class Gatekeeper:
         if self._trying is not None and not self._trying.done():
             return
         for ref in pointed:
-            if kind_of(ref.name) in (*PARTS, *NAMED) and ref not in live.components and self._is_open(ref, live):
+            if kind_of(ref.name) in (*PARTS, *BESIDE) and ref not in live.components and self._is_open(ref, live):
                 self._trying = asyncio.create_task(self._consider(ref, live))
                 return
 
@@ -93,7 +93,7 @@ class Gatekeeper:
 
     async def _consider(self, ref: ComponentRef, live: Rollout) -> None:
         try:
-            if kind_of(ref.name) in NAMED and await self.admits(ref):
+            if kind_of(ref.name) in BESIDE and await self.admits(ref):
                 return
             wanted = State(components=with_changes(live.components, [ref]))
             if await asyncio.to_thread(self._try, wanted, live):
@@ -119,4 +119,4 @@ class Gatekeeper:
 
 def _may_serve(registry: Registry, ref: ComponentRef) -> bool:
     version = registry.version(ref.name, ref.version)
-    return passed(version, None) or (kind_of(ref.name) in NAMED and chosen_by_start(version, DEFAULT_ALIAS))
+    return passed(version, None) or (kind_of(ref.name) in BESIDE and chosen_by_start(version, DEFAULT_ALIAS))

@@ -19,8 +19,9 @@ from diffusion.guidance import Row
 from pipeline.adapter import Adapter
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
+from pipeline.image_encoder import ImageEncoder, image_prompt_rows
 from pipeline.jobs import denoise_jobs
-from pipeline.loras import LoraShelf
+from pipeline.loras import Lora, LoraShelf, lora_arrays
 from pipeline.request import RequestRules
 from pipeline.track import Track
 from registry.registry import Registry
@@ -29,7 +30,7 @@ from runtime.errors import RuntimeFault
 from runtime.interrupt import Interrupt
 from runtime.settings import SessionSettings
 from services.denoiser import DenoiserDeployment, DenoiserSettings
-from services.errors import NamedComponentError, UnavailableError
+from services.errors import BesideError, UnavailableError
 from services.messages import ControlOrder, LiveModel, Terms, WalkOrder, WalkReport, Worked
 from services.rollout.last_good import live_model
 from services.rollout.settings import RolloutSettings
@@ -82,14 +83,19 @@ class House:
     deployment: DenoiserDeployment
     pin: ComponentRef
 
-    def reports(self, what: ImageRequest, *features: Arrays, **order: Any) -> AsyncIterator[WalkReport]:
+    def reports(
+        self, what: ImageRequest, *features: Arrays, like: Arrays | None = None, **order: Any
+    ) -> AsyncIterator[WalkReport]:
         base = WalkOrder(order=uuid.uuid4().hex, pin=self.pin, request=what, terms=Terms(), report_every=4)
         encoded = Worked(PLAIN if what.guidance == 1 else ENCODED, ENCODING)
         made = [Worked(arrays, ENCODING) for arrays in features]
-        return self.deployment.walk(replace(base, **order), encoded, None, *made)
+        alike = None if like is None else Worked(like, ENCODING)
+        return self.deployment.walk(replace(base, **order), encoded, None, alike, *made)
 
-    async def latents(self, what: ImageRequest, *features: Arrays, **order: Any) -> FloatArray:
-        *_, last = [report async for report in self.reports(what, *features, **order)]
+    async def latents(
+        self, what: ImageRequest, *features: Arrays, like: Arrays | None = None, **order: Any
+    ) -> FloatArray:
+        *_, last = [report async for report in self.reports(what, *features, like=like, **order)]
         assert last.latents is not None
         return last.latents
 
@@ -189,6 +195,33 @@ def test_rows_with_other_loras_share_runs_and_have_the_bytes_of_one_process(held
     assert len({latents.tobytes() for latents in made}) == 3
 
 
+def test_rows_with_pictures_to_be_like_have_the_bytes_of_one_process(held: Held, runs: list[int]) -> None:
+    encoder = ImageEncoder(ComponentFolder.open(held.folder / Kind.IMAGE_ENCODER), ONE_THREAD)
+    tokens = [encoder.tokens([pixels(seed, encoder.side) for seed in range(count)]) for count in (1, 3)]
+    style = (LoraChoice(str(held.style), 0.8),)
+    orders: list[tuple[ImageRequest, Arrays | None, tuple[ComponentRef, ...]]] = [
+        (request(40), None, ()),
+        (request(40, seed=6, image_prompt_scale=0.6), tokens[0], ()),
+        (request(40, seed=7, image_prompt_scale=1.0, loras=style), tokens[1], (held.style,)),
+    ]
+
+    async def work(house: House) -> list[FloatArray]:
+        await house.latents(request(1, loras=style), loras=(held.style,))
+        return await asyncio.gather(*(house.latents(what, like=like, loras=loras) for what, like, loras in orders))
+
+    made = in_house(held, work)
+    assert max(runs) == 3
+    denoiser = Denoiser(ComponentFolder.open(held.folder / Kind.DENOISER), ONE_THREAD)
+    lora = Lora(ComponentFolder.open(held.folder / "lora-style"), ONE_THREAD)
+    for latents, (what, like, loras) in zip(made, orders, strict=True):
+        arrays = lora_arrays([(lora, 0.8)] if loras else [])
+        rows: dict[str, Arrays] = {} if like is None else image_prompt_rows(like, what.image_prompt_scale or 0)
+        adapted: dict[str, Arrays] = {row: {**arrays, **rows.get(row, {})} for row in Row}
+        [job] = denoise_jobs(what, ENCODED, denoiser.contract, adapted=adapted)
+        np.testing.assert_array_equal(latents, denoiser.denoise(job))
+    assert len({latents.tobytes() for latents in made}) == 3
+
+
 def test_a_walk_goes_on_elsewhere_under_the_same_control(held: Held) -> None:
     what, controls = request(10), (by(held.edges, 1),)
 
@@ -219,7 +252,7 @@ def test_a_fault_of_a_controlnet_is_told_of_it_and_takes_no_other_walk_with_it(
         return made
 
     failed, drawn = in_house(held, work)
-    assert isinstance(failed, NamedComponentError)
+    assert isinstance(failed, BesideError)
     assert str(failed) == "controlnet: something went wrong in this stage"
     assert drawn.shape == (1, 4, 8, 8)
     errors = [record.getMessage() for record in serve_log.records if record.levelname == "ERROR"]

@@ -1,4 +1,4 @@
-"""Pictures held by ControlNets and adapters over HTTP, on a real local cluster: those of the chain in one process."""
+"""Control pictures, LoRAs and image prompts over HTTP, on a real local cluster: as the chain in one process has them."""
 
 import base64
 import io
@@ -83,7 +83,7 @@ def test_a_picture_that_is_held_is_that_of_the_chain_in_one_process_and_of_its_s
 ) -> None:
     # of adapters no replica runs before they are asked for
     replicas = httpx.get(f"{application.url}/readyz", timeout=30).json()["replicas"]
-    assert (replicas["adapter"], replicas["denoiser"]) == (0, 1)
+    assert (replicas["adapter"], replicas["image_encoder"], replicas["denoiser"]) == (0, 0, 1)
     controls = [control("controlnet.edges", 1, scale=0.7, end=0.75), control("adapter.lines", 2, start=0.25)]
     made = application.generate(prompt="a red apple", controls=controls, size="128x64", **ASKED)
     by = [
@@ -103,6 +103,35 @@ def test_a_picture_that_is_held_is_that_of_the_chain_in_one_process_and_of_its_s
     assert said.status_code == 200, said.text
     assert said.json()["equal"] is True
     assert application.metric_reaches(1, "latentworks_stage_seconds_count", 'stage="adapter"', "toy.adapter.lines/1")
+
+
+def test_loras_and_pictures_to_be_like_are_those_of_one_process_and_of_the_story(
+    application: Application, folder: Path
+) -> None:
+    loras = [("style", 0.8), ("ink", -0.5)]
+    alike = [drawing(7), drawing(8)]
+    made = application.generate(
+        prompt="a red apple",
+        loras=[{"model": f"toy.lora.{name}", "scale": scale} for name, scale in loras],
+        image_prompts=[base64.b64encode(png(one)).decode() for one in alike],
+        image_prompt_scale=0.6,
+        **ASKED,
+    )
+    chain = TextToImage.load(folder, loras={name: folder / f"lora-{name}" for name, _ in loras})
+    chosen = [{"model": name, "scale": scale} for name, scale in loras]
+    for asked in (
+        {"loras": chosen, "image_prompts": alike, "image_prompt_scale": 0.6},
+        {"loras": chosen},
+        {"image_prompts": alike, "image_prompt_scale": 0.6},
+    ):
+        expected = np.asarray(chain.generate("a red apple", **asked, **ASKED))
+        assert (drawn(made) == expected).all() == (len(asked) == 3)
+    files = {"image": made.content, **{f"image_prompts[{number}]": png(one) for number, one in enumerate(alike)}}
+    said = httpx.post(f"{application.url}/v1/verify", files=files, timeout=MOST_SECONDS)
+    assert said.status_code == 200, said.text
+    assert said.json()["equal"] is True
+    for label in ('stage="image_encoder"', 'stage="lora"'):
+        assert application.metric_reaches(1, "latentworks_open_seconds_count", label)
 
 
 def test_an_edit_is_held_too(application: Application, folder: Path, edges: ControlNet) -> None:

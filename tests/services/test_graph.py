@@ -87,6 +87,7 @@ class Walks:
         self.orders: list[WalkOrder] = []
         self.encoded: list[tuple[object, object]] = []
         self.features: list[tuple[object, ...]] = []
+        self.image_prompts: list[object] = []
         self.cancelled = 0
         self.walk = self
 
@@ -94,9 +95,12 @@ class Walks:
         assert stream
         return self
 
-    def remote(self, order: WalkOrder, texts: object, source: object, *features: object) -> "Reports":
+    def remote(
+        self, order: WalkOrder, texts: object, source: object, image_prompts: object, *features: object
+    ) -> "Reports":
         number = len(self.orders)
         self.orders.append(order)
+        self.image_prompts.append(image_prompts)
         self.features.append(features)
         self.encoded.append((texts, source))
         dies_at = self._deaths[number] if number < len(self._deaths) else None
@@ -157,6 +161,13 @@ class Adapter:
         self.features = Unary(Worked({"adapter_0": LATENTS}, ENCODED), deaths)
 
 
+class ImageEncoder:
+    """The image encoder's handle."""
+
+    def __init__(self) -> None:
+        self.tokens = Unary(Worked({"image_prompt": LATENTS, "no_image_prompt": LATENTS}, ENCODED))
+
+
 class Stages:
     def __init__(
         self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
@@ -165,13 +176,16 @@ class Stages:
         self.encode = Unary(TEXTS, encoder_deaths)
         self.vae_encoder = VaeEncoder()
         self.adapter = Adapter()
+        self.image_encoder = ImageEncoder()
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
         self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     def graph_of(self, settings: GraphSettings) -> GraphDeployment:
-        return GraphDeployment(self, self.walks, self, self.vae_encoder, self.adapter, self, self, settings)
+        return GraphDeployment(
+            self, self.walks, self, self.vae_encoder, self.adapter, self.image_encoder, self, self, settings
+        )
 
     def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
         """What the graph draws; the event loop goes on until `after` is true."""
@@ -268,8 +282,10 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
 class Untaken(Walks):
     """The denoiser's handle while no replica can take a walk."""
 
-    def remote(self, order: WalkOrder, texts: object, source: object, *features: object) -> Reports:
-        reports = super().remote(order, texts, source, *features)
+    def remote(
+        self, order: WalkOrder, texts: object, source: object, image_prompts: object, *features: object
+    ) -> Reports:
+        reports = super().remote(order, texts, source, image_prompts, *features)
         reports.taken = asyncio.Event()
         return reports
 

@@ -45,6 +45,9 @@ def verify(
     control: Annotated[
         list[Path] | None, typer.Option(help="A control picture that held it; several in their order.")
     ] = None,
+    image_prompt: Annotated[
+        list[Path] | None, typer.Option(help="A picture that it was to be like; several in their order.")
+    ] = None,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: Json = False,
@@ -54,8 +57,9 @@ def verify(
     given = (("--source", source), ("--mask", mask))
     begun, hole = [None if one is None else read_file(name, one) for name, one in given]
     controls = [read_file("--control", one) for one in control or ()]
+    alike = [read_file("--image-prompt", one) for one in image_prompt or ()]
     with connected(url, key_file) as client:
-        found = client.verify(data, begun, hole, controls)
+        found = client.verify(data, begun, hole, controls, alike)
     facts = [("equal", "yes" if found.equal else "no")]
     if not found.equal:
         size = "another than its story tells" if found.differing_pixels is None else "the same"

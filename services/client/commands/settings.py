@@ -15,6 +15,7 @@ _SETTINGS = "settings"
 _COMPONENTS = "components"
 _CONTROLS = "controls"
 _LORAS = "loras"
+_IMAGE_PROMPTS = "image_prompts"
 _HOW = ("scale", "start", "end")
 
 
@@ -47,6 +48,8 @@ def _option(name: str, type_: Any, documented: Any) -> inspect.Parameter:
         annotation: Any = Annotated[list[str] | None, typer.Option("--component", metavar="KIND=VERSION", help=said)]
     elif name == _CONTROLS:
         annotation = Annotated[list[str] | None, typer.Option("--control", metavar="MODEL=FILE[,...]", help=said)]
+    elif name == _IMAGE_PROMPTS:
+        annotation = Annotated[list[Path] | None, typer.Option("--image-prompt", metavar="FILE", help=said)]
     elif name == _LORAS:
         annotation = Annotated[list[str] | None, typer.Option("--lora", metavar="MODEL[=SCALE]", help=said)]
     elif type_ is bool:
@@ -61,6 +64,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in settings.items() if value is not None and value is not False}
     if controls := found.pop(_CONTROLS, None):
         found[_CONTROLS] = [_control(text) for text in controls]
+    if prompts := found.pop(_IMAGE_PROMPTS, None):
+        found[_IMAGE_PROMPTS] = [read_file(f"--image-prompt: {file}", file) for file in prompts]
     if loras := found.pop(_LORAS, None):
         found[_LORAS] = [_lora(text) for text in loras]
     if _COMPONENTS in found:

@@ -12,7 +12,7 @@ from services.errors import ContentTypeError, FieldError
 from services.ingress.http.form_fields import members_of
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
-from services.ingress.orders.guides import GUIDING, Body, Guides, taken_out
+from services.ingress.orders.guides import GUIDING, IMAGE_PROMPTS, Body, Guides, prompt_field, taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.sources import IMAGE, MASK, Brought, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
@@ -91,8 +91,16 @@ class EditsFace:
 
 def _members(form: Multipart, guiding: Iterable[str]) -> dict[str, Any]:
     """The fields of a form, with a place for each of its files that guide what is drawn."""
-    places = ((name, "") for name in guiding)
-    return members_of((*form.fields, *places), _OBJECTS, _TEXTS)
+    named = sorted(name for name in guiding if name.startswith(IMAGE_PROMPTS))
+    places = ((name, "") for name in guiding if name not in named)
+    members = members_of((*form.fields, *places), _OBJECTS, _TEXTS)
+    if named:
+        if IMAGE_PROMPTS in members or named != [prompt_field(number) for number in range(len(named))]:
+            raise FieldError(
+                f"{IMAGE_PROMPTS}: must be files numbered from 0 on, {prompt_field(0)} the first", IMAGE_PROMPTS
+            )
+        members[IMAGE_PROMPTS] = [""] * len(named)
+    return members
 
 
 def _parted(form: Multipart) -> tuple[dict[str, bytes], Multipart]:

@@ -17,7 +17,7 @@ from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from pipeline.errors import RequestError
 from pipeline.held import is_controllable
 from pipeline.request import RequestRules, check_request, least_fields
-from pipeline.tasks.table import tasks_of
+from pipeline.tasks.table import takes_image_prompts, tasks_of
 from pipeline.trajectories import Trajectories
 from services.ingress.orders.fields import MOST_PARTIAL_IMAGES
 from services.ingress.orders.pinning import Pinning
@@ -52,6 +52,7 @@ class Limits(BaseModel):
     controls: int = Field(description="pictures that may hold what is drawn; 0 where the denoiser takes none")
     control_scale: float = Field(description="of a control picture")
     loras: int = Field(description="0 where the denoiser takes none")
+    image_prompts: int = Field(description="pictures to be like; 0 where the denoiser takes none")
 
 
 class SamplerChoice(BaseModel):
@@ -167,6 +168,7 @@ def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: Imag
         controls=rules.max_controls if is_controllable(denoiser) else 0,
         control_scale=rules.max_control_scale,
         loras=rules.max_loras if adapted_layers(denoiser.inputs) else 0,
+        image_prompts=rules.max_image_prompts if takes_image_prompts(denoiser) else 0,
     )
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.contract import Contract, Kind
-from components.messages import ControlChoice, ImageRequest
+from components.messages import ImageRequest
 from pipeline.errors import RequestError, refuse
 from pipeline.framing import FRAMING
 from pipeline.request import RequestFields, RequestRules, check_request
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
+from services.ingress.orders.guides import Guides
 from services.ingress.orders.naming import require_nameable
 from services.ingress.orders.pinning import Pinned
 from services.ingress.orders.sources import Undecoded
@@ -124,18 +125,20 @@ def order_of(
     rules: RequestRules,
     request_id: str,
     brought: Undecoded | None = None,
-    controls: tuple[ControlChoice, ...] = (),
+    guides: Guides | None = None,
 ) -> Order:
     """Turn a body into an order, by the versions that it is pinned to; what was `brought` is not decoded yet.
 
-    `controls` are checked, and named as the request names them.
+    `guides` are what was taken out of the body, checked, and named as the request names it.
 
     Raises:
         FieldError: a field has a value outside its limits.
     """
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
-        request = replace(_request(body, form, pinned.contracts, rules, brought), controls=controls)
+        guides = Guides() if guides is None else guides
+        request = _request(body, form, pinned.contracts, rules, brought)
+        request = replace(request, controls=guides.choices)
         require_nameable(request, denoiser)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
@@ -215,6 +218,8 @@ def _request(
         strength=None if brought is None else brought.strength,
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
+        image_prompts=len(body.image_prompts or ()),
+        image_prompt_scale=body.image_prompt_scale,
         loras=[one.model_dump(exclude_none=True) for one in body.loras or ()],
     )
     # which LoRAs there are the registry knows

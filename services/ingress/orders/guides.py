@@ -1,7 +1,7 @@
-"""What a request brings to guide its pictures: control pictures, taken out of its body."""
+"""What a request brings to guide its pictures: control pictures and pictures to be like, taken out of its body."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from PIL import Image
 
+from components.contract import Preprocessing
 from components.messages import ControlChoice, Pixels
 from pipeline.controls import ControlFields, check_controls
-from pipeline.errors import RequestError
+from pipeline.errors import RequestError, refuse
+from pipeline.image_encoder import square
 from pipeline.request import RequestRules
 from pipeline.source_pictures import image_pixels, open_picture
 from services.errors import FieldError
@@ -21,30 +23,33 @@ from services.messages import Order
 
 Body = TypeVar("Body", bound=GenerationBody)
 
+IMAGE_PROMPTS = "image_prompts"
 # a form's files of what guides its pictures
-GUIDING = re.compile(r"controls\[[0-9]{1,4}\]\[image\]")
+GUIDING = re.compile(r"controls\[[0-9]{1,4}\]\[image\]|image_prompts\[[0-9]{1,4}\]")
 
 
 @dataclass(slots=True, eq=False)
 class Guides:
     """How pictures hold what is drawn, and the pictures, of which nothing but the size is known yet.
 
-    What they are for is named as the request names it. The pictures are let go of once they are decoded, with all that
-    is `held` for them.
+    What they are for is named as the request names it. `image_prompts` are what it is to be like. The pictures are let
+    go of once they are decoded, with all that is `held` for them.
     """
 
     choices: tuple[ControlChoice, ...] = ()
     pictures: tuple[Image.Image, ...] = ()
+    image_prompts: tuple[Image.Image, ...] = ()
     held: ExitStack = field(default_factory=ExitStack)
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        return bool(self.choices)
+        return bool(self.choices or self.fields)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """How a body's fields of the pictures are called."""
-        return tuple(image_field(number) for number in range(len(self.choices)))
+        controls = (image_field(number) for number in range(len(self.pictures)))
+        return (*controls, *(prompt_field(number) for number in range(len(self.image_prompts))))
 
     def pixels(self, order: Order, most: int) -> tuple[Pixels, ...]:
         """The pictures in the size that an order draws; each may have at most so many pixels.
@@ -57,15 +62,30 @@ class Guides:
             image_pixels(picture, *size, most, image_field(number)) for number, picture in enumerate(self.pictures)
         )
 
+    def squares(self, how: Preprocessing, most: int) -> tuple[Pixels, ...]:
+        """The pictures to be like, as an image encoder sees them; each may have at most so many pixels.
+
+        Raises:
+            RequestError: one has more, or cannot be read.
+        """
+        return tuple(
+            square(picture, how, most, prompt_field(number)) for number, picture in enumerate(self.image_prompts)
+        )
+
     def let_go(self) -> None:
         """Keep nothing in memory any more."""
-        self.pictures = ()
+        self.pictures = self.image_prompts = ()
         self.held.close()
 
 
 def image_field(number: int) -> str:
     """How a body's field of a control picture is called."""
     return f"controls[{number}].image"
+
+
+def prompt_field(number: int) -> str:
+    """How a body's field of a picture to be like is called, and a form's file of it."""
+    return f"{IMAGE_PROMPTS}[{number}]"
 
 
 def file_field(number: int) -> str:
@@ -93,13 +113,29 @@ def taken_out(
             pictures.append(open_picture(image_field(number), data, rules.max_source_pixels))
             choices.append(ControlChoice(model=one.model, scale=how.scale, start=how.start, end=how.end))
             shown.append(one.model_copy(update={"image": digest_text(data)}))
+        prompts, said = _image_prompts(body.image_prompts or [], rules, files or {})
     except RequestError as error:
         raise FieldError(error.message, error.field) from None
-    guides = Guides(tuple(choices), tuple(pictures), held)
+    guides = Guides(tuple(choices), tuple(pictures), prompts, held)
     if not guides:
         held.close()
         return body, guides
-    return body.model_copy(update={"controls": shown}), guides
+    return body.model_copy(update={"controls": shown or None, "image_prompts": said or None}), guides
+
+
+def _image_prompts(
+    given: Sequence[str], rules: RequestRules, files: Mapping[str, bytes]
+) -> tuple[tuple[Image.Image, ...], list[str]]:
+    """The pictures, and what stands for them."""
+    if len(given) > rules.max_image_prompts:
+        raise refuse(IMAGE_PROMPTS, f"{len(given)} pictures", f"at most {rules.max_image_prompts}")
+    pictures, said = [], []
+    for number, text in enumerate(given):
+        field = prompt_field(number)
+        data = files[field] if field in files else file_of_text(field, text)
+        pictures.append(open_picture(field, data, rules.max_source_pixels))
+        said.append(digest_text(data))
+    return tuple(pictures), said
 
 
 def digest_text(data: bytes) -> str:

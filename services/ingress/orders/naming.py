@@ -3,14 +3,16 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from components.contract import CONTROL_PREFIXES, Contract, Kind
+from components.compatibility import compatible
+from components.contract import CONTROL_PREFIXES, Contract, Kind, Preprocessing
 from components.lora import adapted_layers, lora_differences
 from components.messages import ControlChoice, ImageRequest, LoraChoice
-from components.reference import DEFAULT_ALIAS, ComponentRef
+from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
 from pipeline.errors import RequestError
 from pipeline.held import is_controllable, require_control
 from services.errors import FieldError
 from services.ingress.orders.pinning import Pinning, check_selector
+from services.messages import Pins
 
 
 def require_nameable(request: ImageRequest, denoiser: Contract) -> None:
@@ -77,3 +79,21 @@ async def _version(pinning: Pinning, kinds: Collection[Kind], text: str, field: 
     """What a selector means, of which a name alone is what is in production."""
     selector = text if "@" in text or "/" in text else f"{text}@{DEFAULT_ALIAS}"
     return await pinning.component(check_selector(kinds, selector, field), selector, field)
+
+
+async def with_image_encoder(pinning: Pinning, pins: Pins, denoiser: Contract) -> tuple[Pins, Preprocessing]:
+    """Pins with the image encoder of the denoiser's bundle, unless they have one, and what it does to pictures.
+
+    Raises:
+        FieldError: there is none in production, it has not passed the gate, or does not fit the denoiser.
+        UnavailableError: it is not known yet, and the registry does not answer.
+    """
+    field, kind = "image_prompts", Kind.IMAGE_ENCODER
+    bundle = pins[Kind.DENOISER].name.split(".")[0]
+    known = pins.get(kind)
+    selector = f"{registered_name(bundle, kind)}@{DEFAULT_ALIAS}" if known is None else str(known)
+    pin, contract = await pinning.component(kind, selector, field)
+    if found := compatible(contract, denoiser):
+        raise FieldError(f"{field}: {pin} does not fit: {'; '.join(found)}", field)
+    assert contract.preprocessing is not None, "an image encoder's contract has it"
+    return {**pins, kind: pin}, contract.preprocessing

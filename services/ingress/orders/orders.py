@@ -17,7 +17,7 @@ from services.ingress.orders.admission import Admission
 from services.ingress.orders.drawings import Asked, Drawings
 from services.ingress.orders.fields import check_form, order_of, require_model
 from services.ingress.orders.guides import Guides
-from services.ingress.orders.naming import named
+from services.ingress.orders.naming import named, with_image_encoder
 from services.ingress.orders.pinning import Pinning, choices
 from services.ingress.orders.sources import Undecoded
 from services.ingress.wire.requests import GenerationBody
@@ -88,11 +88,11 @@ class Orders:
         if Kind.DENOISER not in chosen:
             # its limits are known here, so that what they refuse takes nobody's time or place
             known = self.pinning.live(request_id) if chosen else self.pinning.pin(request_id, body.user or "")
-            order = order_of(body, form, known, self.rules, request_id, brought, guides.choices)
+            order = order_of(body, form, known, self.rules, request_id, brought, guides)
         held.enter_context(self.admission.admitted(form.images, who))
         if order is None or chosen:
             pinned = await self.pinning.choose(request_id, chosen)
-            order = order_of(body, form, pinned, self.rules, request_id, brought, guides.choices)
+            order = order_of(body, form, pinned, self.rules, request_id, brought, guides)
         order = await self.with_guides(order, guides)
         if brought is not None:
             order = await self.with_source(order, brought)
@@ -123,10 +123,15 @@ class Orders:
         if not guides and not order.request.loras:
             return order
         assert order.contract is not None, "an order that is drawn has its denoiser's contract"
-        request, pins = await named(self.pinning, order.request, order.contract)
+        request, beside = await named(self.pinning, order.request, order.contract)
+        pins, how = order.pins, None
+        if guides.image_prompts:
+            pins, how = await with_image_encoder(self.pinning, order.pins, order.contract)
+        most = self.rules.max_source_pixels
         try:
-            pixels = await asyncio.to_thread(guides.pixels, order, self.rules.max_source_pixels)
+            controls = await asyncio.to_thread(guides.pixels, order, most)
+            squares = () if how is None else await asyncio.to_thread(guides.squares, how, most)
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
         guides.let_go()
-        return replace(order, request=request, beside=pins, controls=pixels)
+        return replace(order, request=request, pins=pins, beside=beside, controls=controls, image_prompts=squares)

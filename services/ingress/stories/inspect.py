@@ -90,7 +90,16 @@ def _answer(reading: Reading) -> Inspection:
 def made_from(story: Story | None) -> MadeFrom | None:
     """What a story tells of the pictures that its own was made from, None where it tells of none."""
     origin = NOISE if story is None else story.origin
-    return None if origin == NOISE else MadeFrom(**{**origin._asdict(), "controls": list(origin.controls)})
+    return (
+        None
+        if origin == NOISE
+        else MadeFrom(
+            source=origin.source,
+            mask=origin.mask,
+            controls=list(origin.controls),
+            image_prompts=list(origin.image_prompts),
+        )
+    )
 
 
 _BODY = {

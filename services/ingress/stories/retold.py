@@ -42,7 +42,12 @@ class Retold:
         fields = {name: value for name, value in asked.items() if name not in ("components", "strength")}
         # the pictures come beside it
         controls = [{**control, "image": ""} for control in fields.get("controls", ())]
-        return {**fields, "controls": controls} if controls else fields
+        prompts = [""] * len(self.story.origin.image_prompts)
+        return {
+            **fields,
+            **({"controls": controls} if controls else {}),
+            **({"image_prompts": prompts} if prompts else {}),
+        }
 
     def rules(self, rules: RequestRules) -> RequestRules:
         """The server's rules with the settings that no field of a request can choose.
@@ -115,11 +120,13 @@ def _request(story: Story) -> ImageRequest:
     for name, value in told.items():
         if value is None and not _may_be_none(name):
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell the {name}, without which it cannot be drawn")
-    source, mask, controls = story.origin
+    source, mask, controls, image_prompts = story.origin
     if source is None and (mask is not None or told["strength"] != DEFAULTS["strength"]):
         raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
     if len(told["controls"]) != len(controls):
         raise RequestError(IMAGE, f"{IMAGE}: was held by other pictures, and its story does not tell which")
+    if (told["image_prompt_scale"] is None) == bool(image_prompts):
+        raise RequestError(IMAGE, f"{IMAGE}: was to be like other pictures, and its story does not tell which")
     versions = {str(pin) for pin in story.beside}
     for named in (*told["controls"], *told["loras"]):
         if named.model not in versions:
@@ -136,7 +143,11 @@ def _may_be_none(name: str) -> bool:
 
 
 def _pins(story: Story) -> Pins:
-    kinds = OVERRIDABLE if story.origin.source is None else (*OVERRIDABLE, Kind.VAE_ENCODER)
+    kinds = [*OVERRIDABLE]
+    if story.origin.source is not None:
+        kinds.append(Kind.VAE_ENCODER)
+    if story.origin.image_prompts:
+        kinds.append(Kind.IMAGE_ENCODER)
     for kind in kinds:
         if kind not in story.components:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")

@@ -21,6 +21,9 @@ class MadeFrom(BaseModel):
     )
     mask: PixelsDigest | None = Field(description="of a byte for each latent, 1 where it was drawn anew; null: all was")
     controls: list[PixelsDigest] = Field(description="of the RGB pixels of each control picture, in the size drawn")
+    image_prompts: list[PixelsDigest] = Field(
+        description="of the RGB pixels of each picture that it was to be like, as the image encoder saw them"
+    )
 
 
 class Inspection(BaseModel):

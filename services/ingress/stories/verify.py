@@ -27,7 +27,7 @@ from services.ingress.http.media_types import MEDIA_TYPES
 from services.ingress.http.multipart import MULTIPART_TYPE, Uploads, picture_or_form, read_multipart
 from services.ingress.orders.drawings import Asked
 from services.ingress.orders.fields import check_form, order_of, typed_body
-from services.ingress.orders.guides import GUIDING, Guides, file_field, taken_out
+from services.ingress.orders.guides import GUIDING, Guides, file_field, prompt_field, taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.sources import IMAGE, MASK, Brought
 from services.ingress.stories.inspect import made_from
@@ -44,6 +44,7 @@ _FILES = {
     SOURCE: "the picture that it was made from, if it was made from one",
     MASK: "the mask that it was made with, if there was one",
     file_field(0): "the control picture that held it, if one did; the next is `controls[1][image]`",
+    prompt_field(0): "the picture that it was to be like, if there was one; the next is `image_prompts[1]`",
 }
 # of a source and its mask together, as for an edit
 _SOURCE_BYTES = 64 * 2**20
@@ -127,7 +128,7 @@ class VerifyFace:
             pinned = await orders.pinning.exact(told.pins)
             rules = told.rules(orders.rules)
             asked_for = typed_body(told.fields)
-            order = order_of(asked_for, form, pinned, rules, orders.request_id(), brought, guides.choices)
+            order = order_of(asked_for, form, pinned, rules, orders.request_id(), brought, guides)
             told.require_same(order.request)
             order = await orders.with_guides(order, guides)
             _require_beside(told, order)
@@ -171,7 +172,8 @@ def _digests(origin: Origin) -> dict[str, PixelsDigest]:
     """What an origin tells of, by the names of the files."""
     found = {SOURCE: origin.source, MASK: origin.mask}
     controls = {file_field(number): digest for number, digest in enumerate(origin.controls)}
-    return {name: digest for name, digest in found.items() if digest is not None} | controls
+    prompts = {prompt_field(number): digest for number, digest in enumerate(origin.image_prompts)}
+    return {name: digest for name, digest in found.items() if digest is not None} | controls | prompts
 
 
 def _require_files(told: Retold, files: Collection[str]) -> None:

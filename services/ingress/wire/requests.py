@@ -154,6 +154,11 @@ class GenerationBody(BaseModel):
     controls: list[ControlBody] | None = Field(
         None, description="pictures that hold what is drawn, by ControlNets and T2I-Adapters; none if left out"
     )
+    image_prompts: list[str] | None = Field(
+        None,
+        description="pictures that it is to be like, each in base64, by an IP-Adapter; none if left out",
+    )
+    image_prompt_scale: float | None = Field(None, description="how much these weigh, 0 to 1, 1 if left out")
     loras: list[LoraBody] | None = Field(None, description="LoRAs that it is drawn with; none if left out")
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"

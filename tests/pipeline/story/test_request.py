@@ -9,6 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
+from components.messages import LoraChoice
 from diffusion.noise import SOURCES
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError
@@ -18,7 +19,7 @@ from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story
 from pipeline.story.request import request_of
 from tests.pipeline.story.stories import PINS, prompts, story
-from tests.requests import IN_PROCESS, image_request
+from tests.requests import image_request
 
 LATENT = ("batch", 4, "height", "width")
 CONTRACT = Contract(
@@ -150,7 +151,7 @@ def test_another_programs_picture_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({field.name for field in fields(RequestFields)} - {"n", "image", "mask"} - IN_PROCESS)
+    "name", sorted({field.name for field in fields(RequestFields)} - {"n", "image", "mask", "image_prompts"})
 )
 def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
     """A new field of a request must find its way into stories and back."""
@@ -180,6 +181,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         crop_left=5,
         aesthetic_score=7.0,
         negative_aesthetic_score=1.0,
+        loras=(LoraChoice("emoji.lora.style/1", 0.5),),
+        image_prompt_scale=0.25,
     )
     request = request_of(told)
     assert name in request or (name in ("width", "height") and request["size"] == "64x64")

@@ -20,7 +20,7 @@ from services.messages import Drawn, LiveModel, Order, Progress
 from tests.services.client.conftest import ROOT, command, run, surroundings
 from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
-from tests.services.ingress.controls import EDGES, LINES, with_controls
+from tests.services.ingress.controls import EDGES, INK, LINES, STYLE, with_controls
 from tests.services.ingress.latents.test_face import ID
 from tests.services.server import free_port
 
@@ -72,8 +72,16 @@ def test_control_pictures_are_named_by_what_they_are_for(
     verify = ("verify", str(out), "--url", url, "--control", str(edges))
     done = run(*verify, "--control", str(edges))
     assert (done.returncode, done.stderr) == (0, "")
-    refused = run(*verify)
-    assert "controls[1][image]: is required" in refused.stderr
+    style = ("--lora", f"{STYLE.name}=-0.5", "--lora", str(INK), "--image-prompt", str(edges))
+    done = run(*draw, "--force", *style)
+    assert (done.returncode, done.stderr) == (0, "")
+    last = server.orders[-1]
+    assert [(one.model, one.scale) for one in last.request.loras] == [(str(STYLE), -0.5), (str(INK), 1.0)]
+    assert len(last.image_prompts) == 1
+    done = run("verify", str(out), "--url", url, "--image-prompt", str(edges))
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = run(*draw, "--force", "--lora", f"{STYLE.name}=much")
+    assert "--lora: scale='much': must be a number" in refused.stderr
     for wrong, said in (
         ("edges.png", "--control: must be MODEL=FILE"),
         (f"{EDGES.name}={tmp_path / 'none.png'}", "cannot be read: No such file or directory"),

@@ -6,12 +6,13 @@ from components.contract import Kind
 from components.reference import ComponentRef
 from services.messages import LiveModel
 from tests.services.conftest import record_of
-from tests.services.controlled import ADAPTER, CONTROLLED, CONTROLNET, FOREIGN_LORA, LORA, NARROW
+from tests.services.controlled import ADAPTER, CONTROLLED, CONTROLNET, FOREIGN_LORA, IMAGE_ENCODER, LORA, NARROW
 from tests.services.ingress.conftest import Server
 
 EDGES = ComponentRef(name="toy.controlnet.edges", version=1, sha256="a" * 64)
 LINES = ComponentRef(name="toy.adapter.lines", version=2, sha256="b" * 64)
 STYLE, INK = (ComponentRef(name=f"toy.lora.{name}", version=1, sha256="e" * 64) for name in ("style", "ink"))
+ALIKE = ComponentRef(name="toy.image_encoder", version=1, sha256="9" * 64)
 # for another denoiser
 _FOREIGN = ComponentRef(name="toy.lora.foreign", version=1, sha256="f" * 64)
 _NARROW = ComponentRef(name="toy.controlnet.narrow", version=1, sha256="c" * 64)
@@ -28,6 +29,7 @@ def with_controls(server: Server, live: LiveModel) -> None:
         (LINES, ADAPTER),
         (STYLE, LORA),
         (INK, LORA),
+        (ALIKE, IMAGE_ENCODER),
         (_NARROW, NARROW),
         (_FOREIGN, FOREIGN_LORA),
     ):

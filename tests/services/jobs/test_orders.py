@@ -22,7 +22,15 @@ def pixels(seed: int) -> Any:
 def held(live: LiveModel, source: Source | None = None) -> Order:
     choices = (ControlChoice(model=str(EDGES), scale=0.5), ControlChoice(model=str(EDGES), end=0.25))
     request = image_request(controls=choices)
-    return Order(request, live.pins, Encoding(), beside=(EDGES,), controls=(pixels(0), pixels(1)), source=source)
+    return Order(
+        request,
+        live.pins,
+        Encoding(),
+        beside=(EDGES,),
+        controls=(pixels(0), pixels(1)),
+        image_prompts=(pixels(3),),
+        source=source,
+    )
 
 
 @pytest.mark.parametrize("mask", [None, np.eye(8, dtype=np.bool_)])
@@ -31,9 +39,10 @@ def test_an_order_comes_back_with_its_pictures(live: LiveModel, starts: bool, ma
     order = held(live, Source(pixels(2), mask) if starts else None)
     found = read(written(order), written_pictures(order))
     for field in fields(Order):
-        if field.name not in ("source", "controls"):
+        if field.name not in ("source", "controls", "image_prompts"):
             assert getattr(found, field.name) == getattr(order, field.name), field.name
-    for ours, theirs in zip(found.controls, order.controls, strict=True):
+    lists = ((found.controls, order.controls), (found.image_prompts, order.image_prompts))
+    for ours, theirs in (pair for both in lists for pair in zip(*both, strict=True)):
         np.testing.assert_array_equal(ours, theirs)
     assert (found.source is None) == (not starts)
     if found.source is not None:
@@ -48,7 +57,7 @@ def test_an_order_without_pictures_has_no_file(live: LiveModel) -> None:
 def test_nothing_is_left_of_the_pictures_of_a_job_that_has_ended(live: LiveModel) -> None:
     order = held(live, Source(pixels(2)))
     left = without_texts(order)
-    assert (left.controls, left.source, left.request.prompt) == ((), None, "")
+    assert (left.controls, left.image_prompts, left.source, left.request.prompt) == ((), (), None, "")
     assert (left.beside, left.request.controls) == (order.beside, order.request.controls)
     assert written_pictures(left) is None
 

@@ -19,7 +19,6 @@ from services.errors import DeadlineExceededError, GivenUpError, OverloadedError
 from services.ingress.http.body import MAX_PICTURES_BYTES
 from services.keys.keyring import ANYBODY
 from services.messages import Drawn, Order, Picture, Progress
-from tests.requests import IN_PROCESS
 from tests.services.ingress.conftest import GENERATIONS, error_of
 
 Server = Any
@@ -366,7 +365,7 @@ def test_openapi_describes_the_body(server: Server) -> None:
     assert schema["required"] == ["prompt"]
     assert schema["examples"][0]["prompt"]
     edits_alone = {"image", "mask", "strength"}
-    for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"} - edits_alone - IN_PROCESS:
+    for name in set(RequestFields.__dataclass_fields__) - {"prompt", "width", "height"} - edits_alone:
         assert schema["properties"][name]["description"], name
     events = route["responses"]["200"]["content"]["text/event-stream"]["schema"]["oneOf"]
     for one in events:

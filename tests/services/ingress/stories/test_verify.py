@@ -274,7 +274,7 @@ def edited(server: Server, photo: Image.Image, mask: Image.Image | None, **field
 
 
 def test_a_story_tells_which_picture_it_began_with(noisy: Server, photo: Image.Image, mask: Image.Image) -> None:
-    source, area, _ = story_of(edited(noisy, photo, mask)).origin
+    source, area, *_ = story_of(edited(noisy, photo, mask)).origin
     assert source is not None
     assert area is not None
     assert (source.width, source.height, area.width, area.height) == (64, 64, 8, 8)

@@ -1,4 +1,4 @@
-"""Control pictures, LoRAs and image prompts over HTTP, on a real local cluster: as the chain in one process has them."""
+"""Control pictures, LoRAs and image prompts over HTTP, on a local cluster: as the chain in one process has them."""
 
 import base64
 import io

@@ -26,8 +26,12 @@ ENVIRONMENT = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and 
 run: .venv/.serving ## set up what serving needs and serve the bundled model on port 8000
 	$(BIN)/python ray_app.py $(ARGS)
 
+# what starts clusters, servers or other runs of its own; the other slow tests share the cores as the quick ones do
+ALONE := tests/benchmarks tests/k8s tests/services
+
 test: quick ## set up what is missing and run all tests
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(ALONE:%=--ignore=%) --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m slow $(ALONE)
 
 check: lint quick ## what to run before every commit
 

@@ -197,6 +197,7 @@ class GraphDeployment:
             contract=order.contract,
             prompt_truncated=drawing.truncated[0],
             negative_prompt_truncated=drawing.truncated[1],
+            beside=order.beside,
         )
         terms = order.terms
         id_ = await self._keeper.keep(kept, terms.whose)

@@ -86,13 +86,13 @@ def write_controlled(path: Path) -> Path:
     return path
 
 
-def write_lora(path: Path, seed: int) -> Path:
+def write_lora(path: Path, seed: int, contract: Contract = LORA) -> Path:
     """A LoRA of random weights."""
     rng = np.random.default_rng(seed)
-    shapes = {spec.name: spec.shape for spec in LORA.outputs}
+    shapes = {spec.name: spec.shape for spec in contract.outputs}
     arrays = {f"{name}_kept": rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}  # type: ignore[arg-type]  # all are numbers
     nodes = [helper.make_node("Identity", [f"{name}_kept"], [name]) for name in shapes]
-    write_component(path, Kind.LORA, LORA, nodes, arrays)
+    write_component(path, Kind.LORA, contract, nodes, arrays)
     return path
 
 

@@ -50,6 +50,8 @@ def test_every_option_of_a_stage_that_serve_is_not_told_is_one() -> None:
         "queued_pictures",
         "most_controlnets",
         "most_controlnet_bytes",
+        "most_loras",
+        "most_lora_bytes",
     )
 
 

@@ -30,8 +30,7 @@ class Lora:
             RuntimeFault: as `Session.open`.
         """
         contract = folder.manifest.contract
-        if contract.kind != Kind.LORA:
-            raise ComponentError(f"{folder.path.name}: is a {contract.kind}, must be a {Kind.LORA}")
+        _require_lora(folder.path.name, contract)
         session = Session.open(folder, settings)
         self.contract = contract
         self.provider = session.provider
@@ -107,6 +106,12 @@ def check_loras(given: Any, known: Sequence[str] | None, most: int) -> tuple[Lor
 
 def _open(name: str, folder: ComponentFolder, denoiser: Contract, settings: SessionSettings) -> Lora:
     contract = folder.manifest.contract
-    if contract.kind == Kind.LORA and (differences := lora_differences(contract, denoiser)):
+    _require_lora(name, contract)
+    if differences := lora_differences(contract, denoiser):
         raise ComponentError(f"{name}: does not fit the denoiser: {'; '.join(differences)}")
     return Lora(folder, settings)
+
+
+def _require_lora(name: str, contract: Contract) -> None:
+    if contract.kind != Kind.LORA:
+        raise ComponentError(f"{name}: is a {contract.kind}, must be a {Kind.LORA}")

@@ -13,10 +13,12 @@ from components.contract import FURTHER_PARTS, PARTS, Kind
 from components.errors import ComponentError
 from pipeline.bundle import open_bundle, those_there
 from registry.errors import RegistryError
+from services.adapter import AdapterDeployment
 from services.denoiser import DenoiserDeployment, DenoiserSettings
 from services.deployment_args import DeploymentArgs
 from services.files.store import StoreSettings
 from services.graph import GraphDeployment, GraphSettings
+from services.image_encoder import ImageEncoderDeployment
 from services.ingress.deployment import IngressDeployment
 from services.ingress.faces import IngressSettings
 from services.jobs.deployment import JobsDeployment
@@ -90,6 +92,8 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
     denoiser = _deployment(DenoiserDeployment, "denoiser", args.denoiser)
     vae_decoder = _deployment(VaeDecoderDeployment, "vae_decoder", args.vae_decoder)
     vae_encoder = _deployment(VaeEncoderDeployment, "vae_encoder", args.vae_encoder)
+    adapter = _deployment(AdapterDeployment, "adapter", args.adapter)
+    image_encoder = _deployment(ImageEncoderDeployment, "image_encoder", args.image_encoder)
     common = {"registry": args.registry, "compiler": args.compiler.settings(args.registry.home)}
     denoising = DenoiserSettings(**common, args=args.denoiser, rules=args.rules)
     latents = _deployment(LatentsDeployment, "latents", args.latents).bind(*_stores(args))
@@ -101,6 +105,8 @@ def build(args: GraphArgs | dict[str, Any]) -> Application:
         denoiser=denoiser.bind(rollout, denoising),
         vae_decoder=vae_decoder.bind(rollout, StageSettings(**common, args=args.vae_decoder)),
         vae_encoder=vae_encoder.bind(rollout, StageSettings(**common, args=args.vae_encoder)),
+        adapter=adapter.bind(StageSettings(**common, args=args.adapter)),
+        image_encoder=image_encoder.bind(StageSettings(**common, args=args.image_encoder)),
         rollout=rollout,
         latents=latents,
         settings=GraphSettings(

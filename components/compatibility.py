@@ -15,6 +15,7 @@ from components.contract import (
     TensorSpec,
     shape_text,
 )
+from components.lora import lora_differences
 
 # What one kind gives and another takes, by the names that the pipeline knows the arrays by. Axis 1 is the latent
 # space's channels, which are compared there.
@@ -48,9 +49,9 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     Components that meet in latents must agree on the whole latent space; those that have a text's conditioning on
     every array of it, but for a third text encoder's, which a denoiser must have inputs for; a ControlNet or adapter
     and a denoiser on how many arrays one adds to the other, and a ControlNet and a denoiser on what they are told of
-    the picture; a denoiser that takes boxes needs a text encoder that reads their phrases; and what one hands to the
-    other must be of the dtype and the fixed dimensions that it takes. Two of one kind, or two that never meet, always
-    fit.
+    the picture; a LoRA must be for layers that a denoiser lets requests adapt; a denoiser that takes boxes needs a text
+    encoder that reads their phrases; and what one hands to the other must be of the dtype and the fixed dimensions that
+    it takes. Two of one kind, or two that never meet, always fit.
     """
     if a.kind == b.kind:
         return []
@@ -63,6 +64,8 @@ def compatible(a: Contract, b: Contract) -> list[str]:
     for giver, taker in ((a, b), (b, a)):
         found += [*_handed_on(giver, taker), *_phrases(giver, taker)]
         found += [*_added_within(giver, taker), *_nowhere_taken(giver, taker)]
+        if (giver.kind, taker.kind) == (Kind.LORA, Kind.DENOISER):
+            found += lora_differences(giver, taker)
     return found
 
 

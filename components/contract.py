@@ -41,6 +41,10 @@ class Kind(StrEnum):
 
 # what every bundle has one of
 PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
+# what a bundle may have any number of beside them, each of a name of its own, which requests name
+NAMED = (Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA)
+# what requests bring in beside the parts, so that it is opened when the first one needs it
+BESIDE = (*NAMED, Kind.IMAGE_ENCODER)
 
 # what it may have one of beside them, and serves with them where it is there
 FURTHER_PARTS = (Kind.THIRD_TEXT_ENCODER,)

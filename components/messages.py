@@ -63,6 +63,29 @@ class Walk:
         return {field.name: getattr(self, field.name) for field in fields(Walk)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """How strongly a control picture holds a walk, and from which fraction of its steps to which."""
+
+    scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def holds(self, step: int, steps: int) -> bool:
+        """Whether it holds step `step`, 0..steps - 1: one that lies wholly between `start` and `end`, as in diffusers.
+
+        So intervals that meet within a step both leave it out.
+        """
+        return self.start <= step / steps and (step + 1) / steps <= self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlChoice(Control):
+    """How a control picture holds a walk, and the component that it is for, by the name that it is served under."""
+
+    model: str
+
+
 @dataclass(frozen=True, slots=True)
 class LoraChoice:
     """A LoRA that a request draws with, by the name that it is served under, and how strongly."""
@@ -115,6 +138,7 @@ class ImageRequest(Walk):
     grammar by which it weighs its parts. `clip_skip` 1 takes the text encoder's last layer, 2 the one before it.
     With `tiling` the VAE encodes and decodes the picture in tiles, without as a whole. What a denoiser is told of a
     picture, from `original_height` on, is None for the picture's own size, no crop and the usual scores.
+    `controls` are the control pictures that a served request is held by; in one process they come beside it.
     `image_prompt_scale` says how much the pictures weigh that it is to be like, None that there are none. `boxes` say
     what is to be where. With `hires` the picture is drawn in two passes, of which the second has this size. A mask is
     blurred by a Gaussian whose deviation is `mask_blur` of its pixels; with `padding_mask_crop` only what lies around
@@ -134,6 +158,7 @@ class ImageRequest(Walk):
     crop_left: int | None = None
     aesthetic_score: float | None = None
     negative_aesthetic_score: float | None = None
+    controls: tuple[ControlChoice, ...] = ()
     loras: tuple[LoraChoice, ...] = ()
     image_prompt_scale: float | None = None
     boxes: tuple[PhraseBox, ...] = ()
@@ -209,22 +234,6 @@ class EncodedText:
         """The same texts as another encoder read them too; what it counted of them stays out."""
         cut = tuple(one or another for one, another in zip(self.truncated, other.truncated, strict=True))
         return replace(self, arrays={**self.arrays, **other.arrays}, truncated=cut)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """How strongly a control picture holds a walk, and from which fraction of its steps to which."""
-
-    scale: float = 1.0
-    start: float = 0.0
-    end: float = 1.0
-
-    def holds(self, step: int, steps: int) -> bool:
-        """Whether it holds step `step`, 0..steps - 1: one that lies wholly between `start` and `end`, as in diffusers.
-
-        So intervals that meet within a step both leave it out.
-        """
-        return self.start <= step / steps and (step + 1) / steps <= self.end
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

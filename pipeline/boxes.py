@@ -26,7 +26,7 @@ def check_boxes(given: Any, most: int, most_characters: int) -> tuple[PhraseBox,
         raise RequestError("boxes", "boxes: must be left out, as none are taken here")
     if len(given) > most:
         raise refuse("boxes", f"{len(given)} boxes", f"at most {most}")
-    return tuple(_box(f"boxes.{number}", one, most_characters) for number, one in enumerate(given))
+    return tuple(_box(f"boxes[{number}]", one, most_characters) for number, one in enumerate(given))
 
 
 def box_rows(boxes: Sequence[PhraseBox], phrases: FloatArray, denoiser: Contract) -> Mapping[Row, Arrays]:

@@ -111,7 +111,8 @@ class Denoiser:
         Every track is moved by one evaluation. They must be of one signature, not done, and each there once.
 
         Raises:
-            RuntimeFault: the session could not run, or `interrupt` broke it off; no track has moved.
+            RuntimeFault: the session could not run, or `interrupt` broke it off; no track has moved. A ControlNetFault
+                where that was a ControlNet's.
         """
         assert len({track.signature for track in tracks}) == 1, "tracks of several signatures, or none, in one run"
         assert len(set(map(id, tracks))) == len(tracks), "a track twice in one run"

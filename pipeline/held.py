@@ -1,6 +1,6 @@
 """How control pictures hold a walk: which do at a step, and the sum of what they add within the denoiser."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,16 @@ from components.messages import Arrays, ControlFeatures, ControlPicture, Denoise
 from pipeline.controlnet import ControlNet
 from pipeline.errors import refuse
 from pipeline.planes import unit_planes
+from runtime.errors import RuntimeFault
 from runtime.interrupt import Interrupt
+
+
+class ControlNetFault(RuntimeFault):
+    """A ControlNet could not run, so that neither could the denoiser that it holds."""
+
+    def __init__(self, net: ControlNet, words: str) -> None:
+        super().__init__(words)
+        self.net = net
 
 
 class _ByNet(NamedTuple):
@@ -32,8 +41,12 @@ class Held:
         self._features = [(each, _scaled(each)) for each in features]
 
     def nets(self, step: int, steps: int) -> list[_ByNet]:
-        """The ControlNets that hold a step."""
+        """The ControlNets that hold a step, each as often as pictures are given to it."""
         return [each for each in self._by_nets if each.control.holds(step, steps)]
+
+    def nets_a_step(self, steps: int) -> float:
+        """How many ControlNets run in a step of a walk, on average."""
+        return sum(len(self.nets(step, steps)) for step in range(steps)) / steps
 
     def features(self, step: int, steps: int) -> list[Arrays]:
         """The features, scaled, that hold a step, each array [1, ...]."""
@@ -78,17 +91,22 @@ def held(job: DenoiseJob, controlnets: Sequence[ControlNet], contract: Contract)
     return Held(by_nets, job.features)
 
 
-def require_control(control: Contract, denoiser: Contract) -> None:
-    """Refuse a ControlNet or an adapter that a denoiser cannot be held by.
+def is_controllable(denoiser: Contract, kinds: Collection[Kind] = tuple(CONTROL_PREFIXES)) -> bool:
+    """Whether a denoiser takes what components of one of these kinds add within it."""
+    prefixes = tuple(CONTROL_PREFIXES[kind] for kind in kinds)
+    return any(spec.name.startswith(prefixes) for spec in denoiser.inputs)
+
+
+def require_control(control: Contract, denoiser: Contract, field: str = "controls") -> None:
+    """Refuse a ControlNet or an adapter that a denoiser cannot be held by; a request names it by `field`.
 
     Raises:
         RequestError: naming every mismatch.
     """
-    prefix = CONTROL_PREFIXES[control.kind]
-    if not any(spec.name.startswith(prefix) for spec in denoiser.inputs):
-        raise refuse("controls", control.kind.value, f"left out: the denoiser takes nothing of a {control.kind}")
+    if not is_controllable(denoiser, (control.kind,)):
+        raise refuse(field, control.kind.value, f"left out: the denoiser takes nothing of a {control.kind}")
     if found := compatible(control, denoiser):
-        raise refuse("controls", control.kind.value, f"one for this denoiser: {'; '.join(found)}")
+        raise refuse(field, control.kind.value, f"one for this denoiser: {'; '.join(found)}")
 
 
 def added_within(tracks: Sequence[Walking], asked: Sequence[Arrays], interrupt: Interrupt | None) -> list[Arrays]:
@@ -98,7 +116,7 @@ def added_within(tracks: Sequence[Walking], asked: Sequence[Arrays], interrupt: 
     that want it. What several add to one row is summed up in the order of its request, whoever shares the run.
 
     Raises:
-        RuntimeFault: a ControlNet could not run, or `interrupt` broke it off.
+        ControlNetFault: a ControlNet could not run, or `interrupt` broke it off.
     """
     nets = [track.held.nets(track.step, track.steps) for track in tracks]
     places: dict[ControlNet, list[tuple[int, int]]] = {}
@@ -108,12 +126,15 @@ def added_within(tracks: Sequence[Walking], asked: Sequence[Arrays], interrupt: 
     residuals: dict[tuple[int, int], Arrays] = {}
     for net, found in places.items():
         entries = [nets[number][place] for number, place in found]
-        run = net.residuals(
-            [asked[number] for number, _ in found],
-            [entry.image for entry in entries],
-            [entry.control.scale for entry in entries],
-            interrupt,
-        )
+        try:
+            run = net.residuals(
+                [asked[number] for number, _ in found],
+                [entry.image for entry in entries],
+                [entry.control.scale for entry in entries],
+                interrupt,
+            )
+        except RuntimeFault as fault:
+            raise ControlNetFault(net, str(fault)) from fault
         residuals |= dict(zip(found, run, strict=True))
     return [
         {

@@ -19,6 +19,39 @@ from runtime.settings import SessionSettings
 LARGEST_SCALE = 100.0
 
 
+class Lora:
+    """A LoRA's arrays, in memory; usable from any number of threads at once."""
+
+    def __init__(self, folder: ComponentFolder, settings: SessionSettings) -> None:
+        """Open the component, and keep nothing of it but its arrays.
+
+        Raises:
+            ComponentError: it is no LoRA.
+            RuntimeFault: as `Session.open`.
+        """
+        contract = folder.manifest.contract
+        _require_lora(folder.path.name, contract)
+        session = Session.open(folder, settings)
+        self.contract = contract
+        self.provider = session.provider
+        self.layers = frozenset(adapted_layers(contract.outputs))
+        self.arrays: Arrays = session.run({})
+
+
+def lora_arrays(chosen: Sequence[tuple[Lora, float]]) -> Arrays:
+    """What a row takes that draws with all of these: their ranks side by side, each scale within `up`."""
+    layers = dict.fromkeys(layer for lora, _ in chosen for layer in lora.layers)
+    arrays: dict[str, FloatArray] = {}
+    for layer in layers:
+        down, up = down_name(layer), up_name(layer)
+        parts = [
+            (lora.arrays[down], np.float32(scale) * lora.arrays[up]) for lora, scale in chosen if layer in lora.layers
+        ]
+        arrays[down] = np.concatenate([part for part, _ in parts], axis=1)
+        arrays[up] = np.concatenate([part for _, part in parts], axis=2)
+    return arrays
+
+
 class LoraShelf:
     """The LoRAs that a denoiser's requests may name, in memory; usable from any number of threads at once."""
 
@@ -37,20 +70,14 @@ class LoraShelf:
         return tuple(self._loras)
 
     def arrays(self, choices: Sequence[LoraChoice]) -> Arrays:
-        """What a row takes that draws with all of these: their ranks side by side, each scale within `up`."""
-        chosen = [(self._loras[choice.model], np.float32(choice.scale)) for choice in choices]
-        layers = dict.fromkeys(layer for (layers, _), _ in chosen for layer in layers)
-        arrays: dict[str, FloatArray] = {}
-        for layer in layers:
-            down, up = down_name(layer), up_name(layer)
-            parts = [(lora[down], scale * lora[up]) for (own, lora), scale in chosen if layer in own]
-            arrays[down] = np.concatenate([part for part, _ in parts], axis=1)
-            arrays[up] = np.concatenate([part for _, part in parts], axis=2)
-        return arrays
+        """What a row takes that draws with all of these, as `lora_arrays`."""
+        return lora_arrays([(self._loras[choice.model], choice.scale) for choice in choices])
 
 
-def check_loras(given: Any, known: Sequence[str], most: int) -> tuple[LoraChoice, ...]:
+def check_loras(given: Any, known: Sequence[str] | None, most: int) -> tuple[LoraChoice, ...]:
     """A request's `loras`, each a mapping with the name of a `model` and its `scale`, 1 if not given.
+
+    `known` are those that may be named, None where others know that.
 
     Raises:
         RequestError: there are more than `most`, or one is none of the `known`, twice there or of no finite scale.
@@ -64,9 +91,10 @@ def check_loras(given: Any, known: Sequence[str], most: int) -> tuple[LoraChoice
         if not isinstance(one, Mapping) or not {"model"} <= set(one) <= {"model", "scale"}:
             raise refuse("loras", one, "an object with model and, if it is not 1, scale")
         model, scale = one["model"], one.get("scale", 1.0)
-        if not known:
-            raise RequestError("loras", "loras: must be left out, as there are none here")
-        check_name("loras", model, dict.fromkeys(known))
+        if known is not None:
+            if not known:
+                raise RequestError("loras", "loras: must be left out, as there are none here")
+            check_name("loras", model, dict.fromkeys(known))
         number = isinstance(scale, int | float) and not isinstance(scale, bool)
         if not number or not -LARGEST_SCALE <= scale <= LARGEST_SCALE:
             raise refuse("loras", f"scale {scale}", f"a scale between {-LARGEST_SCALE:g} and {LARGEST_SCALE:g}")
@@ -76,12 +104,14 @@ def check_loras(given: Any, known: Sequence[str], most: int) -> tuple[LoraChoice
     return tuple(choices)
 
 
-def _open(
-    name: str, folder: ComponentFolder, denoiser: Contract, settings: SessionSettings
-) -> tuple[frozenset[str], Arrays]:
+def _open(name: str, folder: ComponentFolder, denoiser: Contract, settings: SessionSettings) -> Lora:
     contract = folder.manifest.contract
-    if contract.kind != Kind.LORA:
-        raise ComponentError(f"{name}: is a {contract.kind}, must be a {Kind.LORA}")
+    _require_lora(name, contract)
     if differences := lora_differences(contract, denoiser):
         raise ComponentError(f"{name}: does not fit the denoiser: {'; '.join(differences)}")
-    return frozenset(adapted_layers(contract.outputs)), Session.open(folder, settings).run({})
+    return Lora(folder, settings)
+
+
+def _require_lora(name: str, contract: Contract) -> None:
+    if contract.kind != Kind.LORA:
+        raise ComponentError(f"{name}: is a {contract.kind}, must be a {Kind.LORA}")

@@ -205,12 +205,12 @@ def check_request(
     contract: Contract,
     rules: RequestRules,
     most_clip_skip: int = 1,
-    known_loras: Sequence[str] = (),
+    known_loras: Sequence[str] | None = (),
 ) -> ImageRequest:
     """Fill in the defaults and check every field, before anything is allocated.
 
     `contract` is the denoiser's, `most_clip_skip` the text encoder's, which always has a last layer. `known_loras` are
-    the LoRAs that a request may name.
+    the LoRAs that a request may name, None where others know that.
 
     Raises:
         RequestError: a field is outside its limits.

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from components.compatibility import mismatches_among
-from components.contract import CONTROL_PREFIXES, PARTS, Kind
+from components.contract import NAMED, PARTS, Kind
 from components.folder import ComponentFolder
 from components.manifest import MANIFEST_NAME
 from components.reference import DEFAULT_ALIAS, ComponentRef, registered_name
@@ -23,7 +23,7 @@ def publish_bundle(registry: Registry, folder: Path, bundle: str) -> tuple[Compo
 
     The folders of other names are published too. One of another kind goes into production beside the four; a further
     one of a kind that is there already, such as a second VAE decoder, gets the alias `candidate` where its name has
-    none. ControlNets and adapters are each of a name of their own, `<bundle>.controlnet.<name>` from the folder
+    none. ControlNets, adapters and LoRAs are each of a name of their own, `<bundle>.controlnet.<name>` from the folder
     `controlnet-<name>`, and all of them go into production.
 
     The alias `production` is set where a component has none of that name. Where earlier starts set all of them, and no
@@ -79,7 +79,7 @@ def _opened(folder: Path) -> tuple[list[Path], list[Path]]:
     candidates = []
     for path in further:
         contract = ComponentFolder.open(path).manifest.contract
-        if contract.kind not in CONTROL_PREFIXES and any(contract.kind == other.kind for other in contracts):
+        if contract.kind not in NAMED and any(contract.kind == other.kind for other in contracts):
             candidates.append(path)
         else:
             served.append(path)
@@ -106,7 +106,7 @@ def _publish(registry: Registry, path: Path, bundle: str) -> ComponentRef:
 
 
 def _own_name(kind: Kind, path: Path) -> str | None:
-    return path.name.removeprefix(f"{kind}-") if kind in CONTROL_PREFIXES else None
+    return path.name.removeprefix(f"{kind}-") if kind in NAMED else None
 
 
 def _offer(registry: Registry, candidates: list[ComponentRef]) -> None:

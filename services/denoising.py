@@ -46,7 +46,8 @@ class Denoisers:
         while True:
             attempt, encoded_lost = Stopwatch(), False
             encoded = drawing.encoded
-            reports = self._denoiser.walk.remote(order, encoded.texts, encoded.source, third=encoded.third)
+            beside = (encoded.source, encoded.image_prompts, *encoded.features)
+            reports = self._denoiser.walk.remote(order, encoded.texts, *beside, third=encoded.third)
             try:
                 queue = await taken(reports, drawing.deadline)
                 since_taken = Stopwatch()
@@ -103,6 +104,9 @@ class Denoisers:
             low_resolution=source.pixels if source is not None and order.sees_pixels else None,
             depth=None if source is None else source.depth,
             latents=drawing.start,
+            controls=order.controls_of(Kind.CONTROLNET),
+            features=tuple(one.how for one in order.controls_of(Kind.ADAPTER)),
+            loras=order.loras,
         )
 
 

@@ -1,4 +1,4 @@
-"""What an order's pictures start from: its texts and its source, encoded side by side for the denoiser."""
+"""What an order's pictures are made from: its texts, its source and its control pictures, encoded side by side."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ from typing import Generic
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from components.contract import Kind
-from components.messages import EncodedText, FloatArray, LatentDistribution
+from components.messages import Arrays, EncodedText, FloatArray, LatentDistribution
 from components.reference import ComponentRef
 from services.calls import Answered, answered
 from services.deadlines import Deadline
-from services.messages import Made, Order
+from services.messages import ControlOrder, Made, Order
 from services.metrics.graph import GraphMetrics
 from services.retries import again_where_lost
 from services.timelines.spans import Span, Stopwatch
@@ -22,8 +22,9 @@ from services.timelines.spans import Span, Stopwatch
 class Encoded:
     """What denoisers are given by reference: the conditioning of the texts, and the latents of the source if any.
 
-    `third` is the conditioning by a third text encoder, where the order is pinned to one. `told` is what the text
-    encoders told; the spans are those of the calls, the texts' first.
+    `third` is the conditioning by a third text encoder, where the order is pinned to one. `features` are those of
+    adapters, in the order of the request's controls for them, `image_prompts` the tokens of the pictures to be like.
+    `told` is what the text encoders told; the spans are those of the calls, the texts' first.
     """
 
     texts: DeploymentResponse
@@ -31,6 +32,8 @@ class Encoded:
     source: DeploymentResponse | None
     told: EncodedText
     spans: tuple[Span, ...]
+    features: tuple[DeploymentResponse, ...] = ()
+    image_prompts: DeploymentResponse | None = None
 
 
 class Encoders:
@@ -41,15 +44,19 @@ class Encoders:
         text_encoder: DeploymentHandle,
         third_text_encoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
+        adapter: DeploymentHandle,
+        image_encoder: DeploymentHandle,
         metrics: GraphMetrics,
     ) -> None:
         self._text_encoder = text_encoder
         self._third_text_encoder = third_text_encoder
         self._vae_encoder = vae_encoder
+        self._adapter = adapter
+        self._image_encoder = image_encoder
         self._metrics = metrics
 
     async def encode(self, order: Order, deadline: Deadline) -> Encoded:
-        """Encode the texts of an order and its source.
+        """Encode the texts of an order, its source, its control pictures for adapters and the pictures to be like.
 
         Raises:
             DeadlineExceededError: no replica could take one of them in time.
@@ -57,24 +64,32 @@ class Encoders:
             StartError: a pinned version cannot be had or opened.
         """
         # waited for here, so that a replica that stops is that stage's and not one of those that this goes to
-        ours, third_ones, theirs = (
+        ours, third_ones, theirs, alike = (
             asyncio.create_task(self._texts(order, deadline)),
             asyncio.create_task(self._third_texts(order, deadline)),
             asyncio.create_task(self._source(order, deadline)),
+            asyncio.create_task(self._image_prompts(order, deadline)),
         )
+        held_by = [
+            asyncio.create_task(self._features(control, deadline)) for control in order.controls_of(Kind.ADAPTER)
+        ]
         try:
-            texts, third, source = await asyncio.gather(ours, third_ones, theirs)
+            texts, third, source, prompts, features = await asyncio.gather(
+                ours, third_ones, theirs, alike, asyncio.gather(*held_by)
+            )
         finally:
             # where one fails nobody wants the others
-            for call in (ours, third_ones, theirs):
+            for call in (ours, third_ones, theirs, alike, *held_by):
                 call.cancel()
-        spans = (texts.span, *(call.span for call in (third, source) if call is not None))
+        others = (one.span for one in (third, source, prompts, *features) if one is not None)
         return Encoded(
             texts.response,
             None if third is None else third.response,
             None if source is None else source.response,
             texts.made if third is None else texts.made.beside(third.made),
-            spans,
+            (texts.span, *others),
+            tuple(one.response for one in features),
+            None if prompts is None else prompts.response,
         )
 
     async def with_source(self, encoded: Encoded, order: Order, deadline: Deadline) -> Encoded:
@@ -117,6 +132,27 @@ class Encoders:
             deadline,
             lambda: self._vae_encoder.encode.remote(pin, source.pixels, tiling, source.hidden),
             lambda encoded: encoded,
+        )
+
+    async def _image_prompts(self, order: Order, deadline: Deadline) -> "_Call[Arrays] | None":
+        if not order.image_prompts:
+            return None
+        pin = order.pins[Kind.IMAGE_ENCODER]
+        return await self._asked(
+            Kind.IMAGE_ENCODER,
+            pin,
+            deadline,
+            lambda: self._image_encoder.tokens.remote(pin, order.image_prompts),
+            lambda made: made.values(),
+        )
+
+    async def _features(self, control: ControlOrder, deadline: Deadline) -> "_Call[Arrays]":
+        return await self._asked(
+            Kind.ADAPTER,
+            control.pin,
+            deadline,
+            lambda: self._adapter.features.remote(control.pin, control.pixels),
+            lambda made: made.values(),
         )
 
     async def _asked(

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from components.contract import Kind
-from components.messages import ImageRequest, Pixels, Source
+from components.messages import ImageRequest, Pixels
 from components.reference import ComponentRef
 from pipeline.overlays import laid
 from pipeline.story.containers import OURS
@@ -28,21 +28,23 @@ def describe(
     *,
     prompts: bool = True,
     origin: Origin = NOISE,
+    beside: tuple[ComponentRef, ...] = (),
 ) -> Story:
     """What made the one picture of a request, from what; without `prompts` nothing of its two texts.
 
-    Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture.
+    Where `decoder` made it and not the pinned one, `fallback_for` names the pinned one, which gave no picture. `beside`
+    are the versions that the request names itself.
     """
     pinned = pins.get(Kind.VAE_DECODER)
     replaced = pinned if decoder is not None and decoder != pinned else None
     used = pins if decoder is None else {**pins, Kind.VAE_DECODER: decoder}
-    story = Story.of(request, used, replaced, origin)
+    story = Story.of(request, used, replaced, origin, beside)
     return story if prompts else story.without_texts()
 
 
-def origin_of(source: Source | None) -> Origin:
-    """What a story tells of what a picture starts from; it reads all of its pixels."""
-    return NOISE if source is None else Origin.of(source)
+def origin_of(order: Order) -> Origin:
+    """What a story tells of the pictures that those of an order are made from; it reads all of their pixels."""
+    return Origin.of(order.source, controls=order.controls, image_prompts=order.image_prompts)
 
 
 def finished_picture(pixels: Pixels, order: Order, metadata: Story) -> bytes:

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from components.contract import BESIDE, Kind
 from components.reference import ComponentRef
 
 
@@ -33,6 +34,16 @@ class StartError(ServingError):
 
     Its sentence is for operators, with paths and addresses; callers learn only that a component is not to be had.
     """
+
+
+class BesideError(ServingError):
+    """Something of ours failed that requests bring in beside the parts, of whose live versions it says nothing."""
+
+
+def stage_failure(kind: Kind) -> ServingError:
+    """What a caller learns of a fault of the runtime in a stage; the log has the rest."""
+    error = BesideError if kind in BESIDE else ServingError
+    return error(f"{kind}: something went wrong in this stage")
 
 
 class CallerError(ServingError):

@@ -68,6 +68,8 @@ class GraphDeployment:
         denoiser: DeploymentHandle,
         vae_decoder: DeploymentHandle,
         vae_encoder: DeploymentHandle,
+        adapter: DeploymentHandle,
+        image_encoder: DeploymentHandle,
         rollout: DeploymentHandle,
         latents: DeploymentHandle,
         settings: GraphSettings,
@@ -81,11 +83,13 @@ class GraphDeployment:
             Kind.DENOISER: denoiser,
             Kind.VAE_DECODER: vae_decoder,
             Kind.VAE_ENCODER: vae_encoder,
+            Kind.ADAPTER: adapter,
+            Kind.IMAGE_ENCODER: image_encoder,
         }
         self._waking = Waking(
             stages, Standings(application(), _PATIENCE_S, old_s=_OLD_S), settings.max_held, self._metrics
         )
-        self._encoders = Encoders(text_encoder, third_text_encoder, vae_encoder, self._metrics)
+        self._encoders = Encoders(text_encoder, third_text_encoder, vae_encoder, adapter, image_encoder, self._metrics)
         denoisers = Denoisers(denoiser, self._encoders, self._metrics, settings.snapshot_every)
         self._decoder = PictureDecoder(vae_decoder, self._metrics)
         self._passes = Passes(denoisers, self._encoders, self._decoder)
@@ -129,12 +133,17 @@ class GraphDeployment:
 
     async def _draw(self, order: Order, watch: Watch | None) -> Drawn:
         deadline, clock = Deadline(order.terms.deadline_s), Stopwatch()
-        source = (Kind.VAE_ENCODER,) if order.encodes else ()
-        third = (Kind.THIRD_TEXT_ENCODER,) if Kind.THIRD_TEXT_ENCODER in order.pins else ()
-        stages = (Kind.TEXT_ENCODER, *third, *source, Kind.DENOISER, Kind.VAE_DECODER)
+        needed = {
+            Kind.THIRD_TEXT_ENCODER: Kind.THIRD_TEXT_ENCODER in order.pins,
+            Kind.VAE_ENCODER: order.encodes,
+            Kind.ADAPTER: bool(order.controls_of(Kind.ADAPTER)),
+            Kind.IMAGE_ENCODER: bool(order.image_prompts),
+        }
+        beside = (kind for kind, there in needed.items() if there)
+        stages = (Kind.TEXT_ENCODER, *beside, Kind.DENOISER, Kind.VAE_DECODER)
         held = (clock.span("held"),) if await self._waking.awake(stages, deadline) else ()
         encoded = await self._encoders.encode(order, deadline)
-        origin = await asyncio.to_thread(origin_of, order.source)
+        origin = await asyncio.to_thread(origin_of, order)
         drawing = Drawing(uuid.uuid4().hex, order, encoded, origin, deadline, watch)
         pictures = [asyncio.create_task(self._picture(drawing, image)) for image in range(order.request.n)]
         try:
@@ -164,7 +173,9 @@ class GraphDeployment:
             made = await self._decoder.picture(latents, request.tiling, order.pins, order.fallback, drawing.deadline)
             decode = decoding.span(Kind.VAE_DECODER, *made.spans, stage=Kind.VAE_DECODER)
             prompts = self._settings.write_prompts
-            metadata = describe(request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin)
+            metadata = describe(
+                request, order.pins, made.decoder, prompts=prompts, origin=drawing.origin, beside=order.beside
+            )
             writing = Stopwatch()
             data = await asyncio.to_thread(finished_picture, made.pixels, order, metadata)
             file = writing.span("file", bytes=len(data))
@@ -191,6 +202,7 @@ class GraphDeployment:
             contract=order.contract,
             prompt_truncated=drawing.truncated[0],
             negative_prompt_truncated=drawing.truncated[1],
+            beside=order.beside,
         )
         terms = order.terms
         id_ = await self._keeper.keep(kept, terms.whose)

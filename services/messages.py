@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from components.contract import Contract, Kind
-from components.messages import FloatArray, ImageRequest, Mask, Pixels, Snapshot, Source
-from components.reference import ComponentRef
+from components.messages import Control, ControlPicture, FloatArray, ImageRequest, Mask, Pixels, Snapshot, Source
+from components.reference import ComponentRef, kind_of
 from diffusion.batcher_records import Priority
 from pipeline.hires import enlarges_latents
 from registry.rollout.state import Canary, Shadow
@@ -126,7 +126,10 @@ class Order:
     `fallback` decodes a picture that the pinned VAE decoder gives wrong; `shadow` decodes the latents once more after
     the answer, to be compared. `store_latents` keeps the latents of every picture for a time, with `contract`, the
     denoiser's. `source` is what the pictures start from, None where that is noise alone; `laid_size` is the width and
-    height of what they are laid into, known longer than that itself.
+    height of what they are laid into, known longer than that itself. `beside` are the versions that the request names
+    itself, as its `controls` do, which have the pictures `controls` [1, height, width, 3], 0..255, of the size that is
+    drawn, in their order. `image_prompts` [1, side, side, 3], 0..255, are what they are to be like, as the pinned image
+    encoder sees them.
     """
 
     request: ImageRequest
@@ -140,6 +143,9 @@ class Order:
     contract: Contract | None = None
     source: Source | None = None
     laid_size: tuple[int, int] | None = None
+    beside: tuple[ComponentRef, ...] = ()
+    controls: tuple[Pixels, ...] = ()
+    image_prompts: tuple[Pixels, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError where latents are to be kept and nothing says what they are."""
@@ -163,6 +169,37 @@ class Order:
         between = hires is not None and not enlarges_latents(hires.upscaler)
         return between or (self.source is not None and not self.sees_pixels)
 
+    def controls_of(self, kind: Kind) -> tuple["ControlOrder", ...]:
+        """The control pictures for components of a kind, in the order of the request."""
+        found = (
+            ControlOrder(self._pins[choice.model], choice, pixels)
+            for choice, pixels in zip(self.request.controls, self.controls, strict=True)
+        )
+        return tuple(one for one in found if kind_of(one.pin.name) == kind)
+
+    @property
+    def loras(self) -> tuple[ComponentRef, ...]:
+        """The versions of the request's LoRAs, in their order."""
+        return tuple(self._pins[choice.model] for choice in self.request.loras)
+
+    @property
+    def _pins(self) -> Mapping[str, ComponentRef]:
+        return {str(pin): pin for pin in self.beside}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlOrder:
+    """A control picture [1, height, width, 3], 0..255, for a version, and how it holds a walk."""
+
+    pin: ComponentRef
+    how: Control
+    pixels: Pixels
+
+    @property
+    def picture(self) -> ControlPicture:
+        """The same, as a ControlNet's."""
+        return ControlPicture(scale=self.how.scale, start=self.how.start, end=self.how.end, pixels=self.pixels)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class WalkOrder:
@@ -173,7 +210,8 @@ class WalkOrder:
     after the first evaluation, then every `report_every` evaluations; where `preview_every` is not 0, every so many
     steps one comes with a preview, and with `tell_position` one comes whenever fewer walks wait before it. `mask` and
     `depth` are those of the order's source, `low_resolution` its pixels where they are drawn larger. A second pass
-    starts from the first's `latents`, enlarged.
+    starts from the first's `latents`, enlarged. `controls` are what ControlNets look at; `features` says of each of the
+    features that come beside it how they hold the walk. `loras` are the versions of the request's, in their order.
     """
 
     order: str
@@ -191,6 +229,9 @@ class WalkOrder:
     low_resolution: Pixels | None = None
     depth: FloatArray | None = None
     latents: FloatArray | None = None
+    controls: tuple[ControlOrder, ...] = ()
+    features: tuple[Control, ...] = ()
+    loras: tuple[ComponentRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,11 +8,17 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from components.contract import Kind
 from components.reference import ComponentRef
 from pipeline.errors import RequestError
-from services.errors import NonFiniteImageError, ServingError
+from services.errors import BesideError, NonFiniteImageError, ServingError
 from services.messages import OVERRIDABLE, Drawn, Order, Outcome
 
-# it never reached the stages, or what it asks for cannot be drawn
-_NO_FAULT = (BackPressureError, DeploymentUnavailableError, RequestError, TaskCancelledError)
+# it never reached the stages, what it asks for cannot be drawn, or what it brought in beside is at fault
+_NO_FAULT = (
+    BackPressureError,
+    DeploymentUnavailableError,
+    BesideError,
+    RequestError,
+    TaskCancelledError,
+)
 
 
 def outcomes_of(order: Order, end: Drawn | Exception) -> list[Outcome]:

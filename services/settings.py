@@ -23,7 +23,15 @@ from services.deployment_args import CalledArgs, Cpus, DeploymentArgs, Ongoing
 from services.files.blobs import Place
 from services.jobs.settings import JobsArgs
 from services.keys.settings import KeySettings
-from services.stage_args import DenoiserArgs, TextEncoderArgs, ThirdTextEncoderArgs, VaeDecoderArgs, VaeEncoderArgs
+from services.stage_args import (
+    AdapterArgs,
+    DenoiserArgs,
+    ImageEncoderArgs,
+    TextEncoderArgs,
+    ThirdTextEncoderArgs,
+    VaeDecoderArgs,
+    VaeEncoderArgs,
+)
 from services.timelines.memory import TimelineSettings
 from services.variables import NESTED, PREFIX
 
@@ -224,6 +232,8 @@ class GraphArgs(BaseSettings):
     vae_decoder: VaeDecoderArgs = VaeDecoderArgs()
     vae_encoder: VaeEncoderArgs = VaeEncoderArgs()
     third_text_encoder: ThirdTextEncoderArgs = ThirdTextEncoderArgs()
+    adapter: AdapterArgs = AdapterArgs()
+    image_encoder: ImageEncoderArgs = ImageEncoderArgs()
     graph: ChainArgs = ChainArgs()
     latents: LatentsArgs = LatentsArgs()
     links: LinksArgs = LinksArgs()

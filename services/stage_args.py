@@ -87,6 +87,40 @@ class DenoiserArgs(StageArgs, WorkedArgs):
         description="how much work may wait in a replica, in pictures of the bundle's own size and the default steps; "
         "over it comes 429",
     )
+    most_controlnets: int = Field(
+        4,
+        ge=2,
+        le=1000,
+        description="ControlNets that a replica holds open at most, from the first request that names one",
+    )
+    most_controlnet_bytes: int = Field(
+        32 * 2**30, ge=1, le=2**50, description="the most weights of them; one in use is never closed"
+    )
+
+    most_loras: int = Field(
+        16, ge=2, le=1000, description="LoRAs that a replica keeps at most, from the first request that names one"
+    )
+    most_lora_bytes: int = Field(
+        2**30, ge=1, le=2**50, description="the most weights of them; one in use is never let go of"
+    )
+
+    @property
+    def loras(self) -> StageArgs:
+        """How the LoRAs are held that rows of the U-Net are drawn with."""
+        return StageArgs(
+            max_ongoing_requests=1, threads=1, most_versions=self.most_loras, most_version_bytes=self.most_lora_bytes
+        )
+
+    @property
+    def controlnets(self) -> StageArgs:
+        """How the ControlNets are held that run beside the U-Net."""
+        return StageArgs(
+            max_ongoing_requests=1,
+            threads=self.threads,
+            most_versions=self.most_controlnets,
+            most_version_bytes=self.most_controlnet_bytes,
+            provider=self.provider,
+        )
 
 
 class VaeDecoderArgs(StageArgs, CalledArgs):
@@ -97,3 +131,24 @@ class VaeDecoderArgs(StageArgs, CalledArgs):
 
 class VaeEncoderArgs(StageArgs, CalledArgs):
     """The VAE encoder: pictures that are to be edited."""
+
+
+class BesideArgs(StageArgs, CalledArgs):
+    """What only some requests need: no replica runs while nobody does."""
+
+    # the first request finds a place for it where everything else has taken the processors
+    num_cpus: Cpus = 0
+    replicas: int = Field(
+        0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
+    )
+    max_replicas: int | None = Field(
+        1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
+    )
+
+
+class AdapterArgs(BesideArgs):
+    """T2I-Adapters: control pictures to features, once a request. No replica runs while nobody asks for any."""
+
+
+class ImageEncoderArgs(BesideArgs):
+    """The image encoder: pictures to be like, once a request. No replica runs while nobody asks for any."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from compiler.copies import CompiledCopies
 from compiler.settings import CompilerSettings
-from components.contract import Kind
+from components.contract import BESIDE, Kind
 from components.folder import ComponentFolder
 from components.reference import ComponentRef, kind_of
 from registry.local.fetch import fetch
@@ -22,7 +22,7 @@ from registry.local.gc import hold
 from registry.settings import RegistrySettings
 from runtime.errors import RuntimeFault
 from runtime.settings import Provider, SessionSettings, thread_count
-from services.errors import ServingError
+from services.errors import BesideError, ServingError, stage_failure
 from services.held_versions import Fetched, HeldVersions
 from services.messages import LiveRecord, Made, ReplicaReport, Worked
 from services.metrics.stage import StageMetrics
@@ -146,7 +146,7 @@ class StageHost(Generic[Stage]):
                 worked = await asyncio.get_running_loop().run_in_executor(self._threads, work, stage)
             except RuntimeFault as fault:
                 self.ran(pin, stage, fault)
-                raise ServingError(f"{self._kind}: something went wrong in this stage") from None
+                raise stage_failure(self._kind) from None
             self.ran(pin, stage)
             self.metrics.took(str(pin), "run", worked.span.seconds)
             export(worked.span)
@@ -183,7 +183,8 @@ class StageHost(Generic[Stage]):
             raise
         except ServingError as error:
             # what was refused for a reason did not fail
-            if type(error) is ServingError:
+            named = self._kind in BESIDE and isinstance(error, BesideError)
+            if type(error) is ServingError or named:
                 self.metrics.failed(str(pin))
             raise
         self.metrics.worked(str(pin), time.perf_counter() - started)

@@ -9,17 +9,21 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 
+from components.contract import Kind
 from components.reference import ComponentRef
 from diffusion.batcher import Limits, Run, StepBatcher, Ticket
 from diffusion.errors import DeadlineError, DiffusionError, OverloadedError
 from pipeline.denoiser import Denoiser
 from pipeline.errors import RequestError
+from pipeline.held import ControlNetFault
 from pipeline.track import Track
 from runtime.errors import RuntimeFault
 from services import errors
+from services.errors import stage_failure
 from services.joint_runs import Break, Outcome, advance
 from services.messages import WalkOrder, WalkReport
 from services.metrics.denoiser import DenoiserMetrics
+from services.row_cost import row_pixels
 from services.runs import Settled, UnderWay
 from services.served_rate import ServedRate
 from services.walks import ActiveWalk, Arrival
@@ -109,16 +113,15 @@ class StepLoop:
             ServingError: it cannot.
         """
         if self._broken:
-            raise _failure()
+            raise stage_failure(Kind.DENOISER)
 
     def _admit(self, arrival: Arrival, order: WalkOrder, stage: Denoiser, track: Track) -> ActiveWalk:
         deadline_s, pin, now = order.terms.deadline_s, order.pin, self._clock()
-        height, width = track.query.latents.shape[2:]
         ticket = Ticket(
             id=uuid.uuid4().hex,
             tenant=order.terms.tenant,
             signature=(pin, track.signature),
-            pixels=height * width,
+            pixels=row_pixels(track, self._limits),
             rows=track.rows,
             evaluations=track.evaluations - track.evaluation,
             priority=order.terms.priority,
@@ -216,7 +219,7 @@ class StepLoop:
         last = [self._under_way, None if self._settled is None else self._settled.under_way]
         ended = [walk for run in last if run is not None for walk in run.walks]
         for walk in {*self._active.values(), *ended}:
-            walk.news.put_nowait(_failure())
+            walk.news.put_nowait(stage_failure(Kind.DENOISER))
         self._active.clear()
 
     def _start(self, run: Run) -> UnderWay:
@@ -282,10 +285,11 @@ class StepLoop:
         for walk in settled.moved:
             walk.tell(self._clock(), self._replica)
         for walk, fault in settled.failed:
+            kind = Kind.CONTROLNET if isinstance(fault, ControlNetFault) else Kind.DENOISER
             if not isinstance(fault, RuntimeFault):
                 # never its words: they may quote what the caller wrote
                 walk.context.run(_log.error, "%s: %s", walk.order.pin, type(fault).__name__)
-            walk.news.put_nowait(_failure())
+            walk.news.put_nowait(stage_failure(kind))
         self._settled = None
         self._count(settled)
 
@@ -312,8 +316,3 @@ class StepLoop:
 
     def _show_queue(self) -> None:
         self._metrics.waits(self._batcher.waiting, self._batcher.queued)
-
-
-def _failure() -> errors.ServingError:
-    """What a caller learns of a fault; the log has the rest."""
-    return errors.ServingError("denoiser: something went wrong in this stage")

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from components.contract import Contract, Kind, TensorSpec
+from components.dimensions import size_of
 from components.folder import ComponentFolder, read_manifest, record_files, write_manifest
 from components.manifest import MANIFEST_NAME, FileRecord, GoldenCase, Manifest
 from components.reference import ComponentRef
@@ -95,7 +96,7 @@ def _random_feeds(contract: Contract, batch: int, side: int, seed: int) -> dict[
     def shape(spec: TensorSpec) -> list[int]:
         long = side * downscale if spec.name == "pixels" else side
         sizes = {"batch": batch, "tokens": tokens, "height": long, "width": long}
-        return [dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape]
+        return [size for dim in spec.shape if (size := size_of(dim, sizes)) is not None]
 
     def array(spec: TensorSpec) -> npt.NDArray[Any]:
         if spec.name == "timestep":

@@ -5,9 +5,6 @@ from typing import Any
 
 from components.messages import ImageRequest
 
-# fields that the chain in one process takes, and no route does yet
-IN_PROCESS = frozenset({"loras", "image_prompts", "image_prompt_scale"})
-
 _REQUEST = ImageRequest(
     prompt="a",
     negative_prompt="",

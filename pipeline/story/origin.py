@@ -1,5 +1,6 @@
-"""Which picture another one was made from, told by digests: the story holds no pixels."""
+"""Which pictures another one was made from, told by digests: the story holds no pixels."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, Self
 
@@ -34,23 +35,38 @@ class Origin(NamedTuple):
 
     `source` is None where the picture was made from noise alone, or nothing is told; `mask` where it was drawn anew
     everywhere, `depth` where the denoiser sees none; `laid_into`, which has the size of the picture, where the drawn
-    one is the picture.
+    one is the picture. `controls` are the pictures that held it, in the order of the request's, and `image_prompts`
+    those that it was to be like, as the image encoder saw them.
     """
 
     source: PixelsDigest | None = None
     mask: PixelsDigest | None = None
     depth: PixelsDigest | None = None
     laid_into: PixelsDigest | None = None
+    controls: tuple[PixelsDigest, ...] = ()
+    image_prompts: tuple[PixelsDigest, ...] = ()
 
     @classmethod
-    def of(cls, source: Source) -> Self:
-        """The digests of what a request's pictures start from; depth [1, 1, height, width] as little-endian float32."""
+    def of(
+        cls, source: Source | None, *, controls: Sequence[Pixels] = (), image_prompts: Sequence[Pixels] = ()
+    ) -> Self:
+        """The digests of what a request's pictures start from, and of others [1, height, width, 3] beside it.
+
+        Depth [1, 1, height, width] counts as little-endian float32.
+        """
+        beside = (
+            tuple(PixelsDigest.of(each[0]) for each in controls),
+            tuple(PixelsDigest.of(each[0]) for each in image_prompts),
+        )
+        if source is None:
+            return cls(None, None, None, None, *beside)
         mask, depth, overlay = source.mask, source.depth, source.overlay
         return cls(
             PixelsDigest.of(source.pixels[0]),
             None if mask is None else PixelsDigest.of(mask),
             None if depth is None else PixelsDigest.of(depth[0, 0].astype("<f4")),
             None if overlay is None else PixelsDigest.of(overlay.picture),
+            *beside,
         )
 
 

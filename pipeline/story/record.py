@@ -35,9 +35,15 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 _LARGEST = 2**64
 _LONGEST_QUOTE = 200
 _MOST_NAMES = 256
+# of one kind; no request has so many
+_MOST_PARTS = 256
 
 Value = TypeVar("Value")
 Part = TypeVar("Part", bound=Record)
+
+
+# the pictures of an origin of which there is one at most
+_DIGESTS = ("source", "mask", "depth", "laid_into")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +52,16 @@ class Story:
 
     `settings` are the fields of `ImageRequest` but `n`, by name; one that is not told is None. `components` holds what
     made the picture, so the fallback's version where that made it, and then `fallback_for` is the version that gave
-    none. `model` is the bundle, or what another program calls its checkpoint. `origin` is what it was made from. `file`
-    is how its file was written, None where that is not told. `format` numbers the form of the record.
+    none. `model` is the bundle, or what another program calls its checkpoint. `beside` are the versions of what the
+    settings name by themselves. `origin` is what it was made from. `file` is how its file was written, None where that
+    is not told. `format` numbers the form of the record.
     """
 
     settings: Mapping[str, Any]
     components: Mapping[Kind, ComponentRef] = field(default_factory=dict)
     model: str | None = None
     fallback_for: ComponentRef | None = None
+    beside: tuple[ComponentRef, ...] = ()
     origin: Origin = NOISE
     file: FileForm | None = None
     format: int = FORMAT
@@ -71,6 +79,7 @@ class Story:
         components: Mapping[Kind, ComponentRef],
         fallback_for: ComponentRef | None = None,
         origin: Origin = NOISE,
+        beside: tuple[ComponentRef, ...] = (),
     ) -> "Story":
         """The story of the one picture of a request."""
         denoiser = components.get(Kind.DENOISER)
@@ -79,6 +88,7 @@ class Story:
             components=components,
             model=None if denoiser is None else denoiser.name.split(".")[0],
             fallback_for=fallback_for,
+            beside=beside,
             origin=origin,
         )
 
@@ -96,7 +106,7 @@ class Story:
 
         Without `texts` only their numbers of characters are told: `texts_in` finds them in the infotext by these.
         """
-        settings = {name: SETTINGS[name].dump_python(value, mode="json") for name, value in self.settings.items()}
+        settings = self.plain_settings()
         if not texts:
             settings |= {_CHARACTERS[name]: len(settings[name] or "") for name in TEXTS} | dict.fromkeys(TEXTS)
         return json.dumps(
@@ -106,11 +116,26 @@ class Story:
                 **settings,
                 "components": {kind.value: pin.model_dump() for kind, pin in self.components.items()},
                 **{name: None if part is None else part.model_dump() for name, part in self._parts().items()},
+                **{name: [part.model_dump() for part in parts] for name, parts in self._lists().items()},
             }
         )
 
+    def plain_settings(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        return {name: SETTINGS[name].dump_python(value, mode="json") for name, value in self.settings.items()}
+
     def _parts(self) -> dict[str, Record | None]:
-        return {"fallback_for": self.fallback_for, **self.origin._asdict(), "file": self.file}
+        digests = {name: getattr(self.origin, name) for name in _DIGESTS}
+        return {"fallback_for": self.fallback_for, **digests, "file": self.file}
+
+    def _lists(self) -> dict[str, tuple[Record, ...]]:
+        """Parts of any number; what there is none of is not told."""
+        found: dict[str, tuple[Record, ...]] = {
+            "beside": self.beside,
+            "control_pictures": self.origin.controls,
+            "image_prompts": self.origin.image_prompts,
+        }
+        return {name: parts for name, parts in found.items() if parts}
 
 
 class Told(NamedTuple):
@@ -147,7 +172,12 @@ def read_json(text: str, infotext: str | None = None) -> Told | None:
     form = members.take("format", _read_format)
     model = members.take("model", _read_model)
     fallback_for = members.take("fallback_for", _pin_reader(Kind.VAE_DECODER))
-    origin = Origin(*(members.take(name, _part_reader(PixelsDigest)) for name in Origin._fields))
+    digests = {name: members.take(name, _part_reader(PixelsDigest)) for name in _DIGESTS}
+    controls, prompts = (
+        members.take(name, _list_reader(PixelsDigest)) or () for name in ("control_pictures", "image_prompts")
+    )
+    origin = Origin(**digests, controls=controls, image_prompts=prompts)
+    beside = members.take("beside", _list_reader(ComponentRef)) or ()
     file = members.take("file", _part_reader(FileForm))
     parts = _Members(found.pop("components"), "components.")
     components = {kind: parts.take(kind.value, _pin_reader(kind)) for kind in Kind}
@@ -160,6 +190,7 @@ def read_json(text: str, infotext: str | None = None) -> Told | None:
         components={kind: pin for kind, pin in components.items() if pin is not None},
         model=model,
         fallback_for=fallback_for,
+        beside=beside,
         origin=origin,
         file=file,
         format=1 if form is None else form,
@@ -216,6 +247,15 @@ def _read_model(value: Any) -> str:
 
 def _part_reader(part: type[Part]) -> Callable[[Any], Part]:
     return lambda value: part.model_validate(value, strict=True)
+
+
+def _list_reader(part: type[Part]) -> Callable[[Any], tuple[Part, ...]]:
+    def read(value: Any) -> tuple[Part, ...]:
+        if not isinstance(value, list) or len(value) > _MOST_PARTS:
+            raise ValueError("no list of so few parts")
+        return tuple(part.model_validate(one, strict=True) for one in value)
+
+    return read
 
 
 def _pin_reader(kind: Kind) -> Callable[[Any], ComponentRef]:

@@ -8,7 +8,7 @@ from components.contract import Kind
 from diffusion.noise import DEFAULT_RNG
 from diffusion.samplers import SAMPLERS
 from diffusion.sigma_schedules import DEFAULT
-from pipeline.story.record import DEFAULTS, SETTINGS, Story
+from pipeline.story.record import DEFAULTS, Story
 
 # what takes part in a picture of a prompt
 _KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.THIRD_TEXT_ENCODER)
@@ -34,11 +34,11 @@ def request_of(story: Story) -> dict[str, Any]:
     Fields that ask for the route's own defaults are left out; those that a server or a bundle may choose never are.
     The versions are exact, NAME/VERSION. Three things no such request can ask for: where the prompt is long, the
     server's `rules.max_prompt_chunks` must be the story's `prompt_chunks`; where the picture is large, its tiles the
-    story's `tiling`; and a picture made from another needs that one.
+    story's `tiling`; and a picture made from others, of which each of `controls` is one, needs those.
     """
-    settings = story.settings
+    settings, plain = story.settings, story.plain_settings()
     fields = {
-        name: SETTINGS[name].dump_python(value, mode="json")
+        name: plain[name]
         for name, value in settings.items()
         if name not in _APART and value is not None and value != _LEFT_OUT.get(name)
     }

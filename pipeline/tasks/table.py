@@ -54,7 +54,8 @@ def _held_by(kind: Kind, denoiser: Contract) -> bool:
     return any(spec.name.startswith(CONTROL_PREFIXES[kind]) for spec in denoiser.inputs)
 
 
-def _takes_image_prompts(denoiser: Contract) -> bool:
+def takes_image_prompts(denoiser: Contract) -> bool:
+    """Whether a denoiser of a contract looks at pictures beside the text."""
     return denoiser.reads_texts and any(spec.name == IMAGE_PROMPT for spec in denoiser.inputs)
 
 
@@ -140,7 +141,6 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                     "StableDiffusionXLControlNetImg2ImgPipeline",
                     "StableDiffusionXLControlNetInpaintPipeline",
                 ),
-                served=False,
             ),
             Task(
                 "adapter",
@@ -148,7 +148,6 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("controls",),
                 partial(_held_by, Kind.ADAPTER),
                 ("StableDiffusionAdapterPipeline", "StableDiffusionXLAdapterPipeline"),
-                served=False,
             ),
             Task(
                 "hand_over",
@@ -176,15 +175,13 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("loras",),
                 lambda denoiser: bool(adapted_layers(denoiser.inputs)),
                 ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-                served=False,
             ),
             Task(
                 "image_prompts",
                 "a picture like others, by an IP-Adapter",
                 ("image_prompts", "image_prompt_scale"),
-                _takes_image_prompts,
+                takes_image_prompts,
                 ("StableDiffusionPipeline", "StableDiffusionXLPipeline"),
-                served=False,
             ),
             Task(
                 "image_variation",

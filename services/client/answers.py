@@ -60,7 +60,7 @@ class Picture(Answer):
 
 
 class Drawing(Answer):
-    """The pictures of a request and what made them; `components` are by kind.
+    """The pictures of a request and what made them; `components` are by kind, `beside` what the request named itself.
 
     `usage` is None for pictures of kept latents, `quality` where the request named its steps.
     """
@@ -74,6 +74,7 @@ class Drawing(Answer):
     prompt_truncated: bool
     negative_prompt_truncated: bool
     components: dict[str, ComponentPin]
+    beside: tuple[ComponentPin, ...] = ()
     created: int
     request_id: str | None = None
 
@@ -106,12 +107,14 @@ class PixelsDigest(Answer):
 
 
 class MadeFrom(Answer):
-    """The picture that another one was made from, its mask and depth, and the picture it was laid into, if any."""
+    """The pictures that another one was made from: what it began with, what held it, what it is like, if any."""
 
-    source: PixelsDigest
+    source: PixelsDigest | None
     mask: PixelsDigest | None
-    depth: PixelsDigest | None
+    depth: PixelsDigest | None = None
     laid_into: PixelsDigest | None = None
+    controls: tuple[PixelsDigest, ...] = ()
+    image_prompts: tuple[PixelsDigest, ...] = ()
 
 
 class Inspection(Answer):
@@ -122,6 +125,7 @@ class Inspection(Answer):
     parameters: str | None
     request: dict[str, JsonValue]
     components: dict[str, ComponentPin]
+    beside: tuple[ComponentPin, ...] = ()
     fallback_for: ComponentPin | None
     made_from: MadeFrom | None = None
     unknown: tuple[str, ...]

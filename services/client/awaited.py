@@ -1,7 +1,7 @@
 """The client whose calls are awaited."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -122,9 +122,11 @@ class AsyncClient:
         source: Source | None = None,
         mask: Source | None = None,
         depth: Source | None = None,
+        controls: Sequence[Source] = (),
+        image_prompts: Sequence[Source] = (),
     ) -> Verification:
         """As `Client.verify`."""
-        return await self._ask(calls.verification(picture, source, mask, depth))
+        return await self._ask(calls.verification(picture, source, mask, depth, controls, image_prompts))
 
     async def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """As `Client.timeline`."""

@@ -1,7 +1,7 @@
 """The client whose calls wait."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -132,12 +132,15 @@ class Client:
         source: Source | None = None,
         mask: Source | None = None,
         depth: Source | None = None,
+        controls: Sequence[Source] = (),
+        image_prompts: Sequence[Source] = (),
     ) -> Verification:
         """Have a picture drawn again by the versions of its story, and tell whether the pixels are equal.
 
-        An edit needs the picture that it was made from, and its mask and depth if it had them.
+        An edit needs the picture that it was made from, and its mask and depth if it had them, and what was held by
+        control pictures, or is like others, needs those.
         """
-        return self._ask(calls.verification(picture, source, mask, depth))
+        return self._ask(calls.verification(picture, source, mask, depth, controls, image_prompts))
 
     def timeline(self, request_id: str, *, user: str | None = None) -> Timeline:
         """Tell what became of a request when, by the id that its answer had; servers keep that for a time."""

@@ -1,8 +1,9 @@
 """Every call as a record: what is sent, how the answer is read, and when it may be sent again."""
 
+import base64
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -61,8 +62,16 @@ class Telling:
 
 
 def generation(prompt: str, options: Options, telling: Telling | None = None) -> Call[Drawing]:
-    """Pictures of a prompt, as a stream with `telling`."""
+    """Pictures of a prompt, as a stream with `telling`.
+
+    Raises:
+        OSError: a picture cannot be read.
+    """
     body = {"prompt": prompt, **options, **_told(telling)}
+    if "controls" in options:
+        body["controls"] = [{**control, "image": _text(control["image"])} for control in options["controls"]]
+    if "image_prompts" in options:
+        body["image_prompts"] = [_text(one) for one in options["image_prompts"]]
     return Call(
         "POST",
         "/v1/images/generations",
@@ -130,15 +139,22 @@ def inspection(picture: Source) -> Call[Inspection]:
 
 
 def verification(
-    picture: Source, source: Source | None, mask: Source | None, depth: Source | None
+    picture: Source,
+    source: Source | None,
+    mask: Source | None,
+    depth: Source | None = None,
+    controls: Sequence[Source] = (),
+    image_prompts: Sequence[Source] = (),
 ) -> Call[Verification]:
-    """Whether a picture is what its story makes; an edit needs the picture, mask and depth that it was made from.
+    """Whether a picture is what its story makes; it needs all pictures that it was made from.
 
     Raises:
         OSError: a file cannot be read.
     """
     given = {"image": picture, "source": source, "mask": mask, "depth": depth}
     files = {name: _read(one) for name, one in given.items() if one is not None}
+    files |= {f"controls[{number}][image]": _read(one) for number, one in enumerate(controls)}
+    files |= {f"image_prompts[{number}]": _read(one) for number, one in enumerate(image_prompts)}
     return Call("POST", "/v1/verify", replies.verification, files=files)
 
 
@@ -164,8 +180,18 @@ def _form(
     options: EditOptions,
     telling: Telling | None,
 ) -> Call[Drawing]:
-    fields = dict(texts)
-    for name, value in {**options, **_told(telling)}.items():
+    fields, files = dict(texts), dict(files)
+    settings = {**options, **_told(telling)}
+    for number, control in enumerate(options.get("controls", ())):
+        named = f"controls[{number}]"
+        files[f"{named}[image]"] = _read(control["image"])
+        fields |= {f"{named}[{name}]": str(value) for name, value in control.items() if name != "image"}
+    for number, lora in enumerate(options.get("loras", ())):
+        fields |= {f"loras[{number}][{name}]": str(value) for name, value in lora.items()}
+    files |= {f"image_prompts[{number}]": _read(one) for number, one in enumerate(options.get("image_prompts", ()))}
+    for name in ("controls", "loras", "image_prompts"):
+        settings.pop(name, None)
+    for name, value in settings.items():
         if isinstance(value, Mapping):
             fields |= {f"{name}[{inner}]": str(one) for inner, one in value.items()}
         else:
@@ -195,6 +221,10 @@ def _repeat(options: Options | EditOptions) -> Repeat:
 
 def _read(source: Source) -> bytes:
     return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _text(source: Source) -> str:
+    return base64.b64encode(_read(source)).decode()
 
 
 def _part(text: str) -> str:

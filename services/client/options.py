@@ -1,7 +1,8 @@
 """What a request for pictures may ask for beside its prompt, by the names of the server's own fields."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from pathlib import Path
+from typing import Annotated, Literal, Required, TypeAlias
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import Doc, TypedDict
@@ -30,8 +31,25 @@ class PhraseBox(TypedDict):
     box: Sequence[float]
 
 
-class CommonOptions(TypedDict, total=False):
-    """What a request takes, whatever it begins with; the server checks it, and `/docs` of it tells the limits."""
+class Control(TypedDict, total=False):
+    """A picture, such as edges or depth, that holds what is drawn, and the ControlNet or T2I-Adapter that it is for."""
+
+    model: Required[str]
+    image: Required[bytes | Path]
+    scale: float
+    start: float
+    end: float
+
+
+class Lora(TypedDict, total=False):
+    """A LoRA that pictures are drawn with."""
+
+    model: Required[str]
+    scale: float
+
+
+class Settings(TypedDict, total=False):
+    """What a request for pictures may say beside its prompt and pictures; the server checks it."""
 
     n: Annotated[int, Doc("how many pictures; the next is drawn with the next seed")]
     size: Annotated[str, Doc("WIDTHxHEIGHT in pixels; the bundle's own if not given")]
@@ -73,6 +91,8 @@ class CommonOptions(TypedDict, total=False):
     ]
     output_format: Annotated[PictureFormat, Doc("of the file; png if not given")]
     output_compression: Annotated[int, Doc("quality of a jpeg or webp file, 0 to 100")]
+    image_prompt_scale: Annotated[float, Doc("how much the pictures weigh that it is to be like, 0 to 1")]
+    loras: Annotated[Sequence[Lora], Doc("a LoRA to draw with: MODEL, or MODEL=SCALE")]
     components: Annotated[Mapping[str, str], Doc("another version: KIND=NAME@ALIAS or KIND=NAME/VERSION")]
     store_latents: Annotated[bool, Doc("keep the latents for a time, to be decoded again")]
     priority: Annotated[Priority, Doc("which requests the denoiser serves more")]
@@ -81,19 +101,36 @@ class CommonOptions(TypedDict, total=False):
     model: Annotated[str, Doc("the name of the served bundle")]
 
 
-class Options(CommonOptions, total=False):
-    """What `generate` takes beside the prompt."""
+class BoxSettings(TypedDict, total=False):
+    """What a request from noise alone may say of what is to be where."""
 
     boxes: Annotated[Sequence[PhraseBox], Doc("what is to be where, of models that look at boxes: X0,Y0,X1,Y1=PHRASE")]
     boxes_end: Annotated[float, Doc("the share of the steps in which boxes hold, 0 to 1")]
 
 
-class EditOptions(CommonOptions, total=False):
-    """What `edit` and `vary` take beside picture and prompt."""
+class EditSettings(TypedDict, total=False):
+    """What a request may say of the picture that it starts from."""
 
     mask_blur: Annotated[float, Doc("blur the mask by so many of its pixels")]
     padding_mask_crop: Annotated[int, Doc("draw only what lies around the mask, so many pixels on each side")]
     strength: Annotated[float, Doc("how much of the picture may change, 0 to 1")]
+
+
+class CommonOptions(Settings, total=False):
+    """What a request takes beside its prompt, whatever it begins with; `/docs` of a server tells the limits."""
+
+    image_prompts: Annotated[Sequence[bytes | Path], Doc("a picture that it is to be like")]
+    controls: Annotated[
+        Sequence[Control], Doc("a picture that holds what is drawn: MODEL=FILE, and perhaps ,scale=0.8,start=0,end=0.6")
+    ]
+
+
+class Options(CommonOptions, BoxSettings, total=False):
+    """What `generate` takes beside the prompt."""
+
+
+class EditOptions(CommonOptions, EditSettings, total=False):
+    """What `edit` and `vary` take beside picture and prompt."""
 
 
 class DecodeOptions(TypedDict, total=False):

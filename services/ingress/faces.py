@@ -89,11 +89,11 @@ def faces_of(found: Foundation) -> list[Face]:
     waiting = replace(orders, admission=Admission(settings.max_images, lambda _: None))
     decode, compare = found.graph.decode.remote, found.graph.compare.remote
     return [
-        ImagesFace(pinning, orders),
+        ImagesFace(pinning, orders, uploads),
         EditsFace(orders, uploads),
         links,
         CapabilitiesFace(pinning, settings.rules),
-        JobsFace(waiting, kept, settings.webhook_http, settings.webhook_private),
+        JobsFace(waiting, kept, uploads, settings.webhook_http, settings.webhook_private),
         A1111Face(orders, uploads),
         InspectFace(uploads),
         VerifyFace(orders, uploads),

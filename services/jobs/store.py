@@ -22,7 +22,7 @@ from services.jobs.errors import (
     JobNotKeptError,
     JobsFullError,
 )
-from services.jobs.orders import written, written_source
+from services.jobs.orders import written, written_pictures
 from services.jobs.records import ENDED, JobPage, JobStatus, JobView, Submission
 from services.jobs.room import Room, total_size
 from services.jobs.rows import job_of, written_terms
@@ -163,7 +163,7 @@ class JobStore:
 
     def _insert(self, connection: Connection, given: Submission) -> Row[Any]:
         owner, order = digest(given.owner), given.order
-        ordered, source = written(order), written_source(order.source)
+        ordered, source = written(order), written_pictures(order)
         size = len(ordered) + (0 if source is None else len(source))
         self._require_place(connection)
         if not self._room.make(connection, size, jobs=1):

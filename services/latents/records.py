@@ -12,7 +12,8 @@ from services.messages import Encoding, Pins
 class KeptLatents:
     """One picture's final latents [1, channels, height, width], in the denoiser's scale, and what made them.
 
-    `request` is that of this picture alone, without its texts; `contract` is the denoiser's, with the latent space.
+    `request` is that of this picture alone, without its texts, and `beside` are the versions that it names itself;
+    `contract` is the denoiser's, with the latent space.
     """
 
     latents: FloatArray
@@ -21,6 +22,7 @@ class KeptLatents:
     contract: Contract
     prompt_truncated: bool = False
     negative_prompt_truncated: bool = False
+    beside: tuple[ComponentRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -28,6 +28,8 @@ class _Facts(BaseModel):
     contract: Contract
     prompt_truncated: bool
     negative_prompt_truncated: bool
+    # in those of before there is none
+    beside: tuple[ComponentRef, ...] = ()
 
 
 class LatentStore:
@@ -94,6 +96,7 @@ class LatentStore:
             contract=facts.contract,
             prompt_truncated=facts.prompt_truncated,
             negative_prompt_truncated=facts.negative_prompt_truncated,
+            beside=facts.beside,
         )
 
     def sweep(self) -> None:
@@ -113,6 +116,7 @@ def _written(kept: KeptLatents, tenant: str) -> bytes:
         contract=kept.contract,
         prompt_truncated=kept.prompt_truncated,
         negative_prompt_truncated=kept.negative_prompt_truncated,
+        beside=kept.beside,
     )
     text = np.frombuffer(facts.model_dump_json().encode(), np.uint8)
     out = io.BytesIO()

@@ -4,13 +4,12 @@ import asyncio
 import json
 
 from components.contract import Kind
-from components.messages import ImageRequest
 from components.reference import ComponentRef
 from services.comparison import Difference, decibels, difference, sheet
 from services.deadlines import Deadline
 from services.decoding import Made, PictureDecoder
 from services.encoding import describe, encode_picture
-from services.latents.records import Compared, CompareOrder, DecodeOrder
+from services.latents.records import Compared, CompareOrder, DecodeOrder, KeptLatents
 from services.messages import Encoding, Picture, Pins
 
 _PNG = Encoding()
@@ -33,7 +32,7 @@ class LatentViews:
         kept, request = order.kept, order.kept.request
         pins = _pinned(kept.pins, order.decoder)
         made = await self._decoder.picture(kept.latents, request.tiling, pins, order.fallback, Deadline())
-        metadata = describe(request, pins, made.decoder, prompts=False)
+        metadata = describe(request, pins, made.decoder, prompts=False, beside=kept.beside)
         data = await asyncio.to_thread(encode_picture, made.pixels, order.encoding, metadata)
         return Picture(data, request.seed, request.subseed, made.decoder)
 
@@ -56,26 +55,24 @@ def _pinned(pins: Pins, decoder: ComponentRef) -> Pins:
 
 
 def _compared(order: CompareOrder, a: Made, b: Made) -> Compared:
-    request, pins = order.kept.request, order.kept.pins
     found = difference(a.pixels, b.pixels)
     if order.files:
-        files = tuple(_file(made, request, pins) for made in (a, b))
+        files = tuple(_file(made, order.kept) for made in (a, b))
     else:
         decoders = (a.decoder, b.decoder)
         pixels = sheet(a.pixels, b.pixels, found, (str(a.decoder), str(b.decoder)))
-        files = (encode_picture(pixels, _PNG, _describe_sheet(request, pins, decoders, found)),)
+        files = (encode_picture(pixels, _PNG, _describe_sheet(order.kept, decoders, found)),)
     return Compared(files=files, psnr_db=found.psnr_db, max_difference=found.largest, factor=found.factor)
 
 
-def _file(made: Made, request: ImageRequest, pins: Pins) -> bytes:
-    return encode_picture(made.pixels, _PNG, describe(request, _pinned(pins, made.decoder), prompts=False))
+def _file(made: Made, kept: KeptLatents) -> bytes:
+    pins = _pinned(kept.pins, made.decoder)
+    return encode_picture(made.pixels, _PNG, describe(kept.request, pins, prompts=False, beside=kept.beside))
 
 
-def _describe_sheet(
-    request: ImageRequest, pins: Pins, decoders: tuple[ComponentRef, ComponentRef], found: Difference
-) -> str:
+def _describe_sheet(kept: KeptLatents, decoders: tuple[ComponentRef, ComponentRef], found: Difference) -> str:
     """What `describe` says of the latents, and in place of the decoder the two that are compared."""
-    made_by = json.loads(describe(request, pins, prompts=False).to_json())
+    made_by = json.loads(describe(kept.request, kept.pins, prompts=False, beside=kept.beside).to_json())
     del made_by["components"][Kind.VAE_DECODER]
     compared = {
         "vae_decoders": [decoder.model_dump() for decoder in decoders],

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 
-from components.contract import ALL_PARTS, Kind
+from components.contract import ALL_PARTS, BESIDE, Kind
 from services.metrics.declared import Counter, Gauge, Histogram, Labels, Metric
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 _DROPPED: Labels = {"reason": ("expired", "full", "damaged")}
 _ENDED = ("completed", "failed", "cancelled")
 _VERSION: Labels = {"version": ()}
-_STAGE: Labels = {"stage": tuple(kind.value for kind in ALL_PARTS)}
+_STAGE: Labels = {"stage": tuple(kind.value for kind in (*ALL_PARTS, *BESIDE))}
 _BOTH: Labels = {**_STAGE, **_VERSION}
+# what runs in the denoiser's replicas
+_IN_RUNS = (Kind.DENOISER, Kind.CONTROLNET, Kind.LORA)
 
 
 class Ingress:
@@ -57,7 +59,10 @@ class Ingress:
 
 
 class Stages:
-    """Each replica of the text encoders, denoiser, VAE decoder and VAE encoder; phases of calls in the graph too."""
+    """Each replica of a stage; ControlNets are in those of the denoiser, whose walks have their time.
+
+    Phases of calls are counted in the graph too.
+    """
 
     SECONDS = Histogram(
         "latentworks_stage_seconds",
@@ -82,7 +87,7 @@ class Stages:
         "latentworks_stage_occupancy",
         "calls that a replica works on by a version, with those that wait for it to be opened, as a share of "
         "`max_ongoing_requests`; of the denoiser see latentworks_denoiser_occupancy",
-        {"stage": tuple(kind.value for kind in ALL_PARTS if kind != Kind.DENOISER), **_VERSION},
+        {"stage": tuple(kind.value for kind in (*ALL_PARTS, *BESIDE) if kind not in _IN_RUNS), **_VERSION},
         "ratio",
     )
     FAILURES = Counter("latentworks_stage_failures_total", "calls that failed in a stage", _BOTH)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from components.contract import ALL_PARTS
+from components.contract import ALL_PARTS, BESIDE
 from services.metrics.catalogue import GROUPS, metrics_of
 from services.metrics.declared import PREFIX, Histogram, Metric
 
@@ -31,7 +31,7 @@ a counter of a process that has ended stays on its node's page.
 
 def page() -> str:
     """The whole page, in Markdown."""
-    stages = ", ".join(f"`{kind}`" for kind in ALL_PARTS)
+    stages = ", ".join(f"`{kind}`" for kind in (*ALL_PARTS, *BESIDE))
     parts = [_INTRODUCTION.format(stages=stages)]
     for group in GROUPS:
         parts += [f"## {_title(group)}", inspect.cleandoc(group.__doc__ or ""), *_table(list(metrics_of(group)))]

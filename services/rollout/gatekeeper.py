@@ -5,12 +5,13 @@ import logging
 import time
 from collections.abc import Collection, Iterable
 
-from components.contract import ALL_PARTS
+from components.contract import ALL_PARTS, BESIDE
 from components.errors import ComponentError
-from components.reference import ComponentRef, kind_of
+from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of
 from registry.errors import RegistryAwayError, RegistryError
 from registry.gate.examine import GateSettings, passed
 from registry.gate.refusals import refusals
+from registry.promotion import chosen_by_start
 from registry.registry import Registry
 from registry.rollout.state import Plan, Rollout, State, with_changes
 from registry.settings import RegistrySettings
@@ -61,13 +62,14 @@ class Gatekeeper:
     async def admits(self, ref: ComponentRef) -> bool:
         """Whether a version that a caller asks for has passed; one that has is remembered.
 
+        What requests bring in beside the parts, and the folder of a start has put into production, is not tried, as
+        the parts are not.
+
         Raises:
             RegistryError: it is not known yet, and the registry does not answer.
         """
         if ref not in self._admitted:
-            if not await self._desk.look_up(
-                f"gate {ref}", lambda registry: passed(registry.version(ref.name, ref.version), None)
-            ):
+            if not await self._desk.look_up(f"gate {ref}", lambda registry: _may_serve(registry, ref)):
                 return False
             self._admitted[ref] = None
         return True
@@ -80,7 +82,7 @@ class Gatekeeper:
         if self._trying is not None and not self._trying.done():
             return
         for ref in pointed:
-            if kind_of(ref.name) in ALL_PARTS and ref not in live.components and self._is_open(ref, live):
+            if kind_of(ref.name) in (*ALL_PARTS, *BESIDE) and ref not in live.components and self._is_open(ref, live):
                 self._trying = asyncio.create_task(self._consider(ref, live))
                 return
 
@@ -91,6 +93,8 @@ class Gatekeeper:
 
     async def _consider(self, ref: ComponentRef, live: Rollout) -> None:
         try:
+            if kind_of(ref.name) in BESIDE and await self.admits(ref):
+                return
             wanted = State(components=with_changes(live.components, [ref]))
             if await asyncio.to_thread(self._try, wanted, live):
                 self._refused[ref] = live.components
@@ -111,3 +115,8 @@ class Gatekeeper:
 
     def _try(self, wanted: State, live: Rollout, tried: Iterable[ComponentRef] = ()) -> list[str]:
         return refusals(Registry.connect(self._registry), wanted, live, self._settings, tried)
+
+
+def _may_serve(registry: Registry, ref: ComponentRef) -> bool:
+    version = registry.version(ref.name, ref.version)
+    return passed(version, None) or (kind_of(ref.name) in BESIDE and chosen_by_start(version, DEFAULT_ALIAS))

@@ -58,16 +58,16 @@ def test_boxes_are_checked_and_have_diffusers_own_end() -> None:
         ({"boxes": "ab"}, "boxes", "boxes: is str, must be a list of objects with phrase and box"),
         ({"boxes": BOX}, "boxes", "boxes: is dict, must be a list"),
         ({"boxes": [BOX] * 5}, "boxes", "boxes='5 boxes': must be at most 4"),
-        ({"boxes": [BOX, "a"]}, "boxes.1", "boxes.1: must be an object with phrase and box"),
-        ({"boxes": [{"phrase": "a"}]}, "boxes.0", "boxes.0: must be an object with phrase and box"),
-        ({"boxes": [{**BOX, "weight": 1}]}, "boxes.0", "must be an object with phrase and box"),
-        ({"boxes": [{**BOX, "phrase": ""}]}, "boxes.0.phrase", "has 0 characters, must have 1 to 4000"),
-        ({"boxes": [{**BOX, "phrase": " \n"}]}, "boxes.0.phrase", "is blank, must say what is in the box"),
-        ({"boxes": [{**BOX, "phrase": CANARY * 500}]}, "boxes.0.phrase", "characters, must have 1 to 4000"),
-        ({"boxes": [{**BOX, "phrase": f"{CANARY}\0"}]}, "boxes.0.phrase", "holds a NUL character"),
-        ({"boxes": [{**BOX, "phrase": 5}]}, "boxes.0.phrase", "is int, must be text"),
+        ({"boxes": [BOX, "a"]}, "boxes[1]", "boxes[1]: must be an object with phrase and box"),
+        ({"boxes": [{"phrase": "a"}]}, "boxes[0]", "boxes[0]: must be an object with phrase and box"),
+        ({"boxes": [{**BOX, "weight": 1}]}, "boxes[0]", "must be an object with phrase and box"),
+        ({"boxes": [{**BOX, "phrase": ""}]}, "boxes[0].phrase", "has 0 characters, must have 1 to 4000"),
+        ({"boxes": [{**BOX, "phrase": " \n"}]}, "boxes[0].phrase", "is blank, must say what is in the box"),
+        ({"boxes": [{**BOX, "phrase": CANARY * 500}]}, "boxes[0].phrase", "characters, must have 1 to 4000"),
+        ({"boxes": [{**BOX, "phrase": f"{CANARY}\0"}]}, "boxes[0].phrase", "holds a NUL character"),
+        ({"boxes": [{**BOX, "phrase": 5}]}, "boxes[0].phrase", "is int, must be text"),
         *(
-            ({"boxes": [BOX, {**BOX, "box": box}]}, "boxes.1.box", "must be x0, y0, x1, y1: four numbers from 0 to 1")
+            ({"boxes": [BOX, {**BOX, "box": box}]}, "boxes[1].box", "must be x0, y0, x1, y1: four numbers from 0 to 1")
             for box in (
                 [],
                 [0, 0, 1],

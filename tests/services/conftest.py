@@ -273,7 +273,9 @@ def _graph(
 def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
     dtype = TensorProto.INT64 if spec.dtype == "int64" else TensorProto.FLOAT
     # one graph's heights are not another's: names of dimensions hold within a tensor only
-    shape = [dim if isinstance(dim, int) or dim == "batch" else f"{spec.name}_{dim}" for dim in spec.shape]
+    # and what is left out has one row
+    shared = () if spec.optional else ("batch",)
+    shape = [dim if isinstance(dim, int) or dim in shared else f"{spec.name}_{dim}" for dim in spec.shape]
     return helper.make_tensor_value_info(spec.name, dtype, shape)
 
 

@@ -87,6 +87,8 @@ class Walks:
         self.orders: list[WalkOrder] = []
         self.encoded: list[tuple[object, object]] = []
         self.thirds: list[object] = []
+        self.features: list[tuple[object, ...]] = []
+        self.image_prompts: list[object] = []
         self.cancelled = 0
         self.walk = self
 
@@ -94,9 +96,13 @@ class Walks:
         assert stream
         return self
 
-    def remote(self, order: WalkOrder, texts: object, source: object, *, third: object) -> "Reports":
+    def remote(
+        self, order: WalkOrder, texts: object, source: object, image_prompts: object, *features: object, third: object
+    ) -> "Reports":
         number = len(self.orders)
         self.orders.append(order)
+        self.image_prompts.append(image_prompts)
+        self.features.append(features)
         self.encoded.append((texts, source))
         self.thirds.append(third)
         dies_at = self._deaths[number] if number < len(self._deaths) else None
@@ -158,6 +164,20 @@ class ThirdTextEncoder:
         self.encode = Unary(Worked(made, ENCODED), deaths)
 
 
+class Adapter:
+    """The adapters' handle."""
+
+    def __init__(self, deaths: int = 0) -> None:
+        self.features = Unary(Worked({"adapter_0": LATENTS}, ENCODED), deaths)
+
+
+class ImageEncoder:
+    """The image encoder's handle."""
+
+    def __init__(self) -> None:
+        self.tokens = Unary(Worked({"image_prompt": LATENTS, "no_image_prompt": LATENTS}, ENCODED))
+
+
 class Stages:
     def __init__(
         self, walks: Walks, encoder_deaths: int = 0, decoder_deaths: int = 0, decoded: Any = None, kept: Any = "an-id"
@@ -166,14 +186,16 @@ class Stages:
         self.encode = Unary(TEXTS, encoder_deaths)
         self.vae_encoder = VaeEncoder()
         self.third_text_encoder = ThirdTextEncoder()
+        self.adapter = Adapter()
+        self.image_encoder = ImageEncoder()
         self.decode = Unary(PICTURE if decoded is None else decoded, decoder_deaths)
         self.keep = Unary(kept)
         self.shadowed = Unary(None)
         self.graph = self.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
 
     def graph_of(self, settings: GraphSettings) -> GraphDeployment:
-        third = self.third_text_encoder
-        return GraphDeployment(self, third, self.walks, self, self.vae_encoder, self, self, settings)
+        beside = (self.vae_encoder, self.adapter, self.image_encoder)
+        return GraphDeployment(self, self.third_text_encoder, self.walks, self, *beside, self, self, settings)
 
     def draw(self, order: Order, after: Callable[[], bool] = lambda: True) -> Drawn:
         """What the graph draws; the event loop goes on until `after` is true."""
@@ -270,8 +292,10 @@ def test_a_picture_past_its_deadline_is_not_decoded(live: LiveModel) -> None:
 class Untaken(Walks):
     """The denoiser's handle while no replica can take a walk."""
 
-    def remote(self, order: WalkOrder, texts: object, source: object, *, third: object) -> Reports:
-        reports = super().remote(order, texts, source, third=third)
+    def remote(
+        self, order: WalkOrder, texts: object, source: object, image_prompts: object, *features: object, third: object
+    ) -> Reports:
+        reports = super().remote(order, texts, source, image_prompts, *features, third=third)
         reports.taken = asyncio.Event()
         return reports
 

@@ -7,13 +7,14 @@ import pytest
 from ray.exceptions import ActorDiedError, ObjectLostError
 
 from components.contract import ImageChannels, Kind
-from components.messages import Source, Tiling
+from components.messages import ControlChoice, Source, Tiling
+from components.reference import ComponentRef
 from services import graph
 from services.errors import GivenUpError
 from services.graph import GraphSettings
 from services.messages import Encoding, LiveModel, Order
 from tests.services.test_denoiser import Tally, request
-from tests.services.test_graph import Stages, VaeEncoder, Walks, decoder_of, gives_none, said_of
+from tests.services.test_graph import Adapter, Stages, VaeEncoder, Walks, decoder_of, gives_none, said_of
 
 MASK = np.eye(8, dtype=np.bool_)
 
@@ -139,3 +140,53 @@ def test_the_bytes_and_phases_of_every_stages_answer_are_counted(order: Order, m
         # the denoiser's replica tells what its walks waited for
         assert (queued_s is None) == (stage == Kind.DENOISER)
         assert transfer_s >= 0
+
+
+EDGES = ComponentRef(name="toy.controlnet.edges", version=1, sha256="a" * 64)
+LINES, INK = (ComponentRef(name=f"toy.adapter.{name}", version=1, sha256="b" * 64) for name in ("lines", "ink"))
+
+
+@pytest.fixture
+def held(live: LiveModel) -> Order:
+    """An order whose pictures a ControlNet and two adapters hold."""
+    pins = (LINES, EDGES, INK)
+    choices = tuple(ControlChoice(model=str(pin), scale=number / 4) for number, pin in enumerate(pins))
+    pictures = tuple(np.full((1, 64, 64, 3), number, np.uint8) for number in range(3))
+    return Order(request(10, n=3, controls=choices), live.pins, Encoding(), beside=pins, controls=pictures)
+
+
+def test_features_are_made_once_for_all_pictures_and_controlnets_pictures_go_to_the_denoiser(held: Order) -> None:
+    stages = Stages(Walks())
+
+    drawn = stages.draw(held)
+
+    assert sorted((str(pin), pixels[0, 0, 0, 0]) for pin, pixels in stages.adapter.features.calls) == [
+        (str(INK), 2),
+        (str(LINES), 0),
+    ]
+    for walk, features in zip(stages.walks.orders, stages.walks.features, strict=True):
+        [by_net] = walk.controls
+        assert (by_net.pin, by_net.how.scale, by_net.pixels is held.controls[1]) == (EDGES, 0.25, True)
+        assert [how.scale for how in walk.features] == [0.0, 0.5]
+        # by reference, in the order of the request
+        assert features == stages.walks.features[0]
+        assert len(features) == 2
+    told = said_of(drawn.pictures[0])
+    assert [one["name"] for one in told["beside"]] == [pin.name for pin in (LINES, EDGES, INK)]
+    assert [one["width"] for one in told["control_pictures"]] == [64] * 3
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_features_are_made_again_where_a_replica_stops_and_given_up_after_two(held: Order, deaths: int) -> None:
+    stages = Stages(Walks())
+    stages.adapter = Adapter(deaths)
+    stages.graph = stages.graph_of(GraphSettings(snapshot_every=4, shadows=1, max_held=16))
+    alone = replace(held, request=replace(held.request, controls=held.request.controls[:1]), controls=held.controls[:1])
+
+    if deaths == 1:
+        assert len(stages.draw(alone).pictures) == 3
+    else:
+        with pytest.raises(GivenUpError, match="adapter"):
+            stages.draw(alone)
+
+    assert len(stages.adapter.features.calls) == 2

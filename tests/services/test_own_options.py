@@ -43,7 +43,16 @@ def test_every_option_of_a_stage_that_serve_is_not_told_is_one() -> None:
     common = ("max_ongoing_requests", "threads", "most_versions", "most_version_bytes", "provider")
     assert own_fields(StageArgs) == common
     assert own_fields(TextEncoderArgs) == (*common, "cache_bytes")
-    assert own_fields(DenoiserArgs) == (*common, "run_rows", "run_pixels", "queued_pictures")
+    assert own_fields(DenoiserArgs) == (
+        *common,
+        "run_rows",
+        "run_pixels",
+        "queued_pictures",
+        "most_controlnets",
+        "most_controlnet_bytes",
+        "most_loras",
+        "most_lora_bytes",
+    )
 
 
 def test_without_ray_there_are_none() -> None:

@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline.image_to_image import ImageToImage
 from pipeline.text_to_image import TextToImage
 from services.encoding import METADATA_KEY
+from services.ingress.http.body import MAX_PICTURES_BYTES
 from services.metrics.catalogue import METRICS
 from services.metrics.declared import PREFIX
 from tests.k8s.series import FAMILIES, RAYS, TELEMETRY
@@ -88,7 +89,9 @@ def in_process(toy_bundle: Path) -> TextToImage:
 
 def test_every_deployment_is_ready(served: Served) -> None:
     stages = {"text_encoder", "denoiser", "vae_decoder", "vae_encoder"}
-    every = dict.fromkeys({"rollout", "latents", "jobs", "graph", "ingress", *stages}, 1) | {"third_text_encoder": 0}
+    every = dict.fromkeys({"rollout", "latents", "jobs", "graph", "ingress", *stages}, 1)
+    # nobody has asked for any
+    every |= {"third_text_encoder": 0, "adapter": 0, "image_encoder": 0}
     # it is ready as soon as pictures can be drawn
     assert comes_true(lambda: httpx.get(served.url + "/readyz").json()["replicas"] == every)
 
@@ -411,7 +414,7 @@ def test_bad_requests_are_answered_and_the_next_one_works(served: Served) -> Non
     assert status(b'{"prompt": "a", "\\ud800": 1}') == 422
     assert status(b'{"prompt": "a"}', "text/plain") == 415
     assert status(json.dumps({"prompt": "x" * 10**6}).encode()) == 422
-    assert status(b" " * 2**21) == 413
+    assert status(b" " * (MAX_PICTURES_BYTES + 1)) == 413
     assert httpx.get(served.url + "/nothing").json()["error"]["code"] == "not_found"
     assert served.generate(prompt="a red apple").status_code == 200
 

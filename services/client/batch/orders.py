@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from services.client.errors import InputError
-from services.client.options import EditOptions, Options
+from services.client.options import BoxSettings, EditOptions, EditSettings, Settings
 
 _LONGEST_NAME = 64
 
@@ -22,7 +22,7 @@ class OrdersError(InputError):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class _Line(Options, EditOptions, total=False):
+class _Line(Settings, BoxSettings, EditSettings, total=False):
     prompt: str
     image: str
     mask: str

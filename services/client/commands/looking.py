@@ -43,16 +43,24 @@ def verify(
     source: Annotated[Path | None, typer.Option(help="The picture that it was made from.")] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask that it was made with.")] = None,
     depth: Annotated[Path | None, typer.Option(help="The depth map that it was made with.")] = None,
+    control: Annotated[
+        list[Path] | None, typer.Option(help="A control picture that held it; several in their order.")
+    ] = None,
+    image_prompt: Annotated[
+        list[Path] | None, typer.Option(help="A picture that it was to be like; several in their order.")
+    ] = None,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Draw a picture again by the versions of its story, and say whether the pixels are equal; status 1 if not."""
     data = read_file("FILE", file)
-    given = {"--source": source, "--mask": mask, "--depth": depth}
-    brought = [None if one is None else read_file(name, one) for name, one in given.items()]
+    given = (("--source", source), ("--mask", mask), ("--depth", depth))
+    begun, hole, near = [None if one is None else read_file(name, one) for name, one in given]
+    controls = [read_file("--control", one) for one in control or ()]
+    alike = [read_file("--image-prompt", one) for one in image_prompt or ()]
     with connected(url, key_file) as client:
-        found = client.verify(data, *brought)
+        found = client.verify(data, begun, hole, near, controls, alike)
     facts = [("equal", "yes" if found.equal else "no")]
     if not found.equal:
         size = "another than its story tells" if found.differing_pixels is None else "the same"

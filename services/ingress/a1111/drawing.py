@@ -14,7 +14,6 @@ from services.ingress.a1111.answers import DrawnAnswer, encoded, info_of, parame
 from services.ingress.a1111.honoured import require_honoured
 from services.ingress.a1111.inpainting import InitImage
 from services.ingress.a1111.options import Options, Settings, settings_with
-from services.ingress.a1111.pictures import MOST_BODY_BYTES
 from services.ingress.a1111.prompts import require_read
 from services.ingress.a1111.routes import json_body
 from services.ingress.a1111.schemas import CHOICES, SECRET, DrawingBody, Img2ImgBody, OptionsBody, Txt2ImgBody
@@ -27,7 +26,14 @@ from services.ingress.a1111.translation import (
     renamed,
 )
 from services.ingress.access.callers import caller
-from services.ingress.http.body import JSON_TYPE, MAX_BODY_BYTES, parse_object, read_body, require_json_type
+from services.ingress.http.body import (
+    JSON_TYPE,
+    MAX_BODY_BYTES,
+    MAX_PICTURES_BYTES,
+    parse_object,
+    read_body,
+    require_json_type,
+)
 from services.ingress.http.multipart import Uploads
 from services.ingress.orders.drawings import Asked
 from services.ingress.orders.events import preview_every
@@ -81,7 +87,7 @@ class Drawing:
             uploading = held.enter_context(ExitStack())
             uploading.enter_context(self.uploads.taken())
             # so much text keeps the event loop for a while
-            parsed = await asyncio.to_thread(parse_object, await _content(request, MOST_BODY_BYTES))
+            parsed = await asyncio.to_thread(parse_object, await _content(request, MAX_PICTURES_BYTES))
             given = self._given(parsed)
             del parsed
             body = typed(Img2ImgBody, given, SECRET, CHOICES)

@@ -20,11 +20,11 @@ from pipeline.story.reading import read_story
 from pipeline.upscalers import UPSCALERS
 from services.errors import FieldError
 from services.ingress.a1111.errors import EncodedImageError
-from services.ingress.a1111.pictures import MOST_BODY_BYTES, as_png, encoded_picture, picture_file, rgb
+from services.ingress.a1111.pictures import as_png, encoded_picture, picture_file, rgb
 from services.ingress.a1111.routes import json_body
 from services.ingress.a1111.schemas import CHOICES, SECRET, ExtraBody, PngInfoBody
 from services.ingress.a1111.stories import fields_of
-from services.ingress.http.body import parse_object, read_body, require_json_type
+from services.ingress.http.body import MAX_PICTURES_BYTES, parse_object, read_body, require_json_type
 from services.ingress.http.multipart import Uploads
 from services.ingress.wire.bodies import Body, typed
 
@@ -98,7 +98,7 @@ class Enlarging:
 
 async def _body(request: Request, model: type[Body]) -> Body:
     require_json_type(request.headers.get("content-type"))
-    content = await read_body(request.stream(), request.headers.get("content-length"), MOST_BODY_BYTES)
+    content = await read_body(request.stream(), request.headers.get("content-length"), MAX_PICTURES_BYTES)
     return typed(model, await asyncio.to_thread(parse_object, content), SECRET, CHOICES)
 
 

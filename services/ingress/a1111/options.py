@@ -138,7 +138,7 @@ def _require_checkpoint(given: OptionsBody, live: LiveModel, within: str) -> Non
 def _vae(named: str, value: str) -> str:
     if value in _LIVE_VAE:
         return AUTOMATIC
-    check_selector(Kind.VAE_DECODER, value, named)
+    check_selector((Kind.VAE_DECODER,), value, named)
     return value
 
 

@@ -1,7 +1,5 @@
 """Pictures as A1111's clients send them, and as they get them."""
 
-import base64
-import binascii
 from io import BytesIO
 
 import numpy as np
@@ -11,28 +9,24 @@ from pipeline.errors import RequestError, UnreadablePictureError
 from pipeline.source_pictures import decoded_picture, image_pixels, open_picture, turned_size
 from services.errors import FieldError
 from services.ingress.a1111.errors import EncodedImageError
+from services.ingress.wire.encoded_pictures import NotBase64Error, file_of_text
 
-# of base64, which is a third longer than the 64 MiB that it stands for
-MOST_BODY_BYTES = 88 * 2**20
 _OPAQUE = 128
 # as all pictures are written here
 _PNG_LEVEL = 3
 
 
 def picture_file(field: str, text: str) -> bytes:
-    """The file of a text in base64, perhaps with `data:image/png;base64,` before it.
+    """The file of a text in base64, as `file_of_text` has it.
 
     Raises:
         FieldError: it is a link.
         EncodedImageError: it is no base64.
     """
-    if text[:8].lower().startswith(("http://", "https://")):
-        raise FieldError(f"{field}: is a link, and links are not followed here; send the file in base64", field)
-    content = text.partition(",")[2] if text[:5].lower() == "data:" else text
     try:
-        return base64.b64decode(content)
-    except (binascii.Error, ValueError):
-        raise EncodedImageError(f"{field}: must be a picture's file in base64", field) from None
+        return file_of_text(field, text)
+    except NotBase64Error as error:
+        raise EncodedImageError(error.message, field) from None
 
 
 def encoded_picture(field: str, text: str, most: int) -> Image.Image:

@@ -8,6 +8,8 @@ from typing import Any
 from services.errors import BodyTimeoutError, BodyTooLargeError, ContentTypeError, UnreadableBodyError
 
 MAX_BODY_BYTES = 2**20
+# with pictures in base64, which is a third longer than the 64 MiB that it stands for
+MAX_PICTURES_BYTES = 88 * 2**20
 MOST_S = 60.0
 JSON_TYPE = "application/json"
 _BYTE_ORDER_MARK = "\ufeff"

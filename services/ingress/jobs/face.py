@@ -16,13 +16,16 @@ from starlette.websockets import WebSocket
 
 from services.errors import CallerError, FieldError, NotAcceptableError
 from services.ingress.access.callers import caller
-from services.ingress.http.body import JSON_TYPE, parse_object, read_body, require_json_type
+from services.ingress.http.body import JSON_TYPE
 from services.ingress.http.errors import answer
+from services.ingress.http.json_pictures import read_object
 from services.ingress.http.media_types import EVENTS_TYPE, wanted
+from services.ingress.http.multipart import Uploads
 from services.ingress.http.streaming import HEARTBEAT, HEARTBEAT_S, EventStream, Paced, error_event
 from services.ingress.jobs.answers import Message, Messages, answer_of_job
 from services.ingress.jobs.orders import JobOrders, fingerprint_of, key_of, owner_of
 from services.ingress.jobs.schemas import JOB_EVENTS, STATUSES, JobAnswer, JobBody, JobList, typed_job, webhook_of
+from services.ingress.orders.guides import taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.wire.answers import ERRORS
 from services.ingress.wire.bodies import one_of_each
@@ -40,10 +43,14 @@ _ID = Annotated[str, Path(alias="id", description="of the job")]
 
 @dataclass(frozen=True, slots=True)
 class JobsFace:
-    """What the face needs of the rest of the server; `http` and `private` say where webhooks may lead besides."""
+    """What the face needs of the rest of the server; `http` and `private` say where webhooks may lead besides.
+
+    `uploads` bounds how many requests' pictures are in memory.
+    """
 
     orders: Orders
     jobs: JobOrders
+    uploads: Uploads
     http: bool = False
     private: bool = False
     heartbeat_s: float = HEARTBEAT_S
@@ -69,18 +76,18 @@ class JobsFace:
         """Accept a request for pictures, which are drawn in their turn whether or not somebody waits."""
         if wanted(request.headers.get("accept")) != "json":
             raise NotAcceptableError(f"accept: must name {JSON_TYPE}; the job's state is JSON")
-        require_json_type(request.headers.get("content-type"))
-        content = await read_body(request.stream(), request.headers.get("content-length"))
-        body = typed_job(parse_object(content))
-        webhook = webhook_of(body, http=self.http, private=self.private)
-        key = key_of(request)
-        if key is not None:
-            # what came before takes nothing of anybody's limits
-            known = await self.jobs.jobs.find(owner_of(request, body.user), key, fingerprint_of(body))
-            if known is not None:
-                return self._accepted(request, known)
         with ExitStack() as held:
-            asked = await self.orders.asked(_followed(body), "json", caller(request), held)
+            parsed = await read_object(request, self.uploads, uploading := held.enter_context(ExitStack()))
+            body, guides = await asyncio.to_thread(taken_out, typed_job(parsed), self.orders.rules, uploading)
+            del parsed
+            webhook = webhook_of(body, http=self.http, private=self.private)
+            key = key_of(request)
+            if key is not None:
+                # what came before takes nothing of anybody's limits
+                known = await self.jobs.jobs.find(owner_of(request, body.user), key, fingerprint_of(body))
+                if known is not None:
+                    return self._accepted(request, known)
+            asked = await self.orders.asked(_followed(body), "json", caller(request), held, guides=guides)
             links = body.response_format == "url"
             job, _new = await self.jobs.submit(asked, body, request, webhook=webhook, links=links)
         return self._accepted(request, job)

@@ -94,7 +94,7 @@ class LatentsFace:
         who, user = caller(request), tenant_of(body.user)
         named = None if body.components is None else body.components.vae_decoder
         if named is not None:
-            check_selector(Kind.VAE_DECODER, named, _DECODER)
+            check_selector((Kind.VAE_DECODER,), named, _DECODER)
         kept = await self.read(latents, who.owner_of(user))
         with self.admission.admitted(1, who):
             # the version that they were pinned to has served already, whatever is said of it now
@@ -181,7 +181,7 @@ def _two(components: str | None) -> tuple[str, str]:
             "components",
         )
     for selector in selectors:
-        check_selector(Kind.VAE_DECODER, selector, "components")
+        check_selector((Kind.VAE_DECODER,), selector, "components")
     return selectors[0], selectors[1]
 
 

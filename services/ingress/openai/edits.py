@@ -1,16 +1,18 @@
 """OpenAI's faces for pictures that a request brings: edits by a prompt and a mask, and variations."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services.errors import ContentTypeError, FieldError, UnreadableBodyError
-from services.ingress.http.body import parse_object
+from services.errors import ContentTypeError, FieldError
+from services.ingress.http.form_fields import members_of
 from services.ingress.http.multipart import MULTIPART_TYPE, Multipart, Uploads, read_multipart
 from services.ingress.orders.fields import typed_edit, typed_variation
+from services.ingress.orders.guides import GUIDING, IMAGE_PROMPTS, Body, Guides, prompt_field, taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought, Editing, brought
 from services.ingress.wire.answers import ANSWERS, PICTURE, STREAMED
@@ -20,7 +22,6 @@ from services.ingress.wire.requests import EditBody, VariationBody
 _MOST_BYTES = 64 * 2**20
 # several are refused by name, not for being too many parts
 _MOST_FILES = 16
-_LONGEST_NAME = 64
 # far enough to be another picture, and near enough to be one of the same thing
 _VARIATION = 0.6
 
@@ -52,28 +53,33 @@ class EditsFace:
     async def edit(self, request: Request) -> Response:
         """Draw pictures from a prompt and a picture: all of it anew, or where a mask says so."""
         with ExitStack() as held:
-            form = await self._read(request, held)
-            body = typed_edit(_members(form.fields))
+            guiding, form = _parted(await self._read(request, held))
+            body, guides = await self._guided(typed_edit(_members(form, guiding)), guiding, held)
             pictures = await self._brought(form, (MASK, DEPTH), _editing_of(body), held)
-            del form
-            return await self.orders.answer(body, request, pictures, "image_edit")
+            del form, guiding
+            return await self.orders.answer(body, request, pictures, "image_edit", guides)
 
     async def vary(self, request: Request) -> Response:
         """Draw pictures like the one that a request brings."""
         with ExitStack() as held:
-            form = await self._read(request, held)
-            body = typed_variation(_members(form.fields))
+            guiding, form = _parted(await self._read(request, held))
+            body, guides = await self._guided(typed_variation(_members(form, guiding)), guiding, held)
             editing = _editing_of(body)
             if editing.strength is None:
                 editing = replace(editing, strength=_VARIATION)
             pictures = await self._brought(form, (), editing, held)
-            del form
-            return await self.orders.answer(body, request, pictures, "image_edit")
+            del form, guiding
+            return await self.orders.answer(body, request, pictures, "image_edit", guides)
 
     async def _brought(self, form: Multipart, fields: tuple[str, ...], editing: Editing, held: ExitStack) -> Brought:
         # a file of many parts takes a while to walk through
         most = self.orders.rules.max_source_pixels
         return await asyncio.to_thread(brought, form.files, fields, editing, most, held)
+
+    async def _guided(self, body: Body, files: dict[str, bytes], held: ExitStack) -> tuple[Body, Guides]:
+        # the place among uploads is that of the form, which the picture to edit gives back
+        own = held.enter_context(ExitStack())
+        return await asyncio.to_thread(taken_out, body, self.orders.rules, own, files)
 
     async def _read(self, request: Request, held: ExitStack) -> Multipart:
         media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -88,37 +94,36 @@ def _editing_of(body: EditBody) -> Editing:
     return Editing(**{field.name: getattr(body, field.name) for field in fields(Editing)})
 
 
-def _members(fields: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """The fields of a form as an object has them: `components[vae_decoder]` is a member of `components`.
-
-    What is empty was not filled in, but for texts of the caller's own, which may be so.
-    """
-    members: dict[str, Any] = {}
-    for name, value in fields:
-        outer, inner = _split(name)
-        if inner is None:
-            if outer in members:
-                raise FieldError(f"{outer[:_LONGEST_NAME]}: is there twice", outer[:_LONGEST_NAME])
-            members[outer] = _object(value) if outer in _OBJECTS else value if value or outer in _TEXTS else None
-            continue
-        inside = members.setdefault(outer, {})
-        if not isinstance(inside, dict) or inner in inside:
-            raise FieldError(f"{name[:_LONGEST_NAME]}: is there twice", outer[:_LONGEST_NAME])
-        inside[inner] = value
+def _members(form: Multipart, guiding: Iterable[str]) -> dict[str, Any]:
+    """The fields of a form, with a place for each of its files that guide what is drawn."""
+    named = sorted(name for name in guiding if name.startswith(IMAGE_PROMPTS))
+    places = ((name, "") for name in guiding if name not in named)
+    members = members_of((*form.fields, *places), _OBJECTS, _TEXTS)
+    if named:
+        if IMAGE_PROMPTS in members or named != [prompt_field(number) for number in range(len(named))]:
+            raise FieldError(
+                f"{IMAGE_PROMPTS}: must be files numbered from 0 on, {prompt_field(0)} the first", IMAGE_PROMPTS
+            )
+        members[IMAGE_PROMPTS] = [""] * len(named)
     return members
 
 
-def _object(value: str) -> Any:
-    """An object that a form has as the text of its JSON; any other text as it is, to be refused as such."""
-    try:
-        return parse_object(value.encode("utf-8", "replace")) if value else None
-    except UnreadableBodyError:
-        return value
+def _parted(form: Multipart) -> tuple[dict[str, bytes], Multipart]:
+    """The files of control pictures by their fields, and the form without them.
 
-
-def _split(name: str) -> tuple[str, str | None]:
-    outer, bracket, inner = name.partition("[")
-    return (outer, inner.removesuffix("]")) if bracket and inner.endswith("]") else (name, None)
+    Raises:
+        FieldError: one is there twice.
+    """
+    guiding: dict[str, bytes] = {}
+    others = []
+    for name, data in form.files:
+        if GUIDING.fullmatch(name) is None:
+            others.append((name, data))
+        elif name in guiding:
+            raise FieldError(f"{name}: is there twice", name)
+        else:
+            guiding[name] = data
+    return guiding, replace(form, files=tuple(others))
 
 
 _OBJECTS = ("components", "hires")

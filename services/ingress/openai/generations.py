@@ -1,13 +1,18 @@
 """OpenAI's images face: pictures from prompts, and the list of models."""
 
+import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services.ingress.http.body import JSON_TYPE, parse_object, read_body, require_json_type
+from services.ingress.http.body import JSON_TYPE
+from services.ingress.http.json_pictures import read_object
+from services.ingress.http.multipart import Uploads
 from services.ingress.orders.fields import typed_body
+from services.ingress.orders.guides import taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.pinning import Pinning
 from services.ingress.wire.answers import ANSWERS, EVENTS, STREAMED
@@ -29,6 +34,7 @@ class ImagesFace:
 
     pinning: Pinning
     orders: Orders
+    uploads: Uploads
     started: int = field(default_factory=lambda: int(time()))
 
     def router(self) -> APIRouter:
@@ -51,10 +57,11 @@ class ImagesFace:
 
     async def generate(self, request: Request) -> Response:
         """Draw pictures from a prompt."""
-        require_json_type(request.headers.get("content-type"))
-        content = await read_body(request.stream(), request.headers.get("content-length"))
-        body = typed_body(parse_object(content))
-        return await self.orders.answer(body, request)
+        with ExitStack() as held:
+            parsed = await read_object(request, self.uploads, uploading := held.enter_context(ExitStack()))
+            body, guides = await asyncio.to_thread(taken_out, typed_body(parsed), self.orders.rules, uploading)
+            del parsed
+            return await self.orders.answer(body, request, guides=guides)
 
 
 def add_body_schema(schema: dict[str, Any]) -> None:

@@ -8,14 +8,16 @@ from functools import lru_cache
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from components.contract import Contract, Kind
+from components.contract import NAMED, Contract, Kind
+from components.lora import adapted_layers
 from components.messages import ImageRequest
-from components.reference import ComponentRef, registered_name
+from components.reference import DEFAULT_ALIAS, ComponentRef, kind_of, registered_name
 from diffusion.samplers import SAMPLERS
 from diffusion.samplers.aliases import SAMPLER_NAMES, SCHEDULE_NAMES
 from pipeline.errors import RequestError
+from pipeline.held import is_controllable
 from pipeline.request import RequestRules, check_request, least_fields
-from pipeline.tasks.table import tasks_of
+from pipeline.tasks.table import takes_image_prompts, tasks_of
 from pipeline.trajectories import Trajectories
 from pipeline.upscalers import UPSCALERS
 from services.ingress.orders.fields import MOST_PARTIAL_IMAGES
@@ -49,6 +51,10 @@ class Limits(BaseModel):
     side_multiple: int = Field(description="width and height are multiples of it")
     pixels: int = Field(description="of one picture")
     source_pixels: int = Field(description="of a picture or mask that a request brings")
+    controls: int = Field(description="pictures that may hold what is drawn; 0 where the denoiser takes none")
+    control_scale: float = Field(description="of a control picture")
+    loras: int = Field(description="0 where the denoiser takes none")
+    image_prompts: int = Field(description="pictures to be like; 0 where the denoiser takes none")
 
 
 class SamplerChoice(BaseModel):
@@ -88,6 +94,10 @@ class Capabilities(BaseModel):
     upscalers: list[str] = Field(description="what enlarges between two passes; empty where there is one pass alone")
     components: dict[str, list[VersionChoice]] = Field(
         description="by kind: the live version first, then those that are rolled out or that an alias points at"
+    )
+    named: dict[str, list[VersionChoice]] = Field(
+        description="what requests name themselves, as `controls` do, by kind: what aliases point at; what is in "
+        "production is `live`, and is what a name alone means"
     )
 
 
@@ -137,6 +147,7 @@ def capabilities(record: LiveRecord, rules: RequestRules) -> Capabilities:
         ],
         upscalers=list(UPSCALERS) if "two_passes" in tasks_of(denoiser) else [],
         components={kind.value: _versions(record, kind) for kind in OVERRIDABLE if kind in record.live.pins},
+        named={kind.value: _named(record, kind) for kind in NAMED},
     )
 
 
@@ -159,6 +170,10 @@ def _limits(contracts: Mapping[Kind, Contract], rules: RequestRules, plain: Imag
         side_multiple=multiple,
         pixels=rules.most_pixels(denoiser),
         source_pixels=rules.max_source_pixels,
+        controls=rules.max_controls if is_controllable(denoiser) else 0,
+        control_scale=rules.max_control_scale,
+        loras=rules.max_loras if adapted_layers(denoiser.inputs) else 0,
+        image_prompts=rules.max_image_prompts if takes_image_prompts(denoiser) else 0,
     )
 
 
@@ -193,6 +208,19 @@ def _versions(record: LiveRecord, kind: Kind) -> list[VersionChoice]:
     return [_choice(ref, live, aliases.items()) for ref in (live, *sorted(beside, key=lambda ref: ref.version))]
 
 
-def _choice(ref: ComponentRef, live: ComponentRef, aliases: Iterable[tuple[str, ComponentRef]]) -> VersionChoice:
+def _named(record: LiveRecord, kind: Kind) -> list[VersionChoice]:
+    """The versions of every name of a kind; what is in production is what a name alone means."""
+    found = []
+    for name, aliases in sorted(record.aliases.items()):
+        if kind_of(name) != kind:
+            continue
+        live = aliases.get(DEFAULT_ALIAS)
+        refs = {ref for ref in aliases.values() if ref != live}
+        first = () if live is None else (live,)
+        found += [_choice(ref, live, aliases.items()) for ref in (*first, *sorted(refs, key=lambda ref: ref.version))]
+    return found
+
+
+def _choice(ref: ComponentRef, live: ComponentRef | None, aliases: Iterable[tuple[str, ComponentRef]]) -> VersionChoice:
     pointing = sorted(alias for alias, at in aliases if at == ref)
     return VersionChoice(**ref.model_dump(), live=ref == live, aliases=pointing)

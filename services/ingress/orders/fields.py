@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from components.contract import Contract, Kind
@@ -13,6 +13,8 @@ from pipeline.request import RequestFields, RequestRules, check_request
 from pipeline.skipping import SKIPPING
 from services.errors import FieldError, UnknownModelError
 from services.ingress.http.media_types import Wanted
+from services.ingress.orders.guides import Guides
+from services.ingress.orders.naming import require_nameable
 from services.ingress.orders.pinning import Pinned
 from services.ingress.orders.sources import Undecoded
 from services.ingress.wire.bodies import encoding_of, tenant_of, typed
@@ -124,15 +126,22 @@ def order_of(
     rules: RequestRules,
     request_id: str,
     brought: Undecoded | None = None,
+    guides: Guides | None = None,
 ) -> Order:
     """Turn a body into an order, by the versions that it is pinned to; what was `brought` is not decoded yet.
+
+    `guides` are what was taken out of the body, checked, and named as the request names it.
 
     Raises:
         FieldError: a field has a value outside its limits.
     """
     denoiser = pinned.contracts[Kind.DENOISER]
     try:
+        guides = Guides() if guides is None else guides
         request = _request(body, form, pinned.contracts, rules, brought)
+        _require_one_size(request, guides)
+        request = replace(request, controls=guides.choices)
+        require_nameable(request, denoiser)
     except RequestError as error:
         raise FieldError(error.message, _PARAMS.get(error.field, error.field)) from None
     if form.streaming is not None and form.streaming.partial_images and denoiser.preview is None:
@@ -215,8 +224,19 @@ def _request(
         image=None if brought is None else brought.size,
         mask=brought is not None and brought.has_mask,
         depth=brought is not None and brought.has_depth,
+        image_prompts=len(body.image_prompts or ()),
+        image_prompt_scale=body.image_prompt_scale,
+        loras=[one.model_dump(exclude_none=True) for one in body.loras or ()],
     )
-    return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip)
+    # which LoRAs there are the registry knows
+    return check_request(fields, denoiser, rules, contracts[Kind.TEXT_ENCODER].most_clip_skip, known_loras=None)
+
+
+def _require_one_size(request: ImageRequest, guides: Guides) -> None:
+    # a control picture is resized to what is drawn, and these draw in another size too, or only a part
+    for name, given in (("hires", request.hires), ("padding_mask_crop", request.padding_mask_crop)):
+        if guides.choices and given is not None:
+            raise RequestError("controls", f"controls: must be left out with {name}")
 
 
 def _size(text: str | None) -> tuple[int | None, int | None]:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ray.exceptions import RayError
@@ -74,7 +74,7 @@ class Pinning:
             FieldError: there is no such version, it is of another kind, or it has not passed the gate.
             UnavailableError: it is not known yet, and the registry or the rollout controller does not answer.
         """
-        check_selector(kind, selector, field)
+        check_selector((kind,), selector, field)
         ref: ComponentRef
         contract: Contract
         try:
@@ -152,12 +152,12 @@ def choices(overrides: Mapping[str, str]) -> dict[Kind, str]:
     # all names first: there are only so many kinds
     chosen = {_overridable(name): selector for name, selector in overrides.items()}
     for kind, selector in chosen.items():
-        check_selector(kind, selector, f"components.{kind}")
+        check_selector((kind,), selector, f"components.{kind}")
     return chosen
 
 
-def check_selector(kind: Kind, selector: str, field: str) -> None:
-    """Refuse what cannot name a version of a kind.
+def check_selector(kinds: Collection[Kind], selector: str, field: str) -> Kind:
+    """The kind, one of these, of which a selector names a version; nobody is asked whether there is one.
 
     Raises:
         FieldError: it is too long, of another form, or names another kind; `field` is named.
@@ -170,8 +170,9 @@ def check_selector(kind: Kind, selector: str, field: str) -> None:
         named = kind_of(Selector.parse(selector).name)
     except ComponentError as error:
         raise FieldError(f"{field}: {error}", field) from None
-    if named != kind:
-        raise FieldError(f"{field}: {selector} is a {named}, must be a {kind}", field)
+    if named not in kinds:
+        raise FieldError(f"{field}: {selector} is a {named}, must be a {' or '.join(kinds)}", field)
+    return named
 
 
 def _pinned(record: LiveRecord, pins: Pins, contracts: Mapping[Kind, Contract], request: str) -> Pinned:

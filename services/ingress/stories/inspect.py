@@ -80,6 +80,7 @@ def _answer(reading: Reading) -> Inspection:
         parameters=reading.parameters,
         request={} if story is None else request_of(story),
         components={} if story is None else {kind.value: pin_of(pin) for kind, pin in story.components.items()},
+        beside=[] if story is None else [pin_of(pin) for pin in story.beside],
         fallback_for=None if fallback_for is None else pin_of(fallback_for),
         made_from=made_from(story),
         unknown=list(reading.unknown),
@@ -87,9 +88,12 @@ def _answer(reading: Reading) -> Inspection:
 
 
 def made_from(story: Story | None) -> MadeFrom | None:
-    """What a story tells of the picture that its own was made from, None where it tells of none."""
+    """What a story tells of the pictures that its own was made from, None where it tells of none."""
     origin = NOISE if story is None else story.origin
-    return None if origin.source is None else MadeFrom(**origin._asdict())
+    if origin == NOISE:
+        return None
+    lists = {"controls": list(origin.controls), "image_prompts": list(origin.image_prompts)}
+    return MadeFrom(**{**origin._asdict(), **lists})
 
 
 _BODY = {

@@ -42,7 +42,15 @@ class Retold:
     def fields(self) -> dict[str, Any]:
         """The fields of a generation that asks for it; what it starts from, and how far from it, are not among them."""
         asked = request_of(self.story)
-        return {name: value for name, value in asked.items() if name not in ("components", *_OF_EDITS)}
+        fields = {name: value for name, value in asked.items() if name not in ("components", *_OF_EDITS)}
+        # the pictures come beside it
+        controls = [{**control, "image": ""} for control in fields.get("controls", ())]
+        prompts = [""] * len(self.story.origin.image_prompts)
+        return {
+            **fields,
+            **({"controls": controls} if controls else {}),
+            **({"image_prompts": prompts} if prompts else {}),
+        }
 
     @property
     def editing(self) -> Editing:
@@ -125,9 +133,18 @@ def _request(story: Story) -> ImageRequest:
     for name, value in told.items():
         if value is None and not _may_be_none(name):
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell the {name}, without which it cannot be drawn")
-    source, *beside = story.origin
-    if source is None and (any(beside) or told["strength"] != DEFAULTS["strength"]):
+    origin = story.origin
+    begun = (origin.mask, origin.depth, origin.laid_into)
+    if origin.source is None and (any(begun) or told["strength"] != DEFAULTS["strength"]):
         raise RequestError(IMAGE, f"{IMAGE}: was made from another picture, and its story does not tell which")
+    if len(told["controls"]) != len(origin.controls):
+        raise RequestError(IMAGE, f"{IMAGE}: was held by other pictures, and its story does not tell which")
+    if (told["image_prompt_scale"] is None) == bool(origin.image_prompts):
+        raise RequestError(IMAGE, f"{IMAGE}: was to be like other pictures, and its story does not tell which")
+    versions = {str(pin) for pin in story.beside}
+    for named in (*told["controls"], *told["loras"]):
+        if named.model not in versions:
+            raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which version of {named.model} made it"[:200])
     if told["hires"] is not None and told["hires"].upscaler not in UPSCALERS:
         raise _refuse(f"hires.upscaler: must be one of {', '.join(UPSCALERS)}")
     return ImageRequest(**told, n=1)
@@ -145,6 +162,8 @@ def _pins(story: Story, request: ImageRequest) -> Pins:
     between = request.hires is not None and not enlarges_latents(request.hires.upscaler)
     taking_part = (*OVERRIDABLE, Kind.VAE_ENCODER) if between or story.origin.source is not None else OVERRIDABLE
     kinds = [kind for kind in taking_part if kind in PARTS or kind in story.components]
+    if story.origin.image_prompts:
+        kinds.append(Kind.IMAGE_ENCODER)
     for kind in kinds:
         if kind not in story.components:
             raise RequestError(IMAGE, f"{IMAGE}: its story does not tell which {kind} made it")

@@ -14,15 +14,21 @@ _EMPTY = BeforeValidator(lambda given: None if given == "" else given)
 
 
 class MadeFrom(BaseModel):
-    """The picture that another one was made from, its mask and its depth, told by their digests."""
+    """The pictures that another one was made from, told by their digests."""
 
-    source: PixelsDigest = Field(description="of its RGB pixels, in the size that was drawn")
+    source: PixelsDigest | None = Field(
+        description="of its RGB pixels, in the size that was drawn; null where it began with noise alone"
+    )
     mask: PixelsDigest | None = Field(description="of a byte for each latent, 1 where it was drawn anew; null: all was")
     depth: PixelsDigest | None = Field(
         description="of a float32 for each latent, -1 the farthest and 1 the nearest; null: none was looked at"
     )
     laid_into: PixelsDigest | None = Field(
         description="of the RGB pixels that what was drawn is laid into; null: it is the picture"
+    )
+    controls: list[PixelsDigest] = Field(description="of the RGB pixels of each control picture, in the size drawn")
+    image_prompts: list[PixelsDigest] = Field(
+        description="of the RGB pixels of each picture that it was to be like, as the image encoder saw them"
     )
 
 
@@ -38,15 +44,16 @@ class Inspection(BaseModel):
         description="fields of a request that makes the picture again; what is the default is left out"
     )
     components: dict[str, ComponentPin] = Field(description="what made it, by kind, where it was made here")
+    beside: list[ComponentPin] = Field(description="the versions of what the request names itself, such as ControlNets")
     fallback_for: ComponentPin | None = Field(
         description="the VAE decoder that gave no picture, where another made it; else null"
     )
-    made_from: MadeFrom | None = Field(description="the picture that it was made from, where the story tells of one")
+    made_from: MadeFrom | None = Field(description="the pictures that it was made from, where the story tells of any")
     unknown: list[str] = Field(description="the parts of the file's texts that were not understood, cut short")
 
 
 class VerificationBody(BaseModel):
-    """The fields of a form that brings a picture, `image`, and what it was made from: `source`, `mask`, `depth`."""
+    """The fields of a form that brings a picture, `image`, and those that it was made from if any."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -75,5 +82,5 @@ class Verification(BaseModel):
     output_format: PictureFormat = Field(description="how the new picture was written before the two were compared")
     output_compression: int = Field(description="likewise")
     components: list[VerifiedComponent] = Field(description="those that take part in the picture")
-    made_from: MadeFrom | None = Field(description="the picture that it was made from, where it was made from one")
+    made_from: MadeFrom | None = Field(description="the pictures that it was made from, where it was made from any")
     request: dict[str, JsonValue] = Field(description="what was drawn, as of `/v1/inspect`")

@@ -1,7 +1,7 @@
 """The verification face: a picture is made again by the very versions of its story, and compared pixel by pixel."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -12,9 +12,11 @@ from fastapi import APIRouter, Request, Response
 from PIL import Image
 
 from components.contract import Kind
+from components.reference import kind_of
 from pipeline.errors import RequestError
 from pipeline.source_pictures import open_picture, turned_size
 from pipeline.story.containers import MAX_FILE_BYTES
+from pipeline.story.origin import Origin, PixelsDigest
 from pipeline.story.request import request_of
 from services.comparison import difference
 from services.encoding import origin_of
@@ -25,6 +27,7 @@ from services.ingress.http.media_types import MEDIA_TYPES
 from services.ingress.http.multipart import MULTIPART_TYPE, Uploads, picture_or_form, read_multipart
 from services.ingress.orders.drawings import Asked
 from services.ingress.orders.fields import check_form, order_of, typed_body
+from services.ingress.orders.guides import GUIDING, Guides, file_field, prompt_field, taken_out
 from services.ingress.orders.orders import Orders
 from services.ingress.orders.sources import DEPTH, IMAGE, MASK, Brought
 from services.ingress.stories.inspect import made_from
@@ -41,6 +44,8 @@ _FILES = {
     SOURCE: "the picture that it was made from, if it was made from one",
     MASK: "the mask that it was made with, if there was one",
     DEPTH: "the depth map that it was made with, if there was one",
+    file_field(0): "the control picture that held it, if one did; the next is `controls[1][image]`",
+    prompt_field(0): "the picture that it was to be like, if there was one; the next is `image_prompts[1]`",
 }
 _ORIGIN = (SOURCE, MASK, DEPTH)
 # of all that a picture was made from, as for an edit
@@ -75,11 +80,11 @@ class VerifyFace:
             uploads = held.enter_context(ExitStack())
             uploads.enter_context(self.uploads.taken())
             files, body = await self._read(request)
-            told, brought = await asyncio.to_thread(self._told, files, uploads)
+            told, brought, guides = await asyncio.to_thread(self._told, files, uploads)
             del files
-            if brought is None:
+            if brought is None and not guides:
                 uploads.close()
-            asked = await self._asked(told, body, brought, request, held)
+            asked = await self._asked(told, body, (brought, guides), request, held)
             drawn = await self.orders.drawings.drawn(asked)
             answer = await asyncio.to_thread(_answer, told, asked.order, drawn.pictures[0])
         return Response(answer.model_dump_json(), media_type=JSON_TYPE, headers=first_headers_of(asked.order))
@@ -90,23 +95,32 @@ class VerifyFace:
             return {IMAGE: data}, VerificationBody()
         form = await read_multipart(request, MAX_FILE_BYTES + _SOURCE_BYTES, _MOST_FILES)
         for name, _ in form.fields:
-            if name in _FILES:
+            if _is_file(name):
                 raise FieldError(f"{name}: must be a file", name)
         body = typed(VerificationBody, dict(_once(form.fields)), ("user",), ("priority",), texts=True)
         return _files(form.files), body
 
-    def _told(self, files: dict[str, bytes], held: ExitStack) -> tuple[Retold, Brought | None]:
+    def _told(self, files: dict[str, bytes], held: ExitStack) -> tuple[Retold, Brought | None, Guides]:
+        rules = self.orders.rules
         try:
             # the live one's, as nobody knows yet which version the story tells of
             denoiser = self.orders.pinning.record.live.contracts[Kind.DENOISER]
-            told = retold(files[IMAGE], self.orders.rules.most_pixels(denoiser))
-            return told, _brought(told, files, self.orders.rules.max_source_pixels, held)
+            told = retold(files[IMAGE], rules.most_pixels(denoiser))
+            _require_files(told, files)
+            _, guides = taken_out(typed_body(told.fields), rules, held.enter_context(ExitStack()), files)
+            return told, _brought(told, files, rules.max_source_pixels, held), guides
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
 
     async def _asked(
-        self, told: Retold, body: VerificationBody, brought: Brought | None, request: Request, held: ExitStack
+        self,
+        told: Retold,
+        body: VerificationBody,
+        pictures: tuple[Brought | None, Guides],
+        request: Request,
+        held: ExitStack,
     ) -> Asked:
+        brought, guides = pictures
         orders, who, recording = self.orders, caller(request), Recording()
         # a caller's own fields are refused by their names, those of the story as the picture's
         form = check_form(typed_body({"prompt": "", **body.model_dump()}), "json", orders.rules, who)
@@ -115,15 +129,20 @@ class VerifyFace:
         try:
             pinned = await orders.pinning.exact(told.pins)
             rules = told.rules(orders.rules)
-            order = order_of(typed_body(told.fields), form, pinned, rules, orders.request_id(), brought)
+            asked_for = typed_body(told.fields)
+            order = order_of(asked_for, form, pinned, rules, orders.request_id(), brought, guides)
             told.require_same(order.request)
+            order = await orders.with_guides(order, guides)
+            _require_beside(told, order)
         except FieldError as error:
+            if error.param in guides.fields:
+                raise
             raise FieldError(f"{IMAGE}: its story's {error.message}", IMAGE) from None
         except RequestError as error:
             raise FieldError(error.message, error.field) from None
         if brought is not None:
             order = await orders.with_source(order, brought)
-            await asyncio.to_thread(_require_origin, told, order)
+        await asyncio.to_thread(_require_origin, told, order)
         recording.lap("admission")
         return Asked(order, form, orders.pinning.record.live.bundle, chosen=True, recording=recording)
 
@@ -137,7 +156,7 @@ def _files(given: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name, data in given:
         said = name[:_LONGEST_NAME]
-        if name not in _FILES:
+        if not _is_file(name):
             raise FieldError(f"{said!r}: no such file; there are {', '.join(_FILES)}", said)
         if name in files:
             raise FieldError(f"{name}: is there twice", name)
@@ -147,17 +166,49 @@ def _files(given: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return files
 
 
-def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: ExitStack) -> Brought | None:
-    """What the picture starts from, of which nothing but the size is known yet; what is missing or too much is refused.
+def _is_file(name: str) -> bool:
+    return name in _FILES or GUIDING.fullmatch(name) is not None
+
+
+def _digests(origin: Origin) -> dict[str, PixelsDigest]:
+    """What an origin tells of, by the names of the files."""
+    found = {SOURCE: origin.source, MASK: origin.mask, DEPTH: origin.depth}
+    controls = {file_field(number): digest for number, digest in enumerate(origin.controls)}
+    prompts = {prompt_field(number): digest for number, digest in enumerate(origin.image_prompts)}
+    return {name: digest for name, digest in found.items() if digest is not None} | controls | prompts
+
+
+def _require_files(told: Retold, files: Collection[str]) -> None:
+    """Refuse files that are missing or too many.
 
     Raises:
-        RequestError: it is, or is no picture.
+        RequestError: one is.
     """
-    for name, digest in zip(_ORIGIN, told.story.origin[: len(_ORIGIN)], strict=True):
-        if digest is None and name in files:
+    needed = _digests(told.story.origin)
+    for name in files:
+        if name != IMAGE and name not in needed:
             raise RequestError(name, f"{name}: must be left out: the picture was made without one")
-        if digest is not None and name not in files:
+    for name in needed:
+        if name not in files:
             raise RequestError(name, f"{name}: is required, and must be a file: the picture was made from it")
+
+
+def _require_beside(told: Retold, order: Order) -> None:
+    present = {str(pin): pin for pin in order.beside}
+    for pin in told.story.beside:
+        here = present.get(str(pin), pin)
+        if here != pin:
+            raise FieldError(
+                f"beside: {pin} has the sha256 {here.sha256} here, not {pin.sha256}: it is another component", "beside"
+            )
+
+
+def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: ExitStack) -> Brought | None:
+    """What the picture starts from, of which nothing but the size is known yet.
+
+    Raises:
+        RequestError: it is no picture.
+    """
     if SOURCE not in files:
         return None
     source, mask, depth = (open_picture(name, files[name], most_pixels) if name in files else None for name in _ORIGIN)
@@ -166,11 +217,16 @@ def _brought(told: Retold, files: dict[str, bytes], most_pixels: int, held: Exit
 
 
 def _require_origin(told: Retold, order: Order) -> None:
-    there = origin_of(order.source)
-    if (told.story.origin.laid_into is None) != (there.laid_into is None):
+    there = origin_of(order)
+    told_into, into = told.story.origin.laid_into, there.laid_into
+    if (told_into is None) != (into is None):
         raise FieldError(f"{IMAGE}: was laid into its source in a way that no request of this face asks for", IMAGE)
-    for name, digest, found in zip((*_ORIGIN, SOURCE), told.story.origin, there, strict=True):
-        if digest != found and digest is not None and found is not None:
+    digests = _digests(there)
+    compared = [(name, digest, digests[name]) for name, digest in _digests(told.story.origin).items()]
+    if told_into is not None and into is not None:
+        compared.append((SOURCE, told_into, into))
+    for name, digest, found in compared:
+        if found != digest:
             size = f"{found.width}x{found.height}"
             said = f"is another than the picture was made from: in {size} its sha256 is {found.sha256}"
             raise FieldError(f"{name}: {said}, must be {digest.sha256}", name)
@@ -188,6 +244,10 @@ def _answer(told: Retold, order: Order, drawn: Picture) -> Verification:
         components=[
             VerifiedComponent(kind=kind.value, asked=pin_of(pin), present=pin_of(order.pins[kind]))
             for kind, pin in told.pins.items()
+        ]
+        + [
+            VerifiedComponent(kind=kind_of(pin.name).value, asked=pin_of(pin), present=pin_of(pin))
+            for pin in order.beside
         ],
         made_from=made_from(told.story),
         request=request_of(told.story),

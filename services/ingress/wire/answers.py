@@ -133,6 +133,7 @@ def answer_of(
         prompt_truncated=drawn.prompt_truncated,
         negative_prompt_truncated=drawn.negative_prompt_truncated,
         components={kind.value: pin_of(pin) for kind, pin in order.pins.items()},
+        beside=[pin_of(pin) for pin in order.beside],
     )
 
 

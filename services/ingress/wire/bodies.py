@@ -1,7 +1,7 @@
 """Checks that the bodies and queries of several faces share; every field refused is named, with its limit."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -115,13 +115,13 @@ def _field_error(
 ) -> FieldError:
     # of a name that is not Unicode pydantic gives no place: the name is then the input
     unicode = bool(found["loc"])
-    field = ".".join(map(str, found["loc"]))[:_LONGEST_NAME] if unicode else str(found["input"])[:_LONGEST_NAME]
+    field = (_path(found["loc"]) if unicode else str(found["input"]))[:_LONGEST_NAME]
     if found["type"] == "missing":
         return FieldError(f"{field}: is required", field)
     if found["type"] == "extra_forbidden" or not unicode:
         return FieldError(f"{field!r}: no such field; there are {', '.join(_names(model))}", field)
     limit = _limit(found, choices)
-    if field.split(".")[0] in secret:
+    if found["loc"][0] in secret:
         return FieldError(f"{field}: is {type(found['input']).__name__}, must be {limit}", field)
     return FieldError(refuse(field, found["input"], limit).message, field)
 
@@ -130,12 +130,25 @@ def _names(model: type[BaseModel], before: str = "") -> list[str]:
     """The fields of a model by their dotted names, those of its parts among them."""
     names: list[str] = []
     for name, info in model.model_fields.items():
-        parts = [
-            part for part in (info.annotation, *getattr(info.annotation, "__args__", ())) if isinstance(part, type)
-        ]
-        nested = next((part for part in parts if issubclass(part, BaseModel)), None)
-        names += [before + name] if nested is None else _names(nested, f"{before}{name}.")
+        nested, listed = _nested(info.annotation)
+        names += [before + name] if nested is None else _names(nested, f"{before}{name}{'[]' if listed else ''}.")
     return names
+
+
+def _nested(annotation: Any, listed: bool = False) -> tuple[type[BaseModel] | None, bool]:
+    """The model of a field's type, and whether the field is a list of such."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, listed
+    found = (_nested(part, listed or get_origin(annotation) is list) for part in get_args(annotation))
+    return next((one for one in found if one[0] is not None), (None, False))
+
+
+def _path(location: Iterable[int | str]) -> str:
+    """A place in a body as errors name it: `controls[0].model`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
 
 
 def _limit(found: ErrorDetails, choices: Collection[str]) -> str:

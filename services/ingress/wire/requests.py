@@ -55,6 +55,35 @@ class BoxBody(BaseModel):
     )
 
 
+class ControlBody(BaseModel):
+    """A control picture, what it is for, and how it holds a walk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(
+        description="a ControlNet or T2I-Adapter, such as `emoji.controlnet.edges`, which is what is in production of "
+        "it, or NAME@ALIAS or NAME/VERSION"
+    )
+    image: str = Field(
+        description="the picture that it looks at, such as edges or depth, in base64; it is resized to what is drawn"
+    )
+    scale: float | None = Field(None, description="how strongly, 1 if left out")
+    start: float | None = Field(None, description="hold from this fraction of the steps on, 0 if left out")
+    end: float | None = Field(None, description="hold up to this fraction of the steps, 1 if left out")
+
+
+class LoraBody(BaseModel):
+    """A LoRA that pictures are drawn with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field(
+        description="which, such as `emoji.lora.style`, which is what is in production of it, or NAME@ALIAS or "
+        "NAME/VERSION"
+    )
+    scale: float | None = Field(None, description="how strongly, 1 if left out; it may be negative")
+
+
 class GenerationBody(BaseModel):
     """A request for pictures. Fields without an effect here take only the values that ask for nothing."""
 
@@ -181,6 +210,15 @@ class GenerationBody(BaseModel):
         None, description="the share of the steps, from the first on, in which boxes hold: 0 to 1, 0.3 if left out"
     )
 
+    controls: list[ControlBody] | None = Field(
+        None, description="pictures that hold what is drawn, by ControlNets and T2I-Adapters; none if left out"
+    )
+    image_prompts: list[str] | None = Field(
+        None,
+        description="pictures that it is to be like, each in base64, by an IP-Adapter; none if left out",
+    )
+    image_prompt_scale: float | None = Field(None, description="how much these weigh, 0 to 1, 1 if left out")
+    loras: list[LoraBody] | None = Field(None, description="LoRAs that it is drawn with; none if left out")
     priority: Priority | None = Field(
         None, description="normal, if left out, high or low: which requests the denoiser serves more"
     )

@@ -83,6 +83,9 @@ class GenerationAnswer(BaseModel):
     prompt_truncated: bool = Field(description="whether the prompt was longer than the model reads, and was cut")
     negative_prompt_truncated: bool = Field(description="the same of the negative prompt")
     components: dict[str, ComponentPin] = Field(description="by kind")
+    beside: list[ComponentPin] = Field(
+        [], description="the versions of what the request names itself, as `controls` do"
+    )
 
 
 class ImageEvent(BaseModel):

@@ -9,7 +9,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from components.contract import Conditioning, Contract, Kind, LatentSpace, NoiseSchedule, TensorSpec
-from components.messages import Hires, PhraseBox
+from components.messages import Hires, LoraChoice, PhraseBox
 from diffusion.noise import SOURCES
 from diffusion.samplers import SAMPLERS
 from pipeline.errors import RequestError
@@ -19,7 +19,7 @@ from pipeline.story.infotext_reader import read_infotext
 from pipeline.story.record import Story
 from pipeline.story.request import request_of
 from tests.pipeline.story.stories import PINS, prompts, story
-from tests.requests import IN_PROCESS, image_request
+from tests.requests import image_request
 
 LATENT = ("batch", 4, "height", "width")
 CONTRACT = Contract(
@@ -160,7 +160,8 @@ def test_another_programs_picture_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({field.name for field in fields(RequestFields)} - {"n", "image", "mask", "depth"} - IN_PROCESS)
+    "name",
+    sorted({field.name for field in fields(RequestFields)} - {"n", "image", "mask", "depth", "image_prompts"}),
 )
 def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
     """A new field of a request must find its way into stories and back."""
@@ -199,6 +200,8 @@ def test_every_field_of_a_request_can_be_asked_for(name: str) -> None:
         hires=Hires(first_width=32, first_height=48, upscaler="lanczos", strength=0.5, steps=7),
         boxes=(PhraseBox("a fox", (0.0, 0.25, 0.5, 1.0)),),
         boxes_end=1.0,
+        loras=(LoraChoice("emoji.lora.style/1", 0.5),),
+        image_prompt_scale=0.25,
     )
     request = request_of(told)
     assert name in request or (name in ("width", "height") and request["size"] == "32x48")

@@ -22,6 +22,7 @@ from tests.services.client.conftest import ROOT, command, run, surroundings
 from tests.services.conftest import looking_at
 from tests.services.ingress.access.test_tenants import ANN, OPERATOR, with_keys
 from tests.services.ingress.conftest import Server, draw_at_once, listening
+from tests.services.ingress.controls import EDGES, INK, LINES, STYLE, with_controls
 from tests.services.ingress.latents.test_face import ID
 from tests.services.server import free_port
 
@@ -54,6 +55,41 @@ def test_a_picture_goes_to_a_file_as_the_server_wrote_it(server: Server, url: st
         assert picture.format == "JPEG"
         assert json.loads(picture.getexif()[0x010E])["seed"] == 7
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["apple.jpg"]
+
+
+def test_control_pictures_are_named_by_what_they_are_for(
+    server: Server, url: str, live: LiveModel, tmp_path: Path
+) -> None:
+    with_controls(server, live)
+    edges, out = tmp_path / "edges, old=1.png", tmp_path / "1.png"
+    Image.new("RGB", (64, 64), "red").save(edges)
+    draw = ("draw", "a", "--out", str(out), "--seed", "1", "--url", url)
+    done = run(*draw, "--control", f"{EDGES.name}={edges},scale=0.5,end=0.75", "--control", f"{LINES}={edges}")
+    assert (done.returncode, done.stderr) == (0, "")
+    [order] = server.orders
+    assert [(one.model, one.scale, one.end) for one in order.request.controls] == [
+        (str(EDGES), 0.5, 0.75),
+        (str(LINES), 1.0, 1.0),
+    ]
+    verify = ("verify", str(out), "--url", url, "--control", str(edges))
+    done = run(*verify, "--control", str(edges))
+    assert (done.returncode, done.stderr) == (0, "")
+    style = ("--lora", f"{STYLE.name}=-0.5", "--lora", str(INK), "--image-prompt", str(edges))
+    done = run(*draw, "--force", *style)
+    assert (done.returncode, done.stderr) == (0, "")
+    last = server.orders[-1]
+    assert [(one.model, one.scale) for one in last.request.loras] == [(str(STYLE), -0.5), (str(INK), 1.0)]
+    assert len(last.image_prompts) == 1
+    done = run("verify", str(out), "--url", url, "--image-prompt", str(edges))
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = run(*draw, "--force", "--lora", f"{STYLE.name}=much")
+    assert "--lora: scale='much': must be a number" in refused.stderr
+    for wrong, said in (
+        ("edges.png", "--control: must be MODEL=FILE"),
+        (f"{EDGES.name}={tmp_path / 'none.png'}", "cannot be read: No such file or directory"),
+        (f"{EDGES.name}={edges},scale=much", "--control: scale='much': must be a number"),
+    ):
+        assert said in run(*draw, "--force", "--control", wrong).stderr
 
 
 def test_a_folder_has_files_by_seed_and_json_tells_them(url: str, tmp_path: Path) -> None:

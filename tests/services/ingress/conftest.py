@@ -141,7 +141,7 @@ async def draw_at_once(order: Order) -> Drawn:
     request, pictures = order.request, []
     for one in map(request.picture, range(request.n)):
         pixels = np.full((request.height, request.width, 3), one.seed % 256, np.uint8)
-        story = describe(one, order.pins, origin=origin_of(order.source))
+        story = describe(one, order.pins, origin=origin_of(order), beside=order.beside)
         data = finished_picture(pixels, order, story)
         pictures.append(Picture(data, one.seed, one.subseed))
     words = [len(text.split()) for text in request.texts]
@@ -204,7 +204,7 @@ def server(live: LiveModel, tmp_path: Path, further_faces: Callable[[Orders, Upl
     drawings = Drawings(draw, watch, links, pinning, metrics, timelines, HEARTBEAT_S)
     orders = Orders(pinning, RequestRules(), drawings, lambda: made.request_id, admission, no_jobs)
     uploads = Uploads()
-    images, edits = ImagesFace(pinning, orders), EditsFace(orders, uploads)
+    images, edits = ImagesFace(pinning, orders, uploads), EditsFace(orders, uploads)
     health = HealthFace(standings, metrics_page, admission, lambda: made.away_s)
     rollout = RolloutFace(controller.show, controller.hint, SecretStr("a secret"))
     verify = VerifyFace(orders, uploads)

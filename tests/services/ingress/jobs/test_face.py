@@ -104,8 +104,9 @@ async def served(
         kept = JobOrders(at.desk, drawings, links.address)
         orders = Orders(server.pinning, RequestRules(), drawings, lambda: "a request", server.admission, kept.answer)
         apart = replace(orders, admission=Admission(4, lambda _: None))
-        jobs = JobsFace(apart, kept, heartbeat_s=0.05, clock=house.clock)
-        faces: list[Face] = [ImagesFace(server.pinning, orders), EditsFace(orders, Uploads()), jobs, links]
+        uploads = Uploads()
+        jobs = JobsFace(apart, kept, uploads, heartbeat_s=0.05, clock=house.clock)
+        faces: list[Face] = [ImagesFace(server.pinning, orders, uploads), EditsFace(orders, uploads), jobs, links]
         app = create_app(faces, server.metrics, 3, keyring)
         config = uvicorn.Config(
             app, host="127.0.0.1", port=0, ws="websockets-sansio", lifespan="off", log_level="warning"

@@ -150,6 +150,7 @@ def test_another_programs_picture(app: FastAPI, content_type: str) -> None:
             "size": "64x64",
         },
         "components": {},
+        "beside": [],
         "fallback_for": None,
         "made_from": None,
         "unknown": [],

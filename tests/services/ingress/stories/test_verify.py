@@ -35,6 +35,7 @@ from services.keys.settings import KeyLimits
 from services.messages import Drawn, LiveModel, Order, Picture
 from tests.services.conftest import looking_at
 from tests.services.ingress.conftest import Server, error_of
+from tests.services.ingress.controls import EDGES, LINES, with_controls
 
 PATH = "/v1/verify"
 MOST_PIXELS = 2**24
@@ -46,11 +47,11 @@ async def draw_noise(order: Order) -> Drawn:
     """Pictures that every setting, version and source chooses, as those of a model are."""
     made = []
     for one in map(order.request.picture, range(order.request.n)):
-        origin = origin_of(order.source)
+        origin = origin_of(order)
         told = repr((one, sorted((kind, str(pin)) for kind, pin in order.pins.items() if kind in USED), origin))
         rng = np.random.default_rng(list(told.encode()))
         pixels = rng.integers(0, 256, (one.height // 8, one.width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        data = finished_picture(pixels, order, describe(one, order.pins, origin=origin))
+        data = finished_picture(pixels, order, describe(one, order.pins, origin=origin, beside=order.beside))
         made.append(Picture(data, one.seed, one.subseed))
     return Drawn(tuple(made), False, False, 3)
 
@@ -304,7 +305,7 @@ def edited(server: Server, photo: Image.Image, mask: Image.Image | None, **field
 
 
 def test_a_story_tells_which_picture_it_began_with(noisy: Server, photo: Image.Image, mask: Image.Image) -> None:
-    source, area, depth, whole = story_of(edited(noisy, photo, mask)).origin
+    source, area, depth, whole, *_ = story_of(edited(noisy, photo, mask)).origin
     assert source is not None
     assert area is not None
     assert (source.width, source.height, area.width, area.height, whole) == (64, 64, 8, 8, None)
@@ -563,3 +564,75 @@ def test_another_request_that_a_server_makes_of_it_is_refused(noisy: Server, mon
     monkeypatch.setattr(face, "order_of", other)
     error = error_of(verify(noisy, made), 422)
     assert error["message"] == "image: its story's eta=0.0: would be 0.25 here"
+
+
+def control(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def held_picture(noisy: Server, live: LiveModel) -> bytes:
+    """A picture that a ControlNet and an adapter held."""
+    with_controls(noisy, live)
+    controls = [
+        {"model": pin.name, "image": base64.b64encode(png(control(seed))).decode(), "scale": 0.5 + seed}
+        for seed, pin in enumerate((EDGES, LINES))
+    ]
+    response = noisy.generate("image/png", **SETTINGS, controls=controls)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def control_files(*seeds: int) -> dict[str, bytes]:
+    return {f"controls[{number}][image]": png(control(seed)) for number, seed in enumerate(seeds)}
+
+
+def test_a_picture_that_was_held_is_made_again_with_what_held_it(noisy: Server, held_picture: bytes) -> None:
+    said = verified(noisy, held_picture, **control_files(0, 1))
+    assert said["equal"] is True
+    assert [one["present"]["name"] for one in said["components"]][-2:] == [EDGES.name, LINES.name]
+    assert [one["width"] for one in said["made_from"]["controls"]] == [128, 128]
+    assert [one["model"] for one in said["request"]["controls"]] == [str(EDGES), str(LINES)]
+    first, second = noisy.orders
+    assert second.request == first.request
+    assert second.beside == first.beside
+    for ours, theirs in zip(first.controls, second.controls, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("files", "param", "said"),
+    [
+        (control_files(0), "controls[1][image]", "is required, and must be a file"),
+        ({}, "controls[0][image]", "is required, and must be a file"),
+        (control_files(0, 1, 2), "controls[2][image]", "must be left out: the picture was made without one"),
+        (control_files(0, 2), "controls[1][image]", "is another than the picture was made from: in 128x64"),
+        ({**control_files(0), "controls[1][image]": b"no picture"}, "controls[1].image", "must be a picture"),
+    ],
+)
+def test_what_held_a_picture_must_be_what_its_story_tells(
+    noisy: Server, held_picture: bytes, files: dict[str, bytes], param: str, said: str
+) -> None:
+    error = error_of(verify(noisy, held_picture, **files), 422)
+    assert error["param"] == param
+    assert said in error["message"]
+
+
+def test_another_controlnet_under_the_same_number_is_refused(noisy: Server, held_picture: bytes) -> None:
+    _, contract = noisy.controller.versions[str(EDGES)]
+    noisy.controller.versions[str(EDGES)] = (EDGES.model_copy(update={"sha256": "d" * 64}), contract)
+    error = error_of(verify(noisy, held_picture, **control_files(0, 1)), 422)
+    assert error["param"] == "image"
+    assert f"toy.controlnet.edges/1 has the sha256 {'d' * 64} here, not {'a' * 64}" in error["message"]
+
+
+def test_a_story_that_does_not_tell_which_controlnet_is_refused(noisy: Server, held_picture: bytes) -> None:
+    story = story_of(held_picture)
+    for changed, said in (
+        (replace(story, beside=story.beside[1:]), "does not tell which version of toy.controlnet.edges/1 made it"),
+        (replace(story, origin=NOISE), "was held by other pictures, and its story does not tell which"),
+    ):
+        out = io.BytesIO()
+        Image.open(io.BytesIO(held_picture)).save(out, "PNG", **png_options(changed))
+        error = error_of(verify(noisy, out.getvalue(), **control_files(0, 1)), 422)
+        assert said in error["message"]

@@ -19,10 +19,10 @@ def test_layers_to_skip_are_a_list_or_a_forms_text() -> None:
 @pytest.mark.parametrize(
     ("given", "texts", "words"),
     [
-        ("7,8", False, r"skip_layers.0='7': must be a whole number"),
-        ([7.5], False, r"skip_layers.0=7.5: must be a whole number"),
+        ("7,8", False, r"skip_layers\[0\]='7': must be a whole number"),
+        ([7.5], False, r"skip_layers\[0\]=7.5: must be a whole number"),
         ({"7": 1}, False, "skip_layers=.*: must be a list"),
-        ("7,,8", True, r"skip_layers.1='': must be a whole number"),
+        ("7,,8", True, r"skip_layers\[1\]='': must be a whole number"),
     ],
 )
 def test_layers_to_skip_are_whole_numbers(given: Any, texts: bool, words: str) -> None:

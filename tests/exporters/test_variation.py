@@ -110,7 +110,7 @@ def test_the_bundle_has_no_text_encoder(bundle: Path) -> None:
         ({"image_prompts": [picture()], "image_prompt_scale": 0.5}, "image_prompt_scale=0.5: must be left out"),
         ({"image_prompts": [picture()] * 99}, "image_prompts='99 pictures': must be at most"),
     ],
-    ids=str,
+    ids=["none", "prompt", "negative prompt", "scale", "too many"],
 )
 def test_requests_that_do_not_fit_are_refused_by_their_field(bundle: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):

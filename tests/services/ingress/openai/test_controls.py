@@ -160,6 +160,14 @@ def test_what_is_refused(held: Server, controls: Any, param: str, words: str) ->
     assert held.admission.images == 0
 
 
+@pytest.mark.parametrize("more", [{"hires": {"scale": 2}}])
+def test_what_is_drawn_in_another_size_too_is_held_by_nothing(held: Server, more: dict[str, Any]) -> None:
+    error = error_of(held.generate(prompt="a red apple", controls=[control()], **more), 422)
+    [other] = more
+    assert (error["param"], error["message"]) == ("controls", f"controls: must be left out with {other}")
+    assert held.orders == []
+
+
 def test_nobody_is_asked_where_the_denoiser_takes_none(server: Server) -> None:
     error = error_of(server.generate(prompt="a red apple", controls=[control()]), 422)
     assert (error["param"], error["message"]) == ("controls", "controls: must be left out, as this model takes none")

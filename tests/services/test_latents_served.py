@@ -181,9 +181,9 @@ def test_they_end(cluster: Cluster, toy_bundle: Path) -> None:
 
 def test_they_are_bounded(cluster: Cluster, toy_bundle: Path) -> None:
     folder = cluster.home / "small"
-    small = cluster.deploy("small", "toy", toy_bundle, latents={"store": str(folder), "most_bytes": 3 * BLOCK})
+    small = cluster.deploy("small", "toy", toy_bundle, latents={"store": str(folder), "most_bytes": 6 * BLOCK})
     ids = [kept(small, seed=seed)[0] for seed in range(5)]
-    # latents of 1 KiB and what made them, in one block of the disk
+    # latents of 1 KiB and what made them, in two blocks of the disk
     assert [decode(small, id_).status_code for id_ in ids] == [404] * 2 + [200] * 3
     assert sorted(file.stem for file in folder.iterdir()) == sorted(ids[2:])
     cluster.remove(small)

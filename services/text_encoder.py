@@ -41,7 +41,7 @@ class TextEncoderDeployment:
         chunks: int,
         weighting: str,
         clip_skip: int,
-        phrases: Sequence[str],
+        phrases: Sequence[str] = (),
     ) -> Worked[EncodedText]:
         """Encode checked texts by a pinned version, each in at most so many parts of its token limit, and phrases."""
 

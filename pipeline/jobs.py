@@ -60,8 +60,6 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
     """What a walk starts from, and is held to, by the fields of a job."""
     if image is None or contract.image_guidance is not None:
         return {}
-    if image.latents is not None:
-        return {"image_latents": image.latents, "sampled": False}
     if image.low_resolution is not None:
         # the noise on the picture comes first, one draw for its planes
         batch, height, width, channels = image.low_resolution.shape
@@ -69,6 +67,8 @@ def _start(image: EncodedImage | None, walk: Walk, contract: Contract, space: La
     if contract.enlarges:
         # and so does what samples its latents
         return {} if image.distribution is None else {"after": image.distribution.mean.shape}
+    if image.latents is not None:
+        return {"image_latents": image.latents, "sampled": False}
     if contract.sees_mask:
         # nothing holds it to the picture but what the network sees, and noise alone hides all of the picture
         latents = None if walk.strength == 1 else _sampled(image, 0, walk, 0, space)

@@ -51,7 +51,7 @@ def _refines(denoiser: Contract) -> bool:
 
 
 def _held_by(kind: Kind, denoiser: Contract) -> bool:
-    return any(spec.name.startswith(CONTROL_PREFIXES[kind]) for spec in denoiser.inputs)
+    return denoiser.reads_texts and any(spec.name.startswith(CONTROL_PREFIXES[kind]) for spec in denoiser.inputs)
 
 
 def takes_image_prompts(denoiser: Contract) -> bool:

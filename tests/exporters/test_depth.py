@@ -104,7 +104,7 @@ def test_the_depth_changes_what_is_drawn_and_its_scale_does_not(bundle: Path) ->
 
 
 def test_outside_a_mask_the_picture_stays(bundle: Path) -> None:
-    assert tasks_of(read_manifest(bundle / Kind.DENOISER).contract) == ("inpainting", "depth")
+    assert tasks_of(read_manifest(bundle / Kind.DENOISER).contract) == ("inpainting", "depth", "controlnet", "adapter")
     chain = ImageToImage.load(bundle, CPU)
     kept = Image.new("L", (WIDTH, HEIGHT))
     depth = Image.fromarray(values())

@@ -45,8 +45,7 @@ PARTS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
 NAMED = (Kind.CONTROLNET, Kind.ADAPTER, Kind.LORA)
 # what requests bring in beside the parts, so that it is opened when the first one needs it
 BESIDE = (*NAMED, Kind.IMAGE_ENCODER)
-
-# what it may have one of beside them, and serves with them where it is there
+# what a bundle may have one of beside its parts, and serves with them where it is there
 FURTHER_PARTS = (Kind.THIRD_TEXT_ENCODER,)
 ALL_PARTS = (*PARTS, *FURTHER_PARTS)
 

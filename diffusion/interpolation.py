@@ -1,9 +1,9 @@
-"""Latents enlarged: what torch.nn.functional.interpolate makes of them, half-pixel centres and all."""
+"""Arrays resized: what torch.nn.functional.interpolate makes of them, half-pixel centres and all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -67,32 +67,50 @@ def enlarged(latents: Array, size: tuple[int, int], interpolation: Interpolation
         given = latents.shape[axis]
         if wanted < given:
             raise DiffusionError("size", wanted, f"at least {given}")
-        latents = _along(latents, axis, *_taps(given, wanted, interpolation))
+        latents = _along(latents, axis, *_taps(given, wanted, interpolation), np.float32)
     return latents
 
 
-def _taps(given: int, wanted: int, how: Interpolation) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+def resized(values: npt.NDArray[np.floating], size: tuple[int, int], kind: str) -> npt.NDArray[np.float64]:
+    """Values [..., height, width] in any other `size`, height and width, by an interpolation that is not antialiased.
+
+    Torch makes smaller by the same few neighbours as it makes larger.
+    """
+    for axis, wanted in zip((-2, -1), size, strict=True):
+        values = _along(values, axis, *_taps(values.shape[axis], wanted, INTERPOLATIONS[kind]), np.float64)
+    return values.astype(np.float64, copy=False)
+
+
+def _taps(given: int, wanted: int, how: Interpolation) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Which values of `given` each of `wanted` is made of, and their weights; both [wanted, taps]."""
     if how.kernel is None:
         # in 32 bits, as torch counts: a place may lie on the border of two cells
         scale = np.float32(given) / np.float32(wanted)
         places = np.arange(wanted, dtype=np.float32) + np.float32(0.5 if how.centred else 0)
         nearest = np.minimum(np.floor(places * scale).astype(np.int64), given - 1)
-        return nearest[:, np.newaxis], np.ones((wanted, 1), np.float32)
+        return nearest[:, np.newaxis], np.ones((wanted, 1))
     positions = (np.arange(wanted) + 0.5) * (given / wanted) - 0.5
     places = np.floor(positions).astype(np.int64)[:, np.newaxis] + np.array(how.offsets)
     weights = how.kernel(positions[:, np.newaxis] - places)
     if how.antialiased:
         weights = np.where((places >= 0) & (places < given), weights, 0.0)
         weights /= weights.sum(axis=1, keepdims=True)
-    return np.clip(places, 0, given - 1), weights.astype(np.float32)
+    return np.clip(places, 0, given - 1), weights
 
 
-def _along(latents: Array, axis: int, places: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> Array:
+def _along(
+    values: npt.NDArray[Any],
+    axis: int,
+    places: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    dtype: type[np.floating],
+) -> npt.NDArray[Any]:
     # value by value, so that the bits do not depend on how a library adds up
     shape = (-1, 1) if axis == -2 else (-1,)
-    parts = [np.take(latents, places[:, tap], axis) * weights[:, tap].reshape(shape) for tap in range(places.shape[1])]
-    total: Array = parts[0]
-    for part in parts[1:]:
-        total = total + part
+    # summed up as they come: values may be many
+    total: npt.NDArray[Any] | None = None
+    for tap in range(places.shape[1]):
+        part = np.take(values, places[:, tap], axis) * weights[:, tap].astype(dtype).reshape(shape)
+        total = part if total is None else total + part
+    assert total is not None, "an interpolation looks at one value at least"
     return total

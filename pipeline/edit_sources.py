@@ -4,10 +4,11 @@ import numpy as np
 from PIL import Image
 
 from components.contract import Contract
-from components.messages import ImageRequest, Mask, Overlay, Pixels, Source
+from components.messages import ImageRequest, Mask, Overlay, Source
 from pipeline.depth import depth_plane
 from pipeline.fitting import Fit, fitted
-from pipeline.masks import blurred, crop_region
+from pipeline.masks import blurred
+from pipeline.overlays import part_of
 from pipeline.picture_size import source_size
 from pipeline.source_pictures import edit_mask, image_pixels, latent_mask, light_part, mask_picture, turned_size
 
@@ -34,28 +35,18 @@ def edit_source(
     size = source_size(request, contract)
     assert contract.latent_space is not None, "a denoiser's contract has one"
     downscale = contract.latent_space.downscale
-    if mask is None:
-        pixels = image_pixels(image, *size, most, field)
-        near = None if depth is None else depth_plane(depth, size[0] // downscale, size[1] // downscale, most)
-        return Source(pixels, depth=near)
+    anew: Mask | None = None
     overlay: Overlay | None = None
-    if request.padding_mask_crop is None:
+    if mask is None or request.padding_mask_crop is None:
         pixels = image_pixels(image, *size, most, field)
-        anew = edit_mask(mask, *size, most, request.mask_blur)
+        anew = None if mask is None else edit_mask(mask, *size, most, request.mask_blur)
     else:
         whole = Image.fromarray(image_pixels(image, *turned_size(image, field), most, field)[0])
         shown = mask_picture(mask, most)
         # blurred in its own pixels, as without a crop
         shown = fitted(blurred(shown, (request.mask_blur,) * 2), whole.size, Fit.STRETCH)
-        pixels, anew, overlay = _part(whole, shown, request.padding_mask_crop, size)
+        part, within, overlay = part_of(whole, shown, request.padding_mask_crop, size)
+        pixels, anew = np.asarray(part)[np.newaxis], light_part(within)
     near = None if depth is None else depth_plane(depth, size[0] // downscale, size[1] // downscale, most)
     hidden = anew if contract.sees_mask else None
-    return Source(pixels, latent_mask(anew, downscale), hidden, near, overlay)
-
-
-def _part(whole: Image.Image, shown: Image.Image, padding: int, size: tuple[int, int]) -> tuple[Pixels, Mask, Overlay]:
-    """Pixels and mask of a part of a picture in the size that is drawn, and what it is laid back into."""
-    box = crop_region(shown, padding, size)
-    part, within = (fitted(one.crop(box), size, Fit.FILL) for one in (whole, shown))
-    overlay = Overlay(np.asarray(whole), np.asarray(shown.convert("L")), box)
-    return np.asarray(part)[np.newaxis], light_part(within), overlay
+    return Source(pixels, None if anew is None else latent_mask(anew, downscale), hidden, near, overlay)

@@ -98,11 +98,6 @@ def normalised(pixels: Pixels, how: Preprocessing) -> FloatArray:
     return turned
 
 
-def preprocessed(picture: Image.Image, how: Preprocessing) -> FloatArray:
-    """The input [1, 3, side, side] of an RGB picture."""
-    return normalised(np.asarray(_middle(picture, how))[np.newaxis], how)
-
-
 def _middle(picture: Image.Image, how: Preprocessing) -> Image.Image:
     """Sides are rounded down, as by CLIP's processor in transformers."""
     width, height = picture.size

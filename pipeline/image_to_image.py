@@ -17,7 +17,6 @@ from pipeline.overlays import laid
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
-from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
 
 _KINDS = (Kind.TEXT_ENCODER, Kind.DENOISER, Kind.VAE_DECODER, Kind.VAE_ENCODER)
@@ -34,10 +33,11 @@ class EditOptions(Options, total=False):
 class ImageToImage:
     """`TextToImage` with a VAE encoder before it; usable from any number of threads at once."""
 
-    def __init__(self, chain: TextToImage, encoder: VaeEncoder) -> None:
-        """Chain stages that fit together; `load` checks that they do."""
+    def __init__(self, chain: TextToImage) -> None:
+        """Begin with the VAE's encoder of a chain, which has one; `load` checks that."""
+        assert chain.vae_encoder is not None, "it is among the folders"
         self._chain = chain
-        self._encoder = encoder
+        self._encoder = chain.vae_encoder
 
     @classmethod
     def load(
@@ -50,9 +50,7 @@ class ImageToImage:
             RuntimeFault: as `Session.open`.
         """
         folders = open_bundle(Path(bundle), (*_KINDS, *those_there(Path(bundle), Kind.THIRD_TEXT_ENCODER)))
-        chain = TextToImage.of(folders, settings, rules)
-        assert chain.vae_encoder is not None, "it is among the folders"
-        return cls(chain, chain.vae_encoder)
+        return cls(TextToImage.of(folders, settings, rules))
 
     def generate(
         self,

@@ -45,6 +45,14 @@ def conditioned_rows(
     }
 
 
+def adapted_rows(loras: Arrays, image_prompts: Mapping[str, Arrays] | None) -> dict[str, Arrays]:
+    """What `conditioned_rows` takes of a request's LoRAs, `lora_arrays`, and of its `image_prompt_rows` if it has any.
+
+    Every row draws with the LoRAs.
+    """
+    return {row: {**loras, **({} if image_prompts is None else image_prompts.get(row, {}))} for row in Row}
+
+
 def _seen(row: Row, image_channels: FloatArray | None, *, blind: bool) -> Arrays:
     if image_channels is None:
         return {}

@@ -6,7 +6,7 @@ from typing import Unpack
 import numpy as np
 from PIL import Image
 
-from components.contract import PARTS, Contract, Kind
+from components.contract import PARTS, Contract
 from components.messages import EncodedImage, FloatArray, ImageRequest
 from pipeline.bundle import open_bundle
 from pipeline.edit_sources import edit_source
@@ -15,17 +15,15 @@ from pipeline.picture_size import source_size
 from pipeline.request import RequestFields, RequestRules
 from pipeline.source_pictures import turned_size
 from pipeline.text_to_image import Options, TextToImage
-from pipeline.vae_encoder import VaeEncoder
 from runtime.settings import SessionSettings
 
 
 class SuperResolution:
     """`TextToImage` of a bundle that enlarges; usable from any number of threads at once."""
 
-    def __init__(self, chain: TextToImage, encoder: VaeEncoder | None = None) -> None:
-        """Chain stages that fit together; `load` checks that they do. An `encoder` is for a denoiser of latents."""
+    def __init__(self, chain: TextToImage) -> None:
+        """Chain stages that fit together; `load` checks that they do."""
         self._chain = chain
-        self._encoder = encoder
 
     @classmethod
     def load(
@@ -37,10 +35,7 @@ class SuperResolution:
             ComponentError: a component is missing or damaged, or they do not fit together.
             RuntimeFault: as `Session.open`.
         """
-        folders = open_bundle(Path(bundle), PARTS)
-        chosen = SessionSettings() if settings is None else settings
-        chain = TextToImage.of(folders, chosen, rules)
-        return cls(chain, None if chain.contract.sees_pixels else VaeEncoder(folders[Kind.VAE_ENCODER], chosen))
+        return cls(TextToImage.of(open_bundle(Path(bundle), PARTS), settings, rules))
 
     def generate(
         self,
@@ -73,9 +68,11 @@ class SuperResolution:
 
     def _encoded(self, image: Image.Image, request: ImageRequest) -> EncodedImage:
         small = edit_source(image, None, request, self._chain.contract, self._chain.rules.max_source_pixels).pixels
-        if self._encoder is None:
+        if self._chain.contract.sees_pixels:
             return EncodedImage(None, low_resolution=small)
-        return EncodedImage(self._encoder.encode(small, request.tiling))
+        encoder = self._chain.vae_encoder
+        assert encoder is not None, "it is among the folders"
+        return EncodedImage(encoder.encode(small, request.tiling))
 
 
 def _size_of(latents: FloatArray, contract: Contract) -> tuple[int, int]:

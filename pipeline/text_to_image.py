@@ -13,7 +13,6 @@ from components.contract import Contract, Kind
 from components.errors import ComponentError
 from components.folder import ComponentFolder
 from components.messages import Arrays, DenoiseJob, EncodedImage, EncodedText, FloatArray, ImageRequest
-from diffusion.guidance import Row
 from pipeline.bundle import open_bundle, those_there
 from pipeline.controlnet import ControlNet
 from pipeline.controls import ControlBy, prepare
@@ -24,6 +23,7 @@ from pipeline.image_encoder import ImageEncoder
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import LoraShelf
 from pipeline.request import RequestFields, RequestRules, check_request
+from pipeline.rows import adapted_rows
 from pipeline.text_encoder import TextEncoder, third_text_encoder
 from pipeline.upscalers import UPSCALERS
 from pipeline.vae_decoder import VaeDecoder
@@ -316,10 +316,10 @@ class TextToImage:
             raise refuse("image_prompts", f"{len(image_prompts)} pictures", wanted)
         arrays = self._loras.arrays(request.loras) if self._loras is not None and request.loras else {}
         if self._image_encoder is None or request.image_prompt_scale is None:
-            return dict.fromkeys(Row, arrays) if arrays else {}
+            return adapted_rows(arrays, None)
         scaled = any(spec.name == "image_prompt_scale" for spec in self.contract.inputs)
         scale, most = request.image_prompt_scale if scaled else None, self.rules.max_source_pixels
-        return {row: {**arrays, **own} for row, own in self._image_encoder.rows(image_prompts, scale, most).items()}
+        return adapted_rows(arrays, self._image_encoder.rows(image_prompts, scale, most))
 
 
 def _require_one_pass(request: ImageRequest) -> None:

@@ -13,7 +13,6 @@ from components.folder import ComponentFolder
 from components.messages import Arrays, ControlFeatures, EncodedImage, EncodedText, ImageRequest, LatentDistribution
 from components.reference import ComponentRef
 from diffusion.batcher import Limits
-from diffusion.guidance import Row
 from pipeline.controlnet import ControlNet
 from pipeline.denoiser import Denoiser
 from pipeline.held import ControlNetFault
@@ -21,6 +20,7 @@ from pipeline.image_encoder import image_prompt_rows
 from pipeline.jobs import denoise_jobs
 from pipeline.loras import Lora, lora_arrays
 from pipeline.request import RequestRules
+from pipeline.rows import adapted_rows
 from runtime.errors import RuntimeFault
 from runtime.settings import SessionSettings
 from services.errors import StartError
@@ -107,11 +107,10 @@ def _adapted(
 ) -> Mapping[str, Arrays]:
     """What comes of a request beside its texts, by row."""
     scales = [choice.scale for choice in request.loras]
-    arrays = lora_arrays(list(zip(loras, scales, strict=True)))
-    if image_prompts is None or request.image_prompt_scale is None:
-        return dict.fromkeys(Row, arrays)
-    rows = image_prompt_rows(image_prompts.made, request.image_prompt_scale)
-    return {row: {**arrays, **own} for row, own in rows.items()}
+    alike = None
+    if image_prompts is not None and request.image_prompt_scale is not None:
+        alike = image_prompt_rows(image_prompts.made, request.image_prompt_scale)
+    return adapted_rows(lora_arrays(list(zip(loras, scales, strict=True))), alike)
 
 
 class DenoiserDeployment:

@@ -36,7 +36,8 @@ class Passes:
         small = replace(drawing, order=replace(order, request=first), after=second.walked)
         latents, walk = await self._denoisers.walk(small, image)
         drawing.deadline.require("after the first pass")
-        large = replace(drawing, order=replace(order, request=second), before=first.walked)
+        # what was lost with a replica is encoded again by now
+        large = replace(drawing, order=replace(order, request=second), encoded=small.encoded, before=first.walked)
         spans = await self._begin(large, latents, first, order.request.hires.upscaler)
         latents, over = await self._denoisers.walk(large, image)
         return latents, (walk, *spans, over)

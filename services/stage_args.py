@@ -36,6 +36,19 @@ class StageArgs(RestingArgs):
         return SessionSettings(threads=self.threads, provider=self.provider)
 
 
+class BesideArgs(StageArgs, CalledArgs):
+    """What only some requests need: no replica runs while nobody does."""
+
+    # the first request finds a place for it where everything else has taken the processors
+    num_cpus: Cpus = 0
+    replicas: int = Field(
+        0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
+    )
+    max_replicas: int | None = Field(
+        1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
+    )
+
+
 class TextEncoderArgs(StageArgs, CalledArgs):
     """The text encoder: one short run a request gains nothing from more threads."""
 
@@ -49,17 +62,10 @@ class TextEncoderArgs(StageArgs, CalledArgs):
     )
 
 
-class ThirdTextEncoderArgs(TextEncoderArgs):
+class ThirdTextEncoderArgs(BesideArgs, TextEncoderArgs):
     """The third text encoder of SD 3, T5, where the bundle has it. No replica runs while nobody asks for it."""
 
-    num_cpus: Cpus = 0
     threads: Threads = None
-    replicas: int = Field(
-        0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
-    )
-    max_replicas: int | None = Field(
-        1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
-    )
 
 
 class DenoiserArgs(StageArgs, WorkedArgs):
@@ -131,19 +137,6 @@ class VaeDecoderArgs(StageArgs, CalledArgs):
 
 class VaeEncoderArgs(StageArgs, CalledArgs):
     """The VAE encoder: pictures that are to be edited."""
-
-
-class BesideArgs(StageArgs, CalledArgs):
-    """What only some requests need: no replica runs while nobody does."""
-
-    # the first request finds a place for it where everything else has taken the processors
-    num_cpus: Cpus = 0
-    replicas: int = Field(
-        0, ge=0, le=1000, description="how many replicas run; with `max_replicas` the fewest, and 0: none while unused"
-    )
-    max_replicas: int | None = Field(
-        1, ge=1, le=1000, description="how many may run while there is much to do; unset: `replicas` always"
-    )
 
 
 class AdapterArgs(BesideArgs):

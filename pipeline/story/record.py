@@ -22,6 +22,8 @@ FORMAT = 2
 TEXTS = ("prompt", "negative_prompt")
 # nothing without their phrases
 _PHRASED = ("boxes", "boxes_end")
+# the pictures of an origin of which there is one at most
+_DIGESTS = ("source", "mask", "depth", "laid_into")
 _CHARACTERS = {name: f"{name}_characters" for name in TEXTS}
 
 _HINTS = get_type_hints(ImageRequest)
@@ -40,10 +42,6 @@ _MOST_PARTS = 256
 
 Value = TypeVar("Value")
 Part = TypeVar("Part", bound=Record)
-
-
-# the pictures of an origin of which there is one at most
-_DIGESTS = ("source", "mask", "depth", "laid_into")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from components.contract import CONTROL_PREFIXES, IMAGE_PROMPT, Contract, Kind
+from components.contract import IMAGE_PROMPT, Contract, Kind
 from components.lora import adapted_layers
+from pipeline.held import is_controllable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def _refines(denoiser: Contract) -> bool:
 
 
 def _held_by(kind: Kind, denoiser: Contract) -> bool:
-    return denoiser.reads_texts and any(spec.name.startswith(CONTROL_PREFIXES[kind]) for spec in denoiser.inputs)
+    return denoiser.reads_texts and is_controllable(denoiser, (kind,))
 
 
 def takes_image_prompts(denoiser: Contract) -> bool:

@@ -130,14 +130,18 @@ def tiny_pipeline(family: Family, **unet: Any) -> StableDiffusionPipeline:
     )
 
 
+def saved_pipeline(family: str, path: Path) -> Path:
+    """The folder `path` of a family's tiny pipeline, which is made there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny_pipeline(FAMILIES[family]).save_pretrained(path)
+    return path
+
+
 @pytest.fixture(scope="session", params=list(FAMILIES))
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of each family's pipeline."""
-    path: Path = tmp_path_factory.mktemp("checkpoint") / request.param
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tiny_pipeline(FAMILIES[request.param]).save_pretrained(path)
-    return path
+    return saved_pipeline(request.param, tmp_path_factory.mktemp("checkpoint") / request.param)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from pipeline.text_to_image import TextToImage
 from runtime.settings import SessionSettings
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.adapters import rounded_to_half, save_kohya, save_peft
-from tests.exporters.conftest import FAMILIES, tiny_pipeline
+from tests.exporters.conftest import saved_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CPU = SessionSettings(provider="cpu")
@@ -32,11 +31,7 @@ PROMPT = "a red <cat>, <dog>"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("edited") / "sd1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tiny_pipeline(FAMILIES["sd1"]).save_pretrained(path)
-    return path
+    return saved_pipeline("sd1", tmp_path_factory.mktemp("edited") / "sd1")
 
 
 @pytest.fixture(scope="module")

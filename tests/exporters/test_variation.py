@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionImageVariationPipeline
 from PIL import Image
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor
 
 from components.contract import PARTS, Kind
 from components.folder import read_manifest
@@ -23,6 +23,7 @@ from pipeline.text_to_image import TextToImage
 from tests.differences import MOST_OFF, Measured
 from tests.exporters.conftest import FAMILIES, tiny_pipeline
 from tests.exporters.seeing import CPU, export
+from tests.exporters.vision import tiny_vision
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -31,19 +32,9 @@ SIDE, WIDTH = 16, 16
 
 def reference() -> StableDiffusionImageVariationPipeline:
     plain = tiny_pipeline(FAMILIES["sd1"])
-    config = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        projection_dim=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=4,
-    )
-    torch.manual_seed(6)
     pipe = StableDiffusionImageVariationPipeline(
         vae=plain.vae,
-        image_encoder=CLIPVisionModelWithProjection(config),
+        image_encoder=tiny_vision(SIDE, WIDTH),
         unet=plain.unet,
         scheduler=DDIMScheduler.from_config(plain.scheduler.config, clip_sample=False),
         safety_checker=None,

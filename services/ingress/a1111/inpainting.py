@@ -11,7 +11,8 @@ from components.messages import Overlay, Pixels, Source
 from pipeline.checks import check_whole
 from pipeline.errors import RequestError
 from pipeline.fitting import Fit, fitted
-from pipeline.masks import MOST_BLUR, MOST_PADDING, blurred, crop_region
+from pipeline.masks import MOST_BLUR, MOST_PADDING, blurred
+from pipeline.overlays import part_of
 from pipeline.picture_size import source_size
 from pipeline.source_pictures import light_part, turned_size
 from services.errors import FieldError
@@ -151,9 +152,7 @@ def _masked(
 ) -> tuple[Image.Image, Image.Image, Overlay]:
     """Picture and mask in the size that is drawn, and what comes of the drawn picture."""
     if preparation.only_masked:
-        box = crop_region(mask, preparation.padding, size)
-        part, within = (fitted(one.crop(box), size, Fit.FILL) for one in (picture, mask))
-        return part, within, Overlay(np.asarray(picture), np.asarray(mask), box)
+        return part_of(picture, mask, preparation.padding, size)
     picture, mask = (fitted(one, size, preparation.fit) for one in (picture, mask))
     # as A1111 has it where the whole picture is drawn
     return picture, mask, Overlay(np.asarray(picture), np.asarray(doubled(mask)), (0, 0, *size))

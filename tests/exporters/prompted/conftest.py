@@ -1,20 +1,19 @@
 """One tiny checkpoint, exported once with everything that a request may bring beside its texts."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor
 
 from components.contract import Kind
 from exporters.bundle import BundleOptions, export_bundle
 from exporters.image_encoder import export_image_encoder
 from exporters.image_prompt import ImagePromptAdapter
 from tests.exporters.adapters import rounded_to_half, save_image_adapter
-from tests.exporters.conftest import FAMILIES, tiny_pipeline
+from tests.exporters.conftest import saved_pipeline
+from tests.exporters.vision import tiny_vision
 
 # of the pictures that the image encoder takes, and of what it makes of one
 SIDE, PROJECTION = 16, 12
@@ -22,28 +21,14 @@ SIDE, PROJECTION = 16, 12
 
 @pytest.fixture(scope="session")
 def plain_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("prompted") / "sd1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tiny_pipeline(FAMILIES["sd1"]).save_pretrained(path)
-    return path
+    return saved_pipeline("sd1", tmp_path_factory.mktemp("prompted") / "sd1")
 
 
 @pytest.fixture(scope="session")
 def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP image encoder, with its preprocessing."""
     path: Path = tmp_path_factory.mktemp("vision") / "image_encoder"
-    torch.manual_seed(6)
-    config = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        projection_dim=PROJECTION,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=4,
-    )
-    CLIPVisionModelWithProjection(config).save_pretrained(path)
+    tiny_vision(SIDE, PROJECTION).save_pretrained(path)
     CLIPImageProcessor(size=SIDE, crop_size=SIDE).save_pretrained(path)
     return path
 

@@ -19,7 +19,7 @@ from exporters.errors import ExportError
 from exporters.image_encoder import export_image_encoder
 from exporters.image_prompt import ImagePromptAdapter, add_image_prompt
 from pipeline.errors import RequestError
-from pipeline.image_encoder import ImageEncoder, preprocessed
+from pipeline.image_encoder import ImageEncoder, normalised, square
 from pipeline.joining import joined
 from pipeline.request import RequestFields
 from pipeline.text_to_image import TextToImage
@@ -88,7 +88,8 @@ def test_pictures_are_made_ready_as_by_clips_processor(prompted: Path, vision: P
     shown = picture(3, size)
     expected = CLIPImageProcessor.from_pretrained(vision)(shown, return_tensors="np").pixel_values
     assert expected.shape == (1, 3, SIDE, SIDE)
-    np.testing.assert_allclose(preprocessed(shown, contract.preprocessing), expected, atol=1e-5)
+    ours = normalised(square(shown, contract.preprocessing, 2**20, "image_prompts"), contract.preprocessing)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_rows_of_any_number_of_pictures_have_the_bytes_that_they_have_alone(prompted: Path) -> None:
